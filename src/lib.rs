@@ -1,0 +1,10 @@
+//! `lesion-gpu`: a hand-written GPU compute engine on wgpu, and on it the networks and training loops that
+//! classify skin lesions.
+#![warn(missing_docs)]
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+pub mod error;
+pub mod rng;
+pub mod tensor;
+
+pub use error::{Error, Kind, Result};

@@ -1,0 +1,2 @@
+//! The `lesion-gpu` program.
+fn main() {}
