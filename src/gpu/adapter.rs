@@ -1,0 +1,248 @@
+//! Adapters: what a machine has, what each can do, and which one to use.
+
+use crate::error::{Error, Kind, Result};
+
+/// How an adapter runs: the order is the order of preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeviceClass {
+    /// A graphics card of its own.
+    Discrete,
+    /// A GPU that shares the CPU's memory.
+    Integrated,
+    /// A GPU seen through a virtual machine.
+    Virtual,
+    /// A driver that runs shaders on the CPU (lavapipe, SwiftShader, WARP).
+    Software,
+    /// The driver does not say.
+    Other,
+}
+
+impl DeviceClass {
+    fn of(device_type: wgpu::DeviceType) -> Self {
+        match device_type {
+            wgpu::DeviceType::DiscreteGpu => Self::Discrete,
+            wgpu::DeviceType::IntegratedGpu => Self::Integrated,
+            wgpu::DeviceType::VirtualGpu => Self::Virtual,
+            wgpu::DeviceType::Cpu => Self::Software,
+            wgpu::DeviceType::Other => Self::Other,
+        }
+    }
+
+    /// The name shown to users.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Discrete => "discrete",
+            Self::Integrated => "integrated",
+            Self::Virtual => "virtual",
+            Self::Software => "software",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// An optional capability the engine can use. Each is asked for only where the adapter has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Feature {
+    /// 16-bit floats in shaders.
+    F16,
+    /// Subgroup operations in compute shaders.
+    Subgroups,
+    /// Timestamps at the boundaries of compute passes.
+    Timestamps,
+    /// Compiled pipelines kept on disk.
+    PipelineCache,
+    /// Small immediate constants set while recording.
+    Immediates,
+}
+
+impl Feature {
+    /// Every feature, in the order shown to users.
+    pub const ALL: [Self; 5] = [Self::F16, Self::Subgroups, Self::Timestamps, Self::PipelineCache, Self::Immediates];
+
+    /// The name used on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::Subgroups => "subgroups",
+            Self::Timestamps => "timestamps",
+            Self::PipelineCache => "pipeline-cache",
+            Self::Immediates => "immediates",
+        }
+    }
+
+    pub(super) fn wgpu(self) -> wgpu::Features {
+        match self {
+            Self::F16 => wgpu::Features::SHADER_F16,
+            Self::Subgroups => wgpu::Features::SUBGROUP,
+            Self::Timestamps => wgpu::Features::TIMESTAMP_QUERY,
+            Self::PipelineCache => wgpu::Features::PIPELINE_CACHE,
+            Self::Immediates => wgpu::Features::IMMEDIATES,
+        }
+    }
+}
+
+impl std::str::FromStr for Feature {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|f| f.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::new(Kind::Usage, format!("unknown feature '{text}'")).next(format!("known features: {names}"))
+        })
+    }
+}
+
+/// The range of subgroup sizes a driver may choose from; equal where the size is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SubgroupSizes {
+    /// Smallest.
+    pub min: u32,
+    /// Largest.
+    pub max: u32,
+}
+
+/// What a device can do, as far as choosing kernels and planning memory is concerned. Plain data: plans can be
+/// made for a device that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Caps {
+    /// How the device runs.
+    pub class: DeviceClass,
+    /// Subgroup sizes, where subgroup operations are enabled.
+    pub subgroups: Option<SubgroupSizes>,
+    /// Whether shaders may use 16-bit floats.
+    pub f16: bool,
+    /// Largest storage binding in bytes.
+    pub max_binding: u64,
+    /// Largest buffer in bytes.
+    pub max_buffer: u64,
+    /// Workgroup memory in bytes.
+    pub max_workgroup_memory: u32,
+    /// Invocations in a workgroup.
+    pub max_invocations: u32,
+    /// Workgroups along one axis of a dispatch.
+    pub max_workgroups: u32,
+    /// Storage buffers in one shader stage.
+    pub max_storage_buffers: u32,
+}
+
+impl Caps {
+    /// The capabilities every WebGPU device has: what kernels must be able to fall back to.
+    pub fn baseline() -> Self {
+        Self {
+            class: DeviceClass::Other,
+            subgroups: None,
+            f16: false,
+            max_binding: 128 << 20,
+            max_buffer: 256 << 20,
+            max_workgroup_memory: 16 << 10,
+            max_invocations: 256,
+            max_workgroups: 65_535,
+            max_storage_buffers: 8,
+        }
+    }
+
+    pub(super) fn of(
+        class: DeviceClass,
+        features: wgpu::Features,
+        limits: &wgpu::Limits,
+        info: &wgpu::AdapterInfo,
+    ) -> Self {
+        let subgroups = features
+            .contains(wgpu::Features::SUBGROUP)
+            .then_some(SubgroupSizes { min: info.subgroup_min_size, max: info.subgroup_max_size });
+        Self {
+            class,
+            subgroups,
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            max_binding: limits.max_storage_buffer_binding_size,
+            max_buffer: limits.max_buffer_size,
+            max_workgroup_memory: limits.max_compute_workgroup_storage_size,
+            max_invocations: limits.max_compute_invocations_per_workgroup,
+            max_workgroups: limits.max_compute_workgroups_per_dimension,
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        }
+    }
+}
+
+/// One adapter as shown by `lesion-gpu devices`.
+#[derive(Debug, Clone)]
+pub struct AdapterSummary {
+    /// Index for `--adapter`.
+    pub index: usize,
+    /// The device's name.
+    pub name: String,
+    /// How it runs.
+    pub class: DeviceClass,
+    /// The graphics API it is reached through.
+    pub backend: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// Features the engine would use on it.
+    pub features: Vec<Feature>,
+    /// What it can do.
+    pub caps: Caps,
+}
+
+impl AdapterSummary {
+    pub(super) fn of(index: usize, adapter: &wgpu::Adapter) -> Self {
+        let info = adapter.get_info();
+        let class = DeviceClass::of(info.device_type);
+        let features = Feature::ALL.into_iter().filter(|f| adapter.features().contains(f.wgpu())).collect();
+        Self {
+            index,
+            class,
+            backend: info.backend.to_string(),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            features,
+            caps: Caps::of(class, adapter.features(), &adapter.limits(), &info),
+            name: info.name,
+        }
+    }
+}
+
+pub(super) fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12,
+        // Software drivers often do not pass every conformance test; they are still good enough, and tested.
+        flags: wgpu::InstanceFlags::ALLOW_UNDERLYING_NONCOMPLIANT_ADAPTER,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    })
+}
+
+/// All compute-capable adapters, best class first; the order is stable from run to run.
+pub(super) fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    adapters.retain(|a| a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
+    adapters.sort_by_key(|a| DeviceClass::of(a.get_info().device_type));
+    adapters
+}
+
+/// Lists the adapters of this machine, best first.
+pub fn list_adapters() -> Vec<AdapterSummary> {
+    enumerate(&instance()).iter().enumerate().map(|(i, a)| AdapterSummary::of(i, a)).collect()
+}
+
+/// The adapter that `wanted` names: an index, or a part of its name (any case); the best one if `None`.
+pub(super) fn choose(adapters: Vec<wgpu::Adapter>, wanted: Option<&str>) -> Result<(usize, wgpu::Adapter)> {
+    if adapters.is_empty() {
+        return Err(Error::new(Kind::NoAdapter, "no GPU adapter was found, not even a software one").next(
+            "install a Vulkan driver (Debian and Ubuntu: `apt install libvulkan1 mesa-vulkan-drivers`); \
+             macOS and Windows bring Metal and DirectX 12 with the system",
+        ));
+    }
+    let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
+    let index = match wanted {
+        None => 0,
+        Some(text) => {
+            let by_index = text.parse::<usize>().ok().filter(|&i| i < adapters.len());
+            let by_name = || names.iter().position(|n| n.to_lowercase().contains(&text.to_lowercase()));
+            by_index.or_else(by_name).ok_or_else(|| {
+                let list = names.iter().enumerate().map(|(i, n)| format!("{i}: {n}")).collect::<Vec<_>>().join(", ");
+                Error::new(Kind::NoAdapter, format!("no adapter matches '{text}'"))
+                    .next(format!("choose by index or by part of a name: {list}"))
+            })?
+        }
+    };
+    let adapter = adapters.into_iter().nth(index);
+    adapter.map(|a| (index, a)).ok_or_else(|| Error::new(Kind::Internal, "adapter index out of range"))
+}

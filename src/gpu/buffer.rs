@@ -1,0 +1,126 @@
+//! Buffers: allocation, upload and reading back.
+
+use std::sync::mpsc;
+
+use super::Gpu;
+use crate::error::{Error, Kind, Result};
+
+/// What a buffer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// Tensors: storage that can be uploaded to and copied from.
+    Storage,
+    /// Kernel parameters.
+    Uniform,
+    /// Host-readable copies.
+    Readback,
+}
+
+/// A buffer on the device.
+#[derive(Debug, Clone)]
+pub struct Buffer {
+    pub(super) inner: wgpu::Buffer,
+    bytes: u64,
+}
+
+impl Buffer {
+    /// Size in bytes that was asked for.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// A copy to the host that is under way: started without stalling the queue, collected later.
+pub struct PendingRead {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    done: mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
+}
+
+impl Gpu {
+    /// Allocates `bytes` (rounded up to a word; zeroed by the device on first use).
+    ///
+    /// # Errors
+    /// [`Kind::OutOfMemory`] if the device refuses.
+    pub fn allocate(&self, label: &str, bytes: u64, usage: Usage) -> Result<Buffer> {
+        use wgpu::BufferUsages as U;
+        let size = bytes.max(4).next_multiple_of(4);
+        if size > self.caps().max_buffer {
+            return Err(self.out_of_memory(&format!(
+                "'{label}' needs {} MiB and one buffer holds at most {} MiB",
+                size >> 20,
+                self.caps().max_buffer >> 20
+            )));
+        }
+        let usage = match usage {
+            Usage::Storage => U::STORAGE | U::COPY_SRC | U::COPY_DST,
+            Usage::Uniform => U::UNIFORM | U::COPY_DST,
+            Usage::Readback => U::MAP_READ | U::COPY_DST,
+        };
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        let inner = self
+            .scoped(wgpu::ErrorFilter::OutOfMemory, || self.device.create_buffer(&descriptor))
+            .map_err(|_| self.out_of_memory(&format!("'{label}' of {} MiB could not be allocated", size >> 20)))?;
+        Ok(Buffer { inner, bytes })
+    }
+
+    /// Copies `data` into the buffer, ordered before the next submission.
+    ///
+    /// # Panics
+    /// If `data` is longer than the buffer or not whole words: the caller's bug.
+    pub fn upload(&self, buffer: &Buffer, data: &[u8]) {
+        assert!(
+            data.len() as u64 <= buffer.inner.size() && data.len().is_multiple_of(4),
+            "upload of {} bytes",
+            data.len()
+        );
+        self.queue.write_buffer(&buffer.inner, 0, data);
+    }
+
+    /// Starts copying `source` to the host through `staging`, which must not be in use.
+    pub fn start_read(&self, source: &Buffer, staging: &Buffer) -> PendingRead {
+        let bytes = source.bytes.next_multiple_of(4);
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&source.inner, 0, &staging.inner, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+        let (sender, done) = mpsc::channel();
+        staging.inner.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+            // The receiver is gone if nobody waits any more: then nobody needs the answer.
+            let _ = sender.send(result);
+        });
+        PendingRead { buffer: staging.inner.clone(), bytes: source.bytes, done }
+    }
+
+    /// Collects a copy, waiting for it if it has not arrived, and frees its staging buffer for the next.
+    ///
+    /// # Errors
+    /// [`Kind::DeviceLost`] and the like, as [`Gpu::check`].
+    pub fn finish_read(&self, read: PendingRead) -> Result<Vec<u8>> {
+        let answer = match read.done.try_recv() {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.wait()?;
+                read.done.recv().map_err(|_| Error::new(Kind::Internal, "a buffer mapping was abandoned"))?
+            }
+        };
+        answer.map_err(|e| self.lost(&e.to_string()))?;
+        let view = read
+            .buffer
+            .get_mapped_range(0..read.bytes.next_multiple_of(4))
+            .map_err(|e| Error::new(Kind::Internal, format!("could not read a mapped buffer: {e}")))?;
+        let mut data = view.to_vec();
+        data.truncate(read.bytes as usize);
+        drop(view);
+        read.buffer.unmap();
+        Ok(data)
+    }
+
+    /// Reads a buffer back and waits for it: for tests, checkpoints and other places that are not the training loop.
+    ///
+    /// # Errors
+    /// As [`finish_read`](Self::finish_read), or [`Kind::OutOfMemory`] for the staging buffer.
+    pub fn download(&self, buffer: &Buffer) -> Result<Vec<u8>> {
+        let staging = self.allocate("download", buffer.bytes, Usage::Readback)?;
+        self.finish_read(self.start_read(buffer, &staging))
+    }
+}

@@ -1,0 +1,183 @@
+//! The device: opened with the adapter's own limits, and every failure turned into one clear error.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::adapter::{self, AdapterSummary, Caps, Feature};
+use super::pipeline::PipelineStore;
+use crate::error::{Error, Kind, Result};
+
+/// How to open a device.
+#[derive(Debug, Clone, Default)]
+pub struct GpuOptions {
+    /// Index or part of a name; the best adapter if `None`.
+    pub adapter: Option<String>,
+    /// Features that must be there: opening fails without them.
+    pub require: Vec<Feature>,
+    /// Features not to use even where present.
+    pub without: Vec<Feature>,
+    /// Build shaders with the driver-independent bounds and loop checks that kernels do without.
+    pub checked: bool,
+    /// Folder for compiled pipelines; nothing is kept if `None`.
+    pub pipeline_cache: Option<PathBuf>,
+}
+
+/// Problems reported by the driver outside of any call that could return them.
+#[derive(Default)]
+struct Faults {
+    lost: Mutex<Option<String>>,
+    first: Mutex<Option<(Kind, String)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An open device with its queue.
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) pipelines: PipelineStore,
+    pub(super) checked: bool,
+    pub(super) timestamps: bool,
+    faults: Arc<Faults>,
+    caps: Caps,
+    summary: AdapterSummary,
+    // Dropped last: on some platforms devices must not outlive the instance.
+    _instance: wgpu::Instance,
+}
+
+impl Gpu {
+    /// Opens the adapter that `options` name, with its own limits and every optional feature it has.
+    ///
+    /// # Errors
+    /// [`Kind::NoAdapter`] if none matches, [`Kind::Unsupported`] if a required feature is missing or the driver
+    /// refuses the device.
+    pub fn open(options: &GpuOptions) -> Result<Self> {
+        let instance = adapter::instance();
+        let (index, adapter) = adapter::choose(adapter::enumerate(&instance), options.adapter.as_deref())?;
+        let mut summary = AdapterSummary::of(index, &adapter);
+        if let Some(missing) = options.require.iter().find(|f| !summary.features.contains(f)) {
+            let has = summary.features.iter().map(|f| f.name()).collect::<Vec<_>>().join(", ");
+            return Err(Error::new(Kind::Unsupported, format!("the adapter does not offer '{}'", missing.name()))
+                .at(&summary.name)
+                .next(format!("it offers: {has}; choose another with --adapter (see `lesion-gpu devices`)")));
+        }
+        summary.features.retain(|f| !options.without.contains(f));
+        let features = summary.features.iter().fold(wgpu::Features::empty(), |set, f| set | f.wgpu());
+        let limits = adapter.limits();
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("lesion-gpu"),
+            required_features: features,
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        }))
+        .map_err(|e| {
+            Error::new(Kind::Unsupported, format!("the driver refused to open a device: {e}"))
+                .at(&summary.name)
+                .next("update the graphics driver, or choose another adapter with --adapter")
+        })?;
+        let faults = Arc::new(Faults::default());
+        let on_lost = Arc::clone(&faults);
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lock(&on_lost.lost).get_or_insert(message);
+            }
+        });
+        let on_error = Arc::clone(&faults);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            lock(&on_error.first).get_or_insert((kind_of(&error), error.to_string()));
+        }));
+        let caps = Caps::of(summary.class, features, &limits, &adapter.get_info());
+        summary.caps = caps.clone();
+        let pipelines = PipelineStore::open(&device, &adapter.get_info(), options.pipeline_cache.as_deref());
+        let timestamps = features.contains(wgpu::Features::TIMESTAMP_QUERY);
+        Ok(Self {
+            device,
+            queue,
+            pipelines,
+            checked: options.checked,
+            timestamps,
+            faults,
+            caps,
+            summary,
+            _instance: instance,
+        })
+    }
+
+    /// What the device can do.
+    pub fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    /// The adapter it was opened on, with the features in use.
+    pub fn adapter(&self) -> &AdapterSummary {
+        &self.summary
+    }
+
+    /// Any fault the driver has reported since the last call.
+    ///
+    /// # Errors
+    /// [`Kind::DeviceLost`], [`Kind::OutOfMemory`] or [`Kind::Internal`].
+    pub fn check(&self) -> Result<()> {
+        if let Some(message) = lock(&self.faults.lost).clone() {
+            return Err(self.lost(&message));
+        }
+        match lock(&self.faults.first).take() {
+            None => Ok(()),
+            Some((Kind::OutOfMemory, message)) => Err(self.out_of_memory(&message)),
+            Some((kind, message)) => Err(Error::new(kind, message).at(&self.summary.name)),
+        }
+    }
+
+    /// Waits until everything submitted so far has run.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn wait(&self) -> Result<()> {
+        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        self.check()?;
+        polled.map(drop).map_err(|e| self.lost(&e.to_string()))
+    }
+
+    /// Lets the driver make progress without waiting, so that callbacks run.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn poll(&self) -> Result<()> {
+        let polled = self.device.poll(wgpu::PollType::Poll);
+        self.check()?;
+        polled.map(drop).map_err(|e| self.lost(&e.to_string()))
+    }
+
+    /// Runs `make` and turns any error of kind `filter` it provokes into ours.
+    pub(super) fn scoped<T>(&self, filter: wgpu::ErrorFilter, make: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
+        let scope = self.device.push_error_scope(filter);
+        let made = make();
+        match pollster::block_on(scope.pop()) {
+            None => Ok(made),
+            Some(error) => Err(error),
+        }
+    }
+
+    pub(super) fn lost(&self, message: &str) -> Error {
+        Error::new(Kind::DeviceLost, format!("the device was lost: {message}")).at(&self.summary.name).next(
+            "the driver reset it, usually after a hang or because another program used it up; \
+             continue with `--resume`, with a smaller batch if it happens again",
+        )
+    }
+
+    pub(super) fn out_of_memory(&self, message: &str) -> Error {
+        Error::new(Kind::OutOfMemory, format!("the device is out of memory: {message}"))
+            .at(&self.summary.name)
+            .next("use a smaller --batch or --size, or close other programs that use this device")
+    }
+}
+
+fn kind_of(error: &wgpu::Error) -> Kind {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => Kind::OutOfMemory,
+        wgpu::Error::Validation { .. } | wgpu::Error::Internal { .. } => Kind::Internal,
+    }
+}

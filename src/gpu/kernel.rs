@@ -1,0 +1,235 @@
+//! Kernels as plain data: a WGSL source, the libraries it is linked with, and the variant wanted.
+//!
+//! There is no preprocessor. WGSL does not care about the order of declarations at module scope, so linking is
+//! concatenation: the kernel comes first, so that line numbers in error messages are those of its file, then the
+//! libraries it names, then a generated header. A variant is made of three things only:
+//!
+//! * `override` constants, set when the pipeline is built (workgroup sizes, switches);
+//! * a generated header of `const` lines (register-tile sizes, element counts);
+//! * the parameters `p`, either a uniform block or, in a specialised variant, a `const` of the same struct.
+//!
+//! Anything structural is another `.wgsl` file.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// A WGSL library: functions shared by several kernels.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Library {
+    /// File name under `shaders/lib/`, for error messages.
+    pub file: &'static str,
+    /// Its text.
+    pub text: &'static str,
+}
+
+/// A WGSL kernel source: one file under `shaders/`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// File name under `shaders/`, for error messages and profiles.
+    pub file: &'static str,
+    /// Its text.
+    pub text: &'static str,
+    /// The libraries it is linked with.
+    pub libraries: &'static [&'static Library],
+}
+
+/// The value of a header constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Constant {
+    /// `const NAME: u32 = value;`
+    U32(u32),
+    /// `const NAME: bool = value;`
+    Bool(bool),
+}
+
+/// One variant of one entry point: everything that decides which pipeline is built.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Kernel {
+    /// The source file.
+    pub source: &'static Source,
+    /// The entry point.
+    pub entry: &'static str,
+    /// Header constants.
+    pub constants: Vec<(&'static str, Constant)>,
+    /// Libraries this variant adds: the alternatives of one function.
+    pub libraries: Vec<&'static Library>,
+    /// Pipeline-overridable constants.
+    pub overrides: Vec<(&'static str, u32)>,
+    /// Optional features this variant needs.
+    pub subgroups: bool,
+}
+
+impl Kernel {
+    /// The plain variant of `entry`.
+    pub fn new(source: &'static Source, entry: &'static str) -> Self {
+        Self { source, entry, constants: vec![], libraries: vec![], overrides: vec![], subgroups: false }
+    }
+
+    /// Adds a header constant.
+    #[must_use]
+    pub fn with_u32(mut self, name: &'static str, value: u32) -> Self {
+        self.constants.push((name, Constant::U32(value)));
+        self
+    }
+
+    /// Adds a boolean header constant.
+    #[must_use]
+    pub fn with_bool(mut self, name: &'static str, value: bool) -> Self {
+        self.constants.push((name, Constant::Bool(value)));
+        self
+    }
+
+    /// Links one more library.
+    #[must_use]
+    pub fn with_library(mut self, library: &'static Library) -> Self {
+        self.libraries.push(library);
+        self
+    }
+
+    /// Sets a pipeline-overridable constant.
+    #[must_use]
+    pub fn with_override(mut self, name: &'static str, value: u32) -> Self {
+        self.overrides.push((name, value));
+        self
+    }
+
+    /// Marks a variant that uses subgroup operations.
+    #[must_use]
+    pub fn with_subgroups(mut self) -> Self {
+        self.subgroups = true;
+        self
+    }
+
+    /// `file:entry`, for messages and profiles.
+    pub fn label(&self) -> String {
+        format!("{}:{}", self.source.file.trim_end_matches(".wgsl"), self.entry)
+    }
+
+    /// The linked WGSL module. `parameters` is the uniform block; with `specialised` its values become constants.
+    pub fn link(&self, parameters: Option<&UniformBlock>, specialised: bool) -> String {
+        let mut text = self.source.text.to_owned();
+        for library in self.source.libraries.iter().chain(&self.libraries) {
+            let _ = write!(text, "\n// --- lib/{} ---\n{}", library.file, library.text);
+        }
+        text.push_str("\n// --- generated header ---\n");
+        for (name, value) in &self.constants {
+            let _ = match value {
+                Constant::U32(v) => writeln!(text, "const {name}: u32 = {v}u;"),
+                Constant::Bool(v) => writeln!(text, "const {name}: bool = {v};"),
+            };
+        }
+        match parameters {
+            Some(block) if specialised => {
+                let _ = writeln!(text, "const p = {};", block.literal());
+            }
+            Some(_) => text.push_str("@group(0) @binding(0) var<uniform> p: Params;\n"),
+            None => {}
+        }
+        text
+    }
+}
+
+/// The scalar types a parameter may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scalar {
+    /// Unsigned.
+    U32,
+    /// Signed.
+    I32,
+    /// Float.
+    F32,
+}
+
+/// One field of a parameters struct, as Rust lays it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Field {
+    /// Field name; WGSL's must be the same.
+    pub name: &'static str,
+    /// Scalar type.
+    pub scalar: Scalar,
+    /// Byte offset.
+    pub offset: usize,
+}
+
+/// A parameters struct that mirrors `struct Params` of a kernel: made by [`uniform_block!`](crate::uniform_block).
+pub trait Uniform: bytemuck::Pod {
+    /// The fields in order.
+    const FIELDS: &'static [Field];
+
+    /// The block as plain data.
+    fn block(&self) -> UniformBlock {
+        UniformBlock { fields: Self::FIELDS, bytes: Cow::Owned(bytemuck::bytes_of(self).to_vec()) }
+    }
+}
+
+/// The bytes of a parameters struct together with its layout.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UniformBlock {
+    /// The fields in order.
+    pub fields: &'static [Field],
+    /// Their bytes.
+    pub bytes: Cow<'static, [u8]>,
+}
+
+impl UniformBlock {
+    /// A WGSL constructor expression with the block's values.
+    fn literal(&self) -> String {
+        let values: Vec<String> = self
+            .fields
+            .iter()
+            .map(|field| {
+                let word: [u8; 4] = std::array::from_fn(|i| self.bytes[field.offset + i]);
+                match field.scalar {
+                    Scalar::U32 => format!("{}u", u32::from_le_bytes(word)),
+                    Scalar::I32 => format!("i32({})", i32::from_le_bytes(word)),
+                    Scalar::F32 => format!("f32({:?})", f32::from_le_bytes(word)),
+                }
+            })
+            .collect();
+        format!("Params({})", values.join(", "))
+    }
+}
+
+/// Declares a `#[repr(C)]` parameters struct and its field table, which a test compares with the WGSL struct.
+#[macro_export]
+macro_rules! uniform_block {
+    (@scalar u32) => { $crate::gpu::Scalar::U32 };
+    (@scalar i32) => { $crate::gpu::Scalar::I32 };
+    (@scalar f32) => { $crate::gpu::Scalar::F32 };
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$fmeta:meta])* $field:ident : $ty:ident),* $(,)? }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+        $vis struct $name { $($(#[$fmeta])* pub $field: $ty),* }
+        impl $crate::gpu::Uniform for $name {
+            const FIELDS: &'static [$crate::gpu::Field] = &[$($crate::gpu::Field {
+                name: stringify!($field),
+                scalar: $crate::uniform_block!(@scalar $ty),
+                offset: std::mem::offset_of!($name, $field),
+            }),*];
+        }
+    };
+}
+pub use uniform_block;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    uniform_block! {
+        struct Demo { n: u32, shift: i32, eps: f32 }
+    }
+
+    static SOURCE: Source = Source { file: "demo.wgsl", text: "struct Params { n: u32 }\n", libraries: &[] };
+
+    #[test]
+    fn links_constants_and_parameters_last() {
+        let block = Demo { n: 3, shift: -2, eps: 1e-5 }.block();
+        let kernel = Kernel::new(&SOURCE, "forward").with_u32("TILE", 8).with_bool("BIAS", true);
+        let text = kernel.link(Some(&block), true);
+        assert!(text.starts_with("struct Params"));
+        assert!(text.contains("const TILE: u32 = 8u;\nconst BIAS: bool = true;\n"), "{text}");
+        assert!(text.ends_with("const p = Params(3u, i32(-2), f32(1e-5));\n"), "{text}");
+        assert!(kernel.link(Some(&block), false).ends_with("var<uniform> p: Params;\n"));
+    }
+}

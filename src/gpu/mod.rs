@@ -1,0 +1,19 @@
+//! The only place that knows wgpu: adapters, devices, kernels, pipelines, buffers, recording and timing.
+//!
+//! Everything above this module describes work as plain data ([`Dispatch`]) and never names a wgpu type.
+
+mod adapter;
+mod buffer;
+mod device;
+mod kernel;
+mod pipeline;
+mod record;
+mod timing;
+
+pub use adapter::{AdapterSummary, Caps, DeviceClass, Feature, SubgroupSizes, list_adapters};
+pub use buffer::{Buffer, PendingRead, Usage};
+pub use device::{Gpu, GpuOptions};
+pub use kernel::{Constant, Field, Kernel, Library, Scalar, Source, Uniform, UniformBlock, uniform_block};
+pub use pipeline::Pipeline;
+pub use record::{Access, Binding, Dispatch, Operand, Recorded, Work, grid, grid_for};
+pub use timing::KernelTime;

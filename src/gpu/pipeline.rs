@@ -1,0 +1,232 @@
+//! Pipelines: built once per kernel variant, all of them before the first step.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Access, Buffer, Dispatch, Gpu, Kernel, Recorded, Usage};
+use crate::error::{Error, Kind, Result};
+
+/// A compiled kernel variant.
+pub struct Pipeline {
+    pub(super) inner: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+type Key = (Kernel, Option<super::UniformBlock>, Vec<Access>);
+
+/// All pipelines of a device, and the driver's cache of compiled ones on disk.
+pub(super) struct PipelineStore {
+    built: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    cache: Option<wgpu::PipelineCache>,
+    file: Option<PathBuf>,
+}
+
+impl PipelineStore {
+    pub(super) fn open(device: &wgpu::Device, info: &wgpu::AdapterInfo, folder: Option<&Path>) -> Self {
+        let key = wgpu::util::pipeline_cache_key(info);
+        let enabled = device.features().contains(wgpu::Features::PIPELINE_CACHE);
+        let file = match (folder, key) {
+            (Some(folder), Some(key)) if enabled => {
+                // The driver's version is part of the name: a new driver starts a new cache.
+                let driver = blake3::hash(format!("{} {}", info.driver, info.driver_info).as_bytes());
+                Some(folder.join(format!("{key}-{}", &driver.to_hex()[..12])))
+            }
+            _ => None,
+        };
+        let data = file.as_ref().and_then(|f| std::fs::read(f).ok()).and_then(unseal);
+        // SAFETY: the data was returned by `get_data` for a device of the same key and driver: its checksum was
+        // just verified, and `fallback` makes the driver ignore what it does not recognise.
+        let cache = enabled.then(|| unsafe {
+            device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
+                label: Some("lesion-gpu"),
+                data: data.as_deref(),
+                fallback: true,
+            })
+        });
+        Self { built: Mutex::default(), cache, file }
+    }
+
+    /// Writes the driver's cache to disk. Failing to do so costs only time at the next start, so it is silent.
+    fn save(&self) {
+        if let (Some(cache), Some(file)) = (&self.cache, &self.file)
+            && let (Some(data), Some(folder)) = (cache.get_data(), file.parent())
+        {
+            let write = || -> std::io::Result<()> {
+                std::fs::create_dir_all(folder)?;
+                let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+                std::io::Write::write_all(&mut temporary, &seal(data))?;
+                temporary.persist(file)?;
+                Ok(())
+            };
+            let _ = write();
+        }
+    }
+}
+
+/// Prefixes `data` with its BLAKE3 hash.
+fn seal(data: Vec<u8>) -> Vec<u8> {
+    let mut sealed = blake3::hash(&data).as_bytes().to_vec();
+    sealed.extend(data);
+    sealed
+}
+
+/// The data behind a correct hash, if it is one.
+fn unseal(sealed: Vec<u8>) -> Option<Vec<u8>> {
+    let (hash, data) = sealed.split_at_checked(32)?;
+    (blake3::hash(data).as_bytes() == hash).then(|| data.to_vec())
+}
+
+impl Gpu {
+    /// The pipeline of a dispatch, built now if it is new.
+    ///
+    /// # Errors
+    /// [`Kind::Shader`] with the driver's or validator's message.
+    pub fn pipeline(&self, dispatch: &Dispatch) -> Result<Arc<Pipeline>> {
+        let accesses: Vec<Access> = dispatch.bindings.iter().map(|b| b.access).collect();
+        let parameters = dispatch.specialised.then(|| dispatch.parameters.clone());
+        let key: Key = (dispatch.kernel.clone(), parameters, accesses);
+        let mut built = self.pipelines.built.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = built.get(&key) {
+            return Ok(Arc::clone(pipeline));
+        }
+        let pipeline = Arc::new(self.build(dispatch)?);
+        built.insert(key, Arc::clone(&pipeline));
+        Ok(pipeline)
+    }
+
+    /// Keeps compiled pipelines on disk for the next start, where the driver supports that.
+    pub fn save_pipelines(&self) {
+        self.pipelines.save();
+    }
+
+    fn build(&self, dispatch: &Dispatch) -> Result<Pipeline> {
+        let kernel = &dispatch.kernel;
+        let label = kernel.label();
+        let text = kernel.link(Some(&dispatch.parameters), dispatch.specialised);
+        let mut entries = Vec::new();
+        let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        };
+        if !dispatch.specialised {
+            entries.push(entry(0, wgpu::BufferBindingType::Uniform));
+        }
+        for (i, binding) in dispatch.bindings.iter().enumerate() {
+            let read_only = binding.access == Access::Read;
+            entries.push(entry(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only }));
+        }
+        let constants: Vec<(&str, f64)> = kernel.overrides.iter().map(|&(k, v)| (k, f64::from(v))).collect();
+        let checks =
+            if self.checked { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
+        let make = || {
+            let source = wgpu::ShaderSource::Wgsl(text.as_str().into());
+            let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source };
+            // SAFETY: kernels index inside their bindings and leave their loops: each is run with the checks on in
+            // the test suite, over the same shapes.
+            let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
+            let layout = self
+                .device
+                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
+            let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(&label),
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+            let inner = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some(kernel.entry),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &constants,
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: self.pipelines.cache.as_ref(),
+            });
+            Pipeline { inner, layout }
+        };
+        let failed = |message: String| {
+            Error::new(Kind::Shader, format!("a shader did not build on this driver: {message}"))
+                .at(format!("shaders/{} on {}", kernel.source.file, self.adapter().name))
+                .next("run `lesion-gpu doctor` and report its output; another --adapter may work meanwhile")
+        };
+        let validated = self.scoped(wgpu::ErrorFilter::Internal, || self.scoped(wgpu::ErrorFilter::Validation, make));
+        let pipeline = validated.and_then(|inner| inner).map_err(|e| failed(e.to_string()))?;
+        self.check()?;
+        Ok(pipeline)
+    }
+
+    /// Resolves a dispatch: pipeline, parameter buffer and bind group. `buffers` follow its bindings.
+    ///
+    /// # Errors
+    /// As [`pipeline`](Self::pipeline) and [`allocate`](Self::allocate).
+    pub fn record(&self, dispatch: &Dispatch, buffers: &[&Buffer]) -> Result<Recorded> {
+        let pipeline = self.pipeline(dispatch)?;
+        let parameters = if dispatch.specialised {
+            None
+        } else {
+            let buffer = self.allocate("parameters", dispatch.parameters.bytes.len() as u64, Usage::Uniform)?;
+            self.upload(&buffer, &dispatch.parameters.bytes);
+            Some(buffer)
+        };
+        let mut entries = Vec::with_capacity(buffers.len() + 1);
+        if let Some(buffer) = &parameters {
+            entries.push(wgpu::BindGroupEntry { binding: 0, resource: buffer.inner.as_entire_binding() });
+        }
+        for (i, buffer) in buffers.iter().enumerate() {
+            // Slots are shared by tensors of several sizes: a binding past the device's limit is cut, and the
+            // planner has already refused any single tensor that would need more.
+            let size = buffer.inner.size().min(self.caps().max_binding & !3);
+            let binding =
+                wgpu::BufferBinding { buffer: &buffer.inner, offset: 0, size: std::num::NonZeroU64::new(size) };
+            entries
+                .push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: wgpu::BindingResource::Buffer(binding) });
+        }
+        let bind_group = self
+            .scoped(wgpu::ErrorFilter::Validation, || {
+                self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(dispatch.kernel.entry),
+                    layout: &pipeline.layout,
+                    entries: &entries,
+                })
+            })
+            .map_err(|e| Error::new(Kind::Internal, format!("bindings do not fit: {e}")).at(dispatch.kernel.label()))?;
+        Ok(Recorded { pipeline, bind_group, workgroups: dispatch.workgroups })
+    }
+
+    /// Encodes and submits a sequence of recorded dispatches.
+    pub fn submit(&self, recorded: &[Recorded]) {
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for item in recorded {
+                item.encode(&mut pass);
+            }
+        }
+        self.queue.submit([encoder.finish()]);
+    }
+}
+
+impl Recorded {
+    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
+        let [x, y, z] = self.workgroups;
+        pass.set_pipeline(&self.pipeline.inner);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_damaged_cache_is_not_used() {
+        let mut sealed = super::seal(vec![1, 2, 3]);
+        assert_eq!(super::unseal(sealed.clone()), Some(vec![1, 2, 3]));
+        sealed[33] ^= 1;
+        assert_eq!(super::unseal(sealed), None);
+        assert_eq!(super::unseal(vec![0; 5]), None);
+    }
+}
