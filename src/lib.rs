@@ -3,8 +3,10 @@
 #![warn(missing_docs)]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod autograd;
 pub mod error;
 pub mod gpu;
+pub mod ops;
 pub mod rng;
 pub mod tensor;
 

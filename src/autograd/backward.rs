@@ -1,0 +1,109 @@
+//! Reverse-mode differentiation: gradient nodes are appended to the same tape.
+
+use std::sync::Arc;
+
+use super::{NodeView, Origin, Tape, Tensor};
+use crate::error::{Error, Kind, Result};
+use crate::tensor::Shape;
+
+/// How two gradients of the same value are added; brought by the ops, since the tape knows none.
+pub type Accumulate<'a> = &'a dyn Fn(&mut Tape, Tensor, Tensor) -> Result<Tensor>;
+
+/// The gradients of a tape's values.
+#[derive(Debug, Clone)]
+pub struct Gradients {
+    of: Vec<Option<Tensor>>,
+}
+
+impl Gradients {
+    /// The gradient of `t`, if one reached it.
+    pub fn get(&self, t: Tensor) -> Option<Tensor> {
+        self.of.get(t.index()).copied().flatten()
+    }
+}
+
+impl Tape {
+    /// Appends the nodes that compute gradients, starting from the given gradients of some values.
+    ///
+    /// Where a value is used more than once its gradients are added in the reverse order of use, always the same.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if a seed does not have its value's shape; errors of the backward rules.
+    pub fn backward(&mut self, seeds: &[(Tensor, Tensor)], accumulate: Accumulate<'_>) -> Result<Gradients> {
+        let mut of: Vec<Option<Tensor>> = vec![None; self.len()];
+        let forward_scope = self.scope().to_owned();
+        for &(value, gradient) in seeds {
+            if self.shape(value) != self.shape(gradient) {
+                let (a, b) = (self.shape(value), self.shape(gradient));
+                return Err(Error::new(
+                    Kind::Shape,
+                    format!("a gradient of shape {b} cannot start at a value of shape {a}"),
+                ));
+            }
+            self.add_gradient(&mut of, value, gradient, accumulate)?;
+        }
+        // Values were numbered as they were made, and views after what they view: going down by value number visits
+        // every consumer before its producers.
+        for index in (0..of.len()).rev() {
+            let value = Tensor(index);
+            match *self.origin(value) {
+                Origin::View(source) => {
+                    if let Some(gradient) = of[index] {
+                        let shape: Shape = self.shape(source).clone();
+                        let gradient = self.view(gradient, shape)?;
+                        self.add_gradient(&mut of, source, gradient, accumulate)?;
+                    }
+                }
+                // A node is handled at its first output: the last to be visited.
+                Origin::Node { node, output: 0 } => self.backward_node(&mut of, node, accumulate)?,
+                Origin::Node { .. } | Origin::Variable(_) | Origin::Input(_) => {}
+            }
+        }
+        self.set_scope(forward_scope);
+        Ok(Gradients { of })
+    }
+
+    fn backward_node(&mut self, of: &mut [Option<Tensor>], node: usize, accumulate: Accumulate<'_>) -> Result<()> {
+        let n = &self.nodes()[node];
+        let view = NodeView {
+            inputs: n.inputs.clone(),
+            outputs: n.outputs.clone(),
+            wanted: n.inputs.iter().map(|&t| self.requires_grad(t)).collect(),
+        };
+        let d_outputs: Vec<Option<Tensor>> = view.outputs.iter().map(|t| of[t.index()]).collect();
+        if d_outputs.iter().all(Option::is_none) || !view.wanted.contains(&true) {
+            return Ok(());
+        }
+        let (scope, op) = (n.scope.clone(), Arc::clone(&n.op));
+        self.set_scope(scope);
+        let d_inputs = op.backward(self, &view, &d_outputs)?;
+        for ((&input, d_input), wanted) in view.inputs.iter().zip(d_inputs).zip(&view.wanted) {
+            if let (Some(gradient), true) = (d_input, wanted) {
+                self.add_gradient(of, input, gradient, accumulate)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_gradient(
+        &mut self,
+        of: &mut [Option<Tensor>],
+        value: Tensor,
+        gradient: Tensor,
+        accumulate: Accumulate<'_>,
+    ) -> Result<()> {
+        if self.shape(value) != self.shape(gradient) {
+            let (a, b) = (self.shape(value), self.shape(gradient));
+            return Err(Error::new(
+                Kind::Internal,
+                format!("a backward rule gave a gradient of {b} for a value of {a}"),
+            )
+            .at(self.scope()));
+        }
+        of[value.index()] = Some(match of[value.index()] {
+            None => gradient,
+            Some(earlier) => accumulate(self, earlier, gradient)?,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,243 @@
+//! Running a plan: everything is built once, then the same launches are encoded again every step.
+
+use std::collections::BTreeMap;
+
+use super::{Memory, Plan, Storage, Tensor};
+use crate::error::{Error, Kind, Result};
+use crate::gpu::{Buffer, Gpu, PendingRead, Recorded, Usage, Work};
+use crate::tensor::{HostTensor, TensorType};
+
+/// The persistent tensors of a session on the device, by name.
+#[derive(Debug, Default)]
+pub struct Store {
+    entries: BTreeMap<String, (TensorType, Buffer)>,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The buffer of a variable, allocated (and zero) at first use.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if it exists with another type; [`Kind::OutOfMemory`].
+    pub fn ensure(&mut self, gpu: &Gpu, name: &str, ty: &TensorType) -> Result<Buffer> {
+        if let Some((have, buffer)) = self.entries.get(name) {
+            if have != ty {
+                return Err(Error::new(Kind::Shape, format!("variable '{name}' is {have}, not {ty}")));
+            }
+            return Ok(buffer.clone());
+        }
+        let buffer = gpu.allocate(name, ty.bytes(), Usage::Storage)?;
+        self.entries.insert(name.to_owned(), (ty.clone(), buffer.clone()));
+        Ok(buffer)
+    }
+
+    /// The names and types of all variables, sorted by name.
+    pub fn types(&self) -> impl Iterator<Item = (&str, &TensorType)> {
+        self.entries.iter().map(|(name, (ty, _))| (name.as_str(), ty))
+    }
+
+    /// Bytes of all variables.
+    pub fn bytes(&self) -> u64 {
+        self.entries.values().map(|(ty, _)| ty.bytes()).sum()
+    }
+
+    fn entry(&self, name: &str) -> Result<&(TensorType, Buffer)> {
+        self.entries.get(name).ok_or_else(|| Error::new(Kind::Internal, format!("there is no variable '{name}'")))
+    }
+
+    /// Overwrites a variable with the words of `data`.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] if there is no such variable, [`Kind::Shape`] if `data` has another size.
+    pub fn write_bytes(&self, gpu: &Gpu, name: &str, data: &[u8]) -> Result<()> {
+        let (ty, buffer) = self.entry(name)?;
+        if data.len() as u64 != ty.bytes() {
+            return Err(Error::new(Kind::Shape, format!("variable '{name}' holds {ty}, not {} bytes", data.len())));
+        }
+        gpu.upload(buffer, data);
+        Ok(())
+    }
+
+    /// Overwrites a float variable.
+    ///
+    /// # Errors
+    /// As [`write_bytes`](Self::write_bytes).
+    pub fn write(&self, gpu: &Gpu, name: &str, tensor: &HostTensor) -> Result<()> {
+        self.write_bytes(gpu, name, bytemuck::cast_slice(tensor.data()))
+    }
+
+    /// Reads a variable back.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] if there is no such variable; device errors.
+    pub fn read_bytes(&self, gpu: &Gpu, name: &str) -> Result<Vec<u8>> {
+        gpu.download(&self.entry(name)?.1)
+    }
+
+    /// Reads a float variable back.
+    ///
+    /// # Errors
+    /// As [`read_bytes`](Self::read_bytes).
+    pub fn read(&self, gpu: &Gpu, name: &str) -> Result<HostTensor> {
+        let data = bytemuck::pod_collect_to_vec(&self.read_bytes(gpu, name)?);
+        Ok(HostTensor::new(self.entry(name)?.0.shape.clone(), data))
+    }
+}
+
+/// The time one launch took, with what it was for.
+#[derive(Debug, Clone)]
+pub struct KernelProfile {
+    /// The op.
+    pub op: &'static str,
+    /// The layer.
+    pub scope: String,
+    /// Shader and entry point.
+    pub kernel: String,
+    /// Seconds on the device.
+    pub seconds: f64,
+    /// Cost in principle.
+    pub work: Work,
+}
+
+/// A plan on a device, ready to run any number of times without allocating anything.
+pub struct Executable {
+    plan: Plan,
+    inputs: Vec<Buffer>,
+    outputs: Vec<Buffer>,
+    recorded: Vec<Recorded>,
+    staging: Vec<Vec<Buffer>>,
+    turn: usize,
+}
+
+/// Outputs on their way to the host.
+pub struct PendingOutputs {
+    reads: Vec<PendingRead>,
+}
+
+/// Steps whose outputs may be on their way to the host at the same time.
+const IN_FLIGHT: usize = 3;
+
+impl Executable {
+    /// Allocates the plan's buffers and builds its pipelines. Variables are taken from `store`.
+    ///
+    /// # Errors
+    /// [`Kind::OutOfMemory`], [`Kind::Shader`], [`Kind::DeviceLost`].
+    pub fn new(gpu: &Gpu, plan: Plan, store: &mut Store) -> Result<Self> {
+        let variables = plan.variables.iter().map(|v| store.ensure(gpu, &v.name, &v.ty)).collect::<Result<Vec<_>>>()?;
+        let allocate = |label: &str, bytes: u64| gpu.allocate(label, bytes, Usage::Storage);
+        let inputs = plan.inputs.iter().map(|(name, ty)| allocate(name, ty.bytes())).collect::<Result<Vec<_>>>()?;
+        let slots = plan.slots.iter().map(|&bytes| allocate("slot", bytes)).collect::<Result<Vec<_>>>()?;
+        let own = (plan.outputs.iter().zip(&plan.output_storage).enumerate())
+            .map(|(i, ((_, ty), &at))| allocate("output", if at == Storage::Output(i) { ty.bytes() } else { 4 }))
+            .collect::<Result<Vec<_>>>()?;
+        let buffer = |storage: Storage| match storage {
+            Storage::Variable(i) => &variables[i],
+            Storage::Input(i) => &inputs[i],
+            Storage::Output(i) => &own[i],
+            Storage::Slot(i) => &slots[i],
+        };
+        let recorded = plan
+            .dispatches
+            .iter()
+            .map(|d| {
+                let buffers: Vec<&Buffer> = d.storage.iter().map(|&s| buffer(s)).collect();
+                gpu.record(&d.dispatch, &buffers)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let outputs = plan.output_storage.iter().map(|&s| buffer(s).clone()).collect();
+        let staging = (0..IN_FLIGHT)
+            .map(|_| {
+                let outputs = plan.outputs.iter();
+                outputs.map(|(_, ty)| gpu.allocate("readback", ty.bytes(), Usage::Readback)).collect()
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { plan, inputs, outputs, recorded, staging, turn: 0 })
+    }
+
+    /// The memory it takes.
+    pub fn memory(&self) -> Memory {
+        self.plan.memory
+    }
+
+    /// The plan it runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Uploads an input for the next step.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] if there is no such input, [`Kind::Shape`] if the size is another.
+    pub fn set_input(&self, gpu: &Gpu, name: &str, data: &[u8]) -> Result<()> {
+        let found = self.plan.inputs.iter().position(|(n, _)| n == name);
+        let i = found.ok_or_else(|| Error::new(Kind::Internal, format!("the graph has no input '{name}'")))?;
+        let ty = &self.plan.inputs[i].1;
+        if data.len() as u64 != ty.bytes() {
+            return Err(Error::new(Kind::Shape, format!("input '{name}' takes {ty}, not {} bytes", data.len())));
+        }
+        gpu.upload(&self.inputs[i], data);
+        Ok(())
+    }
+
+    /// Encodes and submits one step; does not wait.
+    pub fn run(&self, gpu: &Gpu) {
+        gpu.submit(&self.recorded);
+    }
+
+    /// Runs one step with every kernel timed.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] without timestamp queries; device errors.
+    pub fn run_timed(&self, gpu: &Gpu) -> Result<Vec<KernelProfile>> {
+        let times = gpu.submit_timed(&self.recorded)?;
+        Ok(self
+            .plan
+            .dispatches
+            .iter()
+            .zip(times)
+            .map(|(d, time)| KernelProfile {
+                op: d.op,
+                scope: d.scope.clone(),
+                kernel: d.dispatch.kernel.label(),
+                seconds: time.seconds,
+                work: d.dispatch.work,
+            })
+            .collect())
+    }
+
+    /// Starts copying all outputs to the host. At most three steps may be under way at once; collect the oldest first.
+    pub fn start_read(&mut self, gpu: &Gpu) -> PendingOutputs {
+        let staging = &self.staging[self.turn];
+        self.turn = (self.turn + 1) % IN_FLIGHT;
+        PendingOutputs { reads: self.outputs.iter().zip(staging).map(|(o, s)| gpu.start_read(o, s)).collect() }
+    }
+
+    /// Collects outputs, one vector of bytes for each.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn finish_read(&self, gpu: &Gpu, pending: PendingOutputs) -> Result<Vec<Vec<u8>>> {
+        pending.reads.into_iter().map(|r| gpu.finish_read(r)).collect()
+    }
+
+    /// Reads output number `i` as floats and waits for it.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn read_output(&self, gpu: &Gpu, i: usize) -> Result<HostTensor> {
+        let data = bytemuck::pod_collect_to_vec(&gpu.download(&self.outputs[i])?);
+        Ok(HostTensor::new(self.plan.outputs[i].1.shape.clone(), data))
+    }
+
+    /// The position of an output among those asked for.
+    pub fn output_index(&self, t: Tensor) -> Option<usize> {
+        self.plan.outputs.iter().position(|(o, _)| *o == t)
+    }
+
+    /// How many steps' outputs may be under way at once.
+    pub const IN_FLIGHT: usize = IN_FLIGHT;
+}

@@ -1,0 +1,18 @@
+//! The tape, backward as appended nodes, and the planner.
+//!
+//! A model is traced once into a [`Tape`]: a flat list of [`Node`]s. [`Tape::backward`] appends gradient nodes to
+//! the same list. [`Plan`] removes dead nodes, moves updates forward and assigns tensors to a few reusable buffers by
+//! liveness; it is plain data and needs no device. [`Executable`] builds every pipeline and bind group and then only
+//! re-encodes the same dispatches every step.
+//!
+//! Autograd knows no op by name: ops implement [`Op`] and bring their own shape rule, kernels and backward rule.
+
+mod backward;
+mod execute;
+mod plan;
+mod tape;
+
+pub use backward::{Accumulate, Gradients};
+pub use execute::{Executable, KernelProfile, PendingOutputs, Store};
+pub use plan::{Memory, Plan, PlannedDispatch, Storage};
+pub use tape::{Lower, Lowered, Node, NodeView, Op, Origin, Tape, Tensor, Variable};

@@ -1,0 +1,320 @@
+//! The planner: from a tape to a fixed sequence of launches over a few reusable buffers. Needs no device.
+//!
+//! 1. Nodes that neither an output nor an update depends on are dropped.
+//! 2. Updates (optimizer steps) move to the earliest place where everything they read is ready and nobody still
+//!    needs the old value, so that a gradient dies as soon as it was used.
+//! 3. Every tensor gets a slot by liveness: largest first, into the smallest slot whose other tenants are dead
+//!    meanwhile (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020, section 4.2:
+//!    greedy by size). Slots are whole buffers because wgpu tracks usage per buffer: what a launch reads and what
+//!    it writes never share one.
+
+use super::{Lower, Lowered, Origin, Tape, Tensor, Variable};
+use crate::error::{Error, Kind, Result};
+use crate::gpu::{Caps, Dispatch, Operand};
+use crate::tensor::TensorType;
+
+/// Where a tensor lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// Persistent tensor number.
+    Variable(usize),
+    /// Host-uploaded tensor number.
+    Input(usize),
+    /// A buffer of its own, kept until the next step.
+    Output(usize),
+    /// Reusable buffer number.
+    Slot(usize),
+}
+
+/// One launch of the plan.
+#[derive(Debug, Clone)]
+pub struct PlannedDispatch {
+    /// The launch.
+    pub dispatch: Dispatch,
+    /// Where each of its bindings lies.
+    pub storage: Vec<Storage>,
+    /// The op it belongs to.
+    pub op: &'static str,
+    /// The layer it belongs to.
+    pub scope: String,
+}
+
+/// Bytes on the device, known before anything is allocated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// Parameters, running statistics, optimizer state.
+    pub variables: u64,
+    /// Inputs and outputs.
+    pub io: u64,
+    /// Reusable buffers: activations, gradients, scratch.
+    pub slots: u64,
+    /// What the same tensors would take without reuse.
+    pub without_reuse: u64,
+}
+
+impl Memory {
+    /// All bytes.
+    pub fn total(&self) -> u64 {
+        self.variables + self.io + self.slots
+    }
+}
+
+/// A planned tape.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Launches in order.
+    pub dispatches: Vec<PlannedDispatch>,
+    /// Sizes of the reusable buffers.
+    pub slots: Vec<u64>,
+    /// Host-uploaded tensors.
+    pub inputs: Vec<(String, TensorType)>,
+    /// Persistent tensors in use, numbered as on the tape.
+    pub variables: Vec<Variable>,
+    /// Tensors the host may read after a step.
+    pub outputs: Vec<(Tensor, TensorType)>,
+    /// Where each of them lies.
+    pub output_storage: Vec<Storage>,
+    /// Memory it will take.
+    pub memory: Memory,
+}
+
+/// The span of launch positions (node positions) during which a tensor must keep its slot.
+#[derive(Debug, Clone)]
+struct Tenant {
+    first: usize,
+    last: usize,
+    bytes: u64,
+}
+
+impl Plan {
+    /// Plans `tape` so that `outputs` can be read after each step.
+    ///
+    /// # Errors
+    /// [`Kind::OutOfMemory`] if a tensor is larger than the device can bind, [`Kind::Unsupported`] if an op cannot
+    /// run on it.
+    pub fn new(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
+        let order = schedule(tape, outputs);
+        let lowered = order.iter().map(|&n| lower(tape, n, caps)).collect::<Result<Vec<_>>>()?;
+
+        let mut plan = Self {
+            dispatches: vec![],
+            slots: vec![],
+            inputs: vec![],
+            variables: tape.variables().to_vec(),
+            outputs: outputs.iter().map(|&t| (t, tape.ty(t).clone())).collect(),
+            output_storage: vec![],
+            memory: Memory::default(),
+        };
+        // Fixed places first; what is left lives in slots.
+        let mut storage: Vec<Option<Storage>> = vec![None; tape.len()];
+        for t in tape.tensors() {
+            match tape.origin(t) {
+                Origin::Variable(v) => storage[t.index()] = Some(Storage::Variable(*v)),
+                Origin::Input(name) => {
+                    storage[t.index()] = Some(Storage::Input(plan.inputs.len()));
+                    plan.inputs.push((name.clone(), tape.ty(t).clone()));
+                }
+                Origin::Node { .. } | Origin::View(_) => {}
+            }
+        }
+        for (i, &t) in outputs.iter().enumerate() {
+            let root = tape.root(t).index();
+            if storage[root].is_none() {
+                storage[root] = Some(Storage::Output(i));
+            }
+        }
+
+        let mut tenants: Vec<Tenant> = vec![];
+        let mut tenant_of: Vec<Option<usize>> = vec![None; tape.len()];
+        let mut scratch_tenants: Vec<Vec<usize>> = vec![];
+        for (position, &n) in order.iter().enumerate() {
+            let node = &tape.nodes()[n];
+            for &t in node.outputs.iter().chain(&node.inputs) {
+                let root = tape.root(t).index();
+                if storage[root].is_some() {
+                    continue;
+                }
+                match tenant_of[root] {
+                    Some(i) => tenants[i].last = position,
+                    None => {
+                        tenant_of[root] = Some(tenants.len());
+                        let bytes = tape.ty(Tensor(root)).bytes();
+                        tenants.push(Tenant { first: position, last: position, bytes });
+                    }
+                }
+            }
+            let first = tenants.len();
+            tenants.extend(lowered[position].scratch.iter().map(|ty| Tenant {
+                first: position,
+                last: position,
+                bytes: ty.bytes(),
+            }));
+            scratch_tenants.push((first..tenants.len()).collect());
+        }
+        plan.output_storage = outputs.iter().filter_map(|&t| storage[tape.root(t).index()]).collect();
+        let (slots, slot_of) = assign(&tenants);
+        let place = |t: Tensor| -> Storage {
+            let root = tape.root(t).index();
+            match (storage[root], tenant_of[root]) {
+                (Some(fixed), _) => fixed,
+                (None, Some(tenant)) => Storage::Slot(slot_of[tenant]),
+                (None, None) => unreachable!("every operand of a scheduled node was given a place above"),
+            }
+        };
+
+        for (position, (&n, lowered)) in order.iter().zip(lowered).enumerate() {
+            let node = &tape.nodes()[n];
+            for dispatch in lowered.dispatches {
+                let storage = dispatch
+                    .bindings
+                    .iter()
+                    .map(|binding| match binding.operand {
+                        Operand::Input(i) => place(node.inputs[i]),
+                        Operand::Output(i) => place(node.outputs[i]),
+                        Operand::Scratch(i) => Storage::Slot(slot_of[scratch_tenants[position][i]]),
+                    })
+                    .collect();
+                plan.dispatches.push(PlannedDispatch {
+                    dispatch,
+                    storage,
+                    op: node.op.name(),
+                    scope: node.scope.clone(),
+                });
+            }
+        }
+        plan.memory = Memory {
+            variables: plan.variables.iter().map(|v| v.ty.bytes()).sum(),
+            io: plan.inputs.iter().map(|(_, ty)| ty.bytes()).chain(plan.outputs.iter().map(|(_, ty)| ty.bytes())).sum(),
+            slots: slots.iter().sum(),
+            without_reuse: tenants.iter().map(|t| t.bytes).sum(),
+        };
+        plan.slots = slots;
+        plan.check_limits(caps)?;
+        Ok(plan)
+    }
+
+    fn check_limits(&self, caps: &Caps) -> Result<()> {
+        let limit = caps.max_binding.min(caps.max_buffer);
+        let variables = self.variables.iter().map(|v| (v.name.as_str(), v.ty.bytes()));
+        let inputs = self.inputs.iter().map(|(name, ty)| (name.as_str(), ty.bytes()));
+        let slots = self.slots.iter().map(|&bytes| ("an activation", bytes));
+        let outputs = self.outputs.iter().map(|(_, ty)| ("an output", ty.bytes()));
+        match variables.chain(inputs).chain(slots).chain(outputs).find(|&(_, bytes)| bytes > limit) {
+            None => Ok(()),
+            Some((name, bytes)) => Err(Error::new(
+                Kind::OutOfMemory,
+                format!(
+                    "{name} needs {:.1} MiB in one piece, and this device binds at most {:.1} MiB",
+                    mebibytes(bytes),
+                    mebibytes(limit)
+                ),
+            )
+            .next("use a smaller --batch or --size")),
+        }
+    }
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// The live nodes in the order they will run.
+fn schedule(tape: &Tape, outputs: &[Tensor]) -> Vec<usize> {
+    let nodes = tape.nodes();
+    let mut live = vec![false; nodes.len()];
+    let mut needed = vec![false; tape.len()];
+    outputs.iter().for_each(|&t| needed[tape.root(t).index()] = true);
+    for n in (0..nodes.len()).rev() {
+        let node = &nodes[n];
+        live[n] = !node.op.updates().is_empty() || node.outputs.iter().any(|t| needed[t.index()]);
+        if live[n] {
+            node.inputs.iter().for_each(|&t| needed[tape.root(t).index()] = true);
+        }
+    }
+    // A node's key is its position on the tape; that of a pure update is the largest key it has to wait for.
+    let mut key: Vec<usize> = (0..nodes.len()).collect();
+    for n in 0..nodes.len() {
+        let node = &nodes[n];
+        if !live[n] || node.op.updates().is_empty() || !node.outputs.is_empty() {
+            continue;
+        }
+        let reads: Vec<Tensor> = node.inputs.iter().map(|&t| tape.root(t)).collect();
+        let writes: Vec<Tensor> = node.op.updates().iter().map(|&i| tape.root(node.inputs[i])).collect();
+        key[n] = (0..n)
+            .filter(|&m| live[m])
+            .filter(|&m| {
+                let other = &nodes[m];
+                let produces = other.outputs.iter().any(|t| reads.contains(t));
+                let touches = other.inputs.iter().any(|&t| writes.contains(&tape.root(t)));
+                let updates = other.op.updates().iter().any(|&i| reads.contains(&tape.root(other.inputs[i])));
+                produces || touches || updates
+            })
+            .map(|m| key[m])
+            .max()
+            .unwrap_or(0);
+    }
+    let mut order: Vec<usize> = (0..nodes.len()).filter(|&n| live[n]).collect();
+    // At equal keys the awaited node comes first: it is earlier on the tape.
+    order.sort_by_key(|&n| (key[n], n));
+    order
+}
+
+fn lower(tape: &Tape, n: usize, caps: &Caps) -> Result<Lowered> {
+    let node = &tape.nodes()[n];
+    let types = |ts: &[Tensor]| ts.iter().map(|&t| tape.ty(t).clone()).collect::<Vec<_>>();
+    let (inputs, outputs) = (types(&node.inputs), types(&node.outputs));
+    let lowered = node.op.lower(&Lower { inputs: &inputs, outputs: &outputs, caps })?;
+    for dispatch in &lowered.dispatches {
+        let place = || format!("{} in '{}'", dispatch.kernel.label(), node.scope);
+        if dispatch.workgroups.iter().any(|&g| g > caps.max_workgroups || g == 0) {
+            let message = format!("a launch of {:?} workgroups exceeds this device's limit", dispatch.workgroups);
+            return Err(Error::new(Kind::Unsupported, message).at(place()).next("use a smaller --batch or --size"));
+        }
+        if dispatch.bindings.len() as u32 > caps.max_storage_buffers {
+            let message = format!("a kernel binds {} buffers, more than this device allows", dispatch.bindings.len());
+            return Err(Error::new(Kind::Unsupported, message).at(place()));
+        }
+    }
+    Ok(lowered)
+}
+
+/// Gives every tenant a slot: returns the slots' sizes and each tenant's slot.
+fn assign(tenants: &[Tenant]) -> (Vec<u64>, Vec<usize>) {
+    let mut by_size: Vec<usize> = (0..tenants.len()).collect();
+    by_size.sort_by_key(|&i| (std::cmp::Reverse(tenants[i].bytes), tenants[i].first));
+    let mut slots: Vec<(u64, Vec<usize>)> = vec![];
+    let mut slot_of = vec![0; tenants.len()];
+    for &i in &by_size {
+        let tenant = &tenants[i];
+        let free =
+            |others: &[usize]| others.iter().all(|&o| tenants[o].last < tenant.first || tenant.last < tenants[o].first);
+        let best = (0..slots.len()).filter(|&s| free(&slots[s].1)).min_by_key(|&s| slots[s].0);
+        let slot = best.unwrap_or_else(|| {
+            slots.push((tenant.bytes, vec![]));
+            slots.len() - 1
+        });
+        slots[slot].1.push(i);
+        slot_of[i] = slot;
+    }
+    (slots.into_iter().map(|(bytes, _)| bytes).collect(), slot_of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenants_that_live_together_never_share_a_slot() {
+        let spans = [(0, 1, 100), (1, 2, 50), (2, 3, 100), (3, 5, 70), (4, 4, 10), (0, 5, 30)];
+        let tenants: Vec<Tenant> = spans.iter().map(|&(first, last, bytes)| Tenant { first, last, bytes }).collect();
+        let (sizes, slot_of) = assign(&tenants);
+        for (i, a) in tenants.iter().enumerate() {
+            assert!(sizes[slot_of[i]] >= a.bytes);
+            for (j, b) in tenants.iter().enumerate().skip(i + 1) {
+                let together = a.first <= b.last && b.first <= a.last;
+                assert!(!together || slot_of[i] != slot_of[j], "{i} and {j}");
+            }
+        }
+        assert_eq!(sizes.iter().sum::<u64>(), 200, "{sizes:?}");
+    }
+}

@@ -1,0 +1,312 @@
+//! The tape: values, nodes and variables.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, Kind, Result};
+use crate::gpu::{Caps, Dispatch};
+use crate::tensor::{Shape, TensorType};
+
+/// A value on a tape: cheap to copy, meaningful only together with the tape that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tensor(pub(super) usize);
+
+impl Tensor {
+    /// The value's number on its tape.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// What the lowering of a node sees.
+#[derive(Debug, Clone, Copy)]
+pub struct Lower<'a> {
+    /// Types of the inputs.
+    pub inputs: &'a [TensorType],
+    /// Types of the outputs.
+    pub outputs: &'a [TensorType],
+    /// What the device can do.
+    pub caps: &'a Caps,
+}
+
+/// The kernels of a node: launches in order, and the scratch tensors they share.
+#[derive(Debug, Clone, Default)]
+pub struct Lowered {
+    /// Scratch tensors, alive only during this node.
+    pub scratch: Vec<TensorType>,
+    /// Launches in order.
+    pub dispatches: Vec<Dispatch>,
+}
+
+impl Lowered {
+    /// One launch and no scratch.
+    pub fn one(dispatch: Dispatch) -> Self {
+        Self { scratch: vec![], dispatches: vec![dispatch] }
+    }
+}
+
+/// What a backward rule sees of the node it belongs to.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    /// The node's inputs.
+    pub inputs: Vec<Tensor>,
+    /// The node's outputs.
+    pub outputs: Vec<Tensor>,
+    /// For each input, whether its gradient is wanted.
+    pub wanted: Vec<bool>,
+}
+
+/// An operation: its shape rule, its kernels and its backward rule.
+pub trait Op: fmt::Debug + Send + Sync {
+    /// Name for messages and profiles, such as `conv2d` or `conv2d.grad_input`.
+    fn name(&self) -> &'static str;
+
+    /// The shape rule: types of the outputs for types of the inputs.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] for inputs that do not go together.
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>>;
+
+    /// The kernels, for types that passed the shape rule.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] where the device cannot do it.
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered>;
+
+    /// Appends nodes that compute the gradients of the wanted inputs from `d_outputs` (`None` where no gradient
+    /// reached an output; at least one is there).
+    ///
+    /// # Errors
+    /// By default: there is no backward rule.
+    fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        let _ = (tape, node, d_outputs);
+        Err(Error::new(Kind::Internal, format!("'{}' has no backward rule", self.name())))
+    }
+
+    /// The inputs (variables) that the op changes in place.
+    fn updates(&self) -> &'static [usize] {
+        &[]
+    }
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Output of a node.
+    Node {
+        /// The node.
+        node: usize,
+        /// Which of its outputs.
+        output: usize,
+    },
+    /// A persistent tensor, by number.
+    Variable(usize),
+    /// Uploaded by the host before each step.
+    Input(String),
+    /// The same elements as another value, in another shape.
+    View(Tensor),
+}
+
+/// A persistent tensor: parameters, running statistics, optimizer state. Bound by name, so several tapes share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Unique name.
+    pub name: String,
+    /// Type.
+    pub ty: TensorType,
+    /// Whether gradients flow to it.
+    pub trainable: bool,
+}
+
+/// One operation on the tape.
+#[derive(Debug)]
+pub struct Node {
+    /// What is computed.
+    pub op: Arc<dyn Op>,
+    /// From what.
+    pub inputs: Vec<Tensor>,
+    /// Into what.
+    pub outputs: Vec<Tensor>,
+    /// The layer it was traced in, for profiles and messages.
+    pub scope: String,
+}
+
+#[derive(Debug)]
+struct Value {
+    ty: TensorType,
+    origin: Origin,
+    requires_grad: bool,
+}
+
+/// A flat list of operations.
+#[derive(Debug, Default)]
+pub struct Tape {
+    values: Vec<Value>,
+    nodes: Vec<Node>,
+    variables: Vec<Variable>,
+    variable_values: Vec<Tensor>,
+    scope: String,
+}
+
+impl Tape {
+    /// An empty tape.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names the layer that the following nodes belong to; returns the former name.
+    pub fn set_scope(&mut self, scope: impl Into<String>) -> String {
+        std::mem::replace(&mut self.scope, scope.into())
+    }
+
+    /// The current layer name.
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    fn value(&mut self, ty: TensorType, origin: Origin, requires_grad: bool) -> Tensor {
+        self.values.push(Value { ty, origin, requires_grad });
+        Tensor(self.values.len() - 1)
+    }
+
+    /// A tensor that the host uploads before each step.
+    pub fn input(&mut self, name: impl Into<String>, ty: TensorType) -> Tensor {
+        self.value(ty, Origin::Input(name.into()), false)
+    }
+
+    /// An input that gradients flow to: for tests of single operations.
+    pub fn input_with_gradient(&mut self, name: impl Into<String>, ty: TensorType) -> Tensor {
+        self.value(ty, Origin::Input(name.into()), true)
+    }
+
+    /// The variable called `name`, declared at its first use.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if it was declared with another type before.
+    pub fn variable(&mut self, name: &str, ty: TensorType, trainable: bool) -> Result<Tensor> {
+        if let Some(i) = self.variables.iter().position(|v| v.name == name) {
+            if self.variables[i].ty != ty {
+                return Err(Error::new(
+                    Kind::Shape,
+                    format!("variable '{name}' is {} here and {ty} elsewhere", self.variables[i].ty),
+                ));
+            }
+            return Ok(self.variable_values[i]);
+        }
+        self.variables.push(Variable { name: name.to_owned(), ty: ty.clone(), trainable });
+        let value = self.value(ty, Origin::Variable(self.variables.len() - 1), trainable);
+        self.variable_values.push(value);
+        Ok(value)
+    }
+
+    /// Appends an operation and returns its outputs.
+    ///
+    /// # Errors
+    /// The op's shape rule, with the layer it happened in.
+    pub fn push(&mut self, op: impl Op + 'static, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let types: Vec<TensorType> = inputs.iter().map(|&t| self.ty(t).clone()).collect();
+        let outputs = op.infer(&types).map_err(|e| {
+            let shapes = types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            e.at(format!("{} '{}' on {shapes}", op.name(), self.scope))
+        })?;
+        let requires_grad = inputs.iter().any(|&t| self.values[t.0].requires_grad);
+        let node = self.nodes.len();
+        let outputs: Vec<Tensor> = outputs
+            .into_iter()
+            .enumerate()
+            .map(|(output, ty)| self.value(ty, Origin::Node { node, output }, requires_grad))
+            .collect();
+        self.nodes.push(Node {
+            op: Arc::new(op),
+            inputs: inputs.to_vec(),
+            outputs: outputs.clone(),
+            scope: self.scope.clone(),
+        });
+        Ok(outputs)
+    }
+
+    /// Appends an operation with one output.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push1(&mut self, op: impl Op + 'static, inputs: &[Tensor]) -> Result<Tensor> {
+        let outputs = self.push(op, inputs)?;
+        outputs
+            .first()
+            .copied()
+            .ok_or_else(|| Error::new(Kind::Internal, "an op without an output was used as a value"))
+    }
+
+    /// The same elements in another shape; costs nothing.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if the element counts differ.
+    pub fn view(&mut self, x: Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
+        let shape = shape.into();
+        let ty = self.ty(x).clone();
+        if ty.shape.len() != shape.len() {
+            return Err(Error::new(Kind::Shape, format!("cannot view {} as {shape}", ty.shape)).at(&self.scope));
+        }
+        let requires_grad = self.values[x.0].requires_grad;
+        Ok(self.value(TensorType { shape, dtype: ty.dtype }, Origin::View(x), requires_grad))
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, t: Tensor) -> &TensorType {
+        &self.values[t.0].ty
+    }
+
+    /// The shape of a value.
+    pub fn shape(&self, t: Tensor) -> &Shape {
+        &self.values[t.0].ty.shape
+    }
+
+    /// Where a value comes from.
+    pub fn origin(&self, t: Tensor) -> &Origin {
+        &self.values[t.0].origin
+    }
+
+    /// Whether a gradient can flow to the value.
+    pub fn requires_grad(&self, t: Tensor) -> bool {
+        self.values[t.0].requires_grad
+    }
+
+    /// The value that holds the elements: `t` itself unless it is a view.
+    pub fn root(&self, mut t: Tensor) -> Tensor {
+        while let Origin::View(of) = self.values[t.0].origin {
+            t = of;
+        }
+        t
+    }
+
+    /// The number of values.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether nothing has been traced.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// All values in the order they were made.
+    pub fn tensors(&self) -> impl DoubleEndedIterator<Item = Tensor> + use<> {
+        (0..self.values.len()).map(Tensor)
+    }
+
+    /// The operations in order.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The declared variables.
+    pub fn variables(&self) -> &[Variable] {
+        &self.variables
+    }
+
+    /// The variables that gradients flow to, as values.
+    pub fn trainable(&self) -> Vec<(String, Tensor)> {
+        let pairs = self.variables.iter().zip(&self.variable_values);
+        pairs.filter(|(v, _)| v.trainable).map(|(v, &t)| (v.name.clone(), t)).collect()
+    }
+}

@@ -1,0 +1,51 @@
+//! Add: `y = a + b`, two tensors of the same shape. Backward: `d_a = d_b = d_y`.
+
+mod cases;
+mod reference;
+
+pub use cases::cases;
+
+use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
+use crate::error::Result;
+use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
+use crate::ops::{WORKGROUP, same_shape};
+use crate::tensor::TensorType;
+
+static SOURCE: Source = crate::wgsl!("add.wgsl");
+
+uniform_block! {
+    /// Mirrors `Params` of `add.wgsl`.
+    struct Params { count: u32 }
+}
+
+/// `a + b`, element by element.
+///
+/// # Errors
+/// [`Kind::Shape`](crate::Kind::Shape) if the shapes differ.
+pub fn add(tape: &mut Tape, a: Tensor, b: Tensor) -> Result<Tensor> {
+    tape.push1(Add, &[a, b])
+}
+
+#[derive(Debug)]
+struct Add;
+
+impl Op for Add {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        same_shape(inputs)
+    }
+
+    fn backward(&self, _: &mut Tape, _: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![d_outputs[0]; 2])
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        let count = cx.outputs[0].shape.len();
+        let params = Params { count: count as u32 };
+        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid_for(count, WORKGROUP));
+        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, 12 * count as u64)))
+    }
+}

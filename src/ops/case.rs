@@ -1,0 +1,154 @@
+//! Cases: one list an op, which serves forward tests, gradient tests, benchmarks and the self-test.
+
+use std::sync::Arc;
+
+use super::{AnyTwin, Array, Twin};
+use crate::autograd::{Tape, Tensor};
+use crate::error::Result;
+use crate::rng::Stream;
+use crate::tensor::{DType, TensorType};
+
+/// How an input is filled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fill {
+    /// Standard normal.
+    Normal,
+    /// Normal with a mean and a standard deviation.
+    Gaussian(f32, f32),
+    /// Uniform between two bounds.
+    Uniform(f32, f32),
+    /// A shuffled arithmetic sequence around zero without ties and without zero: for ops that are not smooth, so that finite
+    /// differences do not step over a kink.
+    Distinct,
+    /// Whole numbers below a bound: labels.
+    Labels(u32),
+    /// One value everywhere.
+    Constant(f32),
+}
+
+/// What an input is to the op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Gradients flow to it and are checked.
+    Differentiable,
+    /// Data without a gradient.
+    Fixed,
+    /// Changed in place; its new value is checked.
+    Updated,
+}
+
+/// One input of a case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaseInput {
+    /// Shape and element type.
+    pub ty: TensorType,
+    /// Its values.
+    pub fill: Fill,
+    /// Its part.
+    pub role: Role,
+}
+
+impl CaseInput {
+    /// A differentiable float tensor of standard normal values.
+    pub fn normal(shape: impl Into<crate::tensor::Shape>) -> Self {
+        Self { ty: TensorType::f32(shape), fill: Fill::Normal, role: Role::Differentiable }
+    }
+
+    /// A float tensor filled in another way.
+    pub fn new(shape: impl Into<crate::tensor::Shape>, fill: Fill, role: Role) -> Self {
+        Self { ty: TensorType::f32(shape), fill, role }
+    }
+
+    /// Labels below `classes`.
+    pub fn labels(shape: impl Into<crate::tensor::Shape>, classes: u32) -> Self {
+        Self { ty: TensorType::u32(shape), fill: Fill::Labels(classes), role: Role::Fixed }
+    }
+
+    /// The values: the same for the same stream.
+    pub fn values(&self, stream: Stream) -> Array<f32> {
+        let n = self.ty.shape.len();
+        let data = match self.fill {
+            Fill::Normal => (0..n as u64).map(|i| stream.normal(i)).collect(),
+            Fill::Gaussian(mean, std) => (0..n as u64).map(|i| mean + std * stream.normal(i)).collect(),
+            Fill::Uniform(lo, hi) => (0..n as u64).map(|i| lo + (hi - lo) * stream.uniform(i)).collect(),
+            Fill::Distinct => {
+                let step = 4.0 / n as f32;
+                stream.permutation(n, 0).into_iter().map(|i| (i as f32 + 0.5) * step - 2.0).collect()
+            }
+            Fill::Labels(bound) => (0..n as u32).map(|i| (stream.words([i, 0])[0] % bound) as f32).collect(),
+            Fill::Constant(value) => vec![value; n],
+        };
+        Array::new(self.ty.shape.clone(), data)
+    }
+
+    /// Values as the bytes the device expects.
+    pub fn bytes(&self, values: &Array<f32>) -> Vec<u8> {
+        match self.ty.dtype {
+            DType::F32 => bytemuck::cast_slice(&values.data).to_vec(),
+            DType::U32 => values.data.iter().flat_map(|&v| (v as u32).to_le_bytes()).collect(),
+        }
+    }
+}
+
+/// How a case is traced: from its inputs to the outputs that are compared.
+pub type Trace = Arc<dyn Fn(&mut Tape, &[Tensor]) -> Result<Vec<Tensor>> + Send + Sync>;
+
+/// One shape of one op, with its CPU twin.
+#[derive(Clone)]
+pub struct Case {
+    /// The op.
+    pub op: &'static str,
+    /// What is particular about the shape.
+    pub name: String,
+    /// Inputs.
+    pub inputs: Vec<CaseInput>,
+    /// How it is traced.
+    pub trace: Trace,
+    /// The CPU twin.
+    pub twin: Arc<dyn AnyTwin>,
+    /// Largest error accepted, relative to the size of the result; by default 1e-5, or what the twin itself
+    /// loses in f32 if that is more.
+    pub tolerance: f64,
+    /// Whether the twin's gradient can be checked by finite differences (not for a random or piecewise-constant op).
+    pub smooth: bool,
+}
+
+impl Case {
+    /// A case with the default tolerance.
+    pub fn new(
+        op: &'static str,
+        name: impl Into<String>,
+        inputs: Vec<CaseInput>,
+        twin: impl Twin + 'static,
+        trace: impl Fn(&mut Tape, &[Tensor]) -> Result<Vec<Tensor>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            op,
+            name: name.into(),
+            inputs,
+            trace: Arc::new(trace),
+            twin: Arc::new(twin),
+            tolerance: 1e-5,
+            smooth: true,
+        }
+    }
+
+    /// A larger tolerance, for ops whose kernels cannot do better.
+    #[must_use]
+    pub fn tolerance(mut self, tolerance: f64) -> Self {
+        self.tolerance = tolerance;
+        self
+    }
+
+    /// Excludes the case from finite differences.
+    #[must_use]
+    pub fn not_smooth(mut self) -> Self {
+        self.smooth = false;
+        self
+    }
+
+    /// `op/name`.
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.op, self.name)
+    }
+}

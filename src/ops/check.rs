@@ -1,0 +1,248 @@
+//! Checking a case: kernels against the CPU twin, and the twin's gradient against finite differences.
+
+use super::{Array, Case, Role, add, backward, backward_from, mul, scale, sum};
+use crate::autograd::{Executable, Plan, Store, Tape, Tensor};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::rng::Stream;
+use crate::tensor::DType;
+
+/// One compared tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// What was compared, such as `output 0` or `gradient of input 1`.
+    pub what: String,
+    /// Error relative to the size of the reference: the larger of the L2 and the maximum norm.
+    pub error: f64,
+    /// Largest error accepted.
+    pub limit: f64,
+}
+
+/// The result of a case on a device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaseReport {
+    /// `op/name`.
+    pub label: String,
+    /// Every compared tensor.
+    pub measured: Vec<Measured>,
+}
+
+impl CaseReport {
+    /// Whether every error is within its limit. NaN is not.
+    pub fn passed(&self) -> bool {
+        !self.measured.is_empty() && self.measured.iter().all(|m| m.error <= m.limit)
+    }
+
+    /// The comparison closest to (or furthest beyond) its limit.
+    pub fn worst(&self) -> Option<&Measured> {
+        let ratio = |m: &Measured| if m.error.is_nan() { f64::INFINITY } else { m.error / m.limit };
+        self.measured.iter().max_by(|a, b| ratio(a).total_cmp(&ratio(b)))
+    }
+}
+
+/// Error of `got` relative to the size of `want`: the larger of L2 over L2 and maximum over maximum.
+pub(super) fn relative_error(got: &[f64], want: &[f64]) -> f64 {
+    let l2 = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+    let max = |v: &mut dyn Iterator<Item = f64>| v.fold(0.0, |m: f64, x| if x.is_nan() { x } else { m.max(x.abs()) });
+    let difference = || got.iter().zip(want).map(|(a, b)| a - b);
+    let (d2, w2) = (l2(&mut difference()), l2(&mut want.iter().copied()));
+    let (dm, wm) = (max(&mut difference()), max(&mut want.iter().copied()));
+    if w2 == 0.0 { dm } else { (d2 / w2).max(dm / wm) }
+}
+
+fn streams(case: &Case, seed: u32) -> impl Fn(&str) -> Stream {
+    let label = case.label();
+    move |what| Stream::named(seed, &format!("{label}/{what}"))
+}
+
+fn inputs(case: &Case, seed: u32) -> Vec<Array<f32>> {
+    let stream = streams(case, seed);
+    case.inputs.iter().enumerate().map(|(i, input)| input.values(stream(&format!("input {i}")))).collect()
+}
+
+/// Random output gradients of the given shapes.
+fn output_gradients(case: &Case, seed: u32, outputs: &[Array<f64>]) -> Vec<Array<f32>> {
+    let stream = streams(case, seed);
+    let normal = |s: Stream, n: usize| (0..n as u64).map(|i| s.normal(i)).collect();
+    outputs
+        .iter()
+        .enumerate()
+        .map(|(j, o)| Array::new(o.shape.clone(), normal(stream(&format!("d_output {j}")), o.data.len())))
+        .collect()
+}
+
+/// Compares the twin's backward with central differences of its forward along random directions, both in f64.
+/// Returns the largest relative error over the differentiable inputs.
+pub fn finite_differences(case: &Case, seed: u32) -> f64 {
+    let x: Vec<Array<f64>> = inputs(case, seed).iter().map(Array::cast).collect();
+    let outputs = case.twin.forward_f64(&x);
+    let updated = case.inputs.iter().filter(|i| i.role == Role::Updated).count();
+    let outputs = &outputs[..outputs.len() - updated];
+    let d_out: Vec<Array<f64>> = output_gradients(case, seed, outputs).iter().map(Array::cast).collect();
+    let gradients = case.twin.backward_f64(&x, &d_out);
+    let loss = |x: &[Array<f64>]| -> f64 {
+        let y = case.twin.forward_f64(x);
+        y.iter().zip(&d_out).map(|(y, d)| y.data.iter().zip(&d.data).map(|(a, b)| a * b).sum::<f64>()).sum()
+    };
+    let stream = streams(case, seed);
+    let mut worst: f64 = 0.0;
+    for (i, input) in case.inputs.iter().enumerate().filter(|(_, input)| input.role == Role::Differentiable) {
+        let Some(gradient) = &gradients[i] else { return f64::NAN };
+        for trial in 0..4 {
+            let s = stream(&format!("direction {i} {trial}"));
+            let direction: Vec<f64> = (0..input.ty.shape.len() as u64).map(|k| f64::from(s.normal(k))).collect();
+            let step = 1e-6;
+            let moved = |sign: f64| {
+                let mut x = x.clone();
+                x[i].data.iter_mut().zip(&direction).for_each(|(v, d)| *v += sign * step * d);
+                loss(&x)
+            };
+            let numeric = (moved(1.0) - moved(-1.0)) / (2.0 * step);
+            let analytic: f64 = gradient.data.iter().zip(&direction).map(|(g, d)| g * d).sum();
+            // A random direction has a typical inner product of the gradient's length.
+            let length = gradient.data.iter().map(|g| g * g).sum::<f64>().sqrt().max(1e-8);
+            worst = worst.max((numeric - analytic).abs() / length);
+            if (numeric - analytic).is_nan() {
+                return f64::NAN;
+            }
+        }
+    }
+    worst
+}
+
+/// Runs a case on a device, forward and backward, alone and in the middle of a graph, and compares everything with the
+/// CPU twin in f64.
+///
+/// # Errors
+/// Errors of tracing, planning or the device; a wrong number is not an error but a report that did not pass.
+pub fn check_case(gpu: &Gpu, case: &Case, seed: u32) -> Result<CaseReport> {
+    let x = inputs(case, seed);
+    let x64: Vec<Array<f64>> = x.iter().map(Array::cast).collect();
+    let all64 = case.twin.forward_f64(&x64);
+    let all32 = case.twin.forward_f32(&x);
+    let updated: Vec<usize> = (0..x.len()).filter(|&i| case.inputs[i].role == Role::Updated).collect();
+    let outputs = all64.len() - updated.len();
+    let differentiable: Vec<usize> = (0..x.len()).filter(|&i| case.inputs[i].role == Role::Differentiable).collect();
+    let d_out = output_gradients(case, seed, &all64[..outputs]);
+    let (grad64, grad32) = if differentiable.is_empty() {
+        (vec![], vec![])
+    } else {
+        let d64: Vec<Array<f64>> = d_out.iter().map(Array::cast).collect();
+        (case.twin.backward_f64(&x64, &d64), case.twin.backward_f32(&x, &d_out))
+    };
+    let limit = |f32s: &Array<f32>, f64s: &Array<f64>| {
+        let own: Array<f64> = f32s.cast();
+        case.tolerance.max(10.0 * relative_error(&own.data, &f64s.data))
+    };
+
+    let mut report = CaseReport { label: case.label(), measured: vec![] };
+    let mut compare = |what: String, got: &[f64], want: &[f64], limit: f64| {
+        let error = if got.len() == want.len() { relative_error(got, want) } else { f64::NAN };
+        report.measured.push(Measured { what, error, limit });
+    };
+
+    for mid_graph in [false, true] {
+        if mid_graph && differentiable.is_empty() {
+            continue;
+        }
+        let mut tape = Tape::new();
+        let mut leaves = vec![];
+        for (i, input) in case.inputs.iter().enumerate() {
+            leaves.push(tape.variable(&format!("input {i}"), input.ty.clone(), input.role == Role::Differentiable)?);
+        }
+        let is_leaf = |i: usize| differentiable.contains(&i);
+        // In mid-graph position the leaves hold half the values: doubling is exact.
+        let operands = (0..leaves.len())
+            .map(|i| if mid_graph && is_leaf(i) { scale::scale(&mut tape, leaves[i], 2.0) } else { Ok(leaves[i]) })
+            .collect::<Result<Vec<_>>>()?;
+        let y = (case.trace)(&mut tape, &operands)?;
+        let mut weights = vec![];
+        for (j, &t) in y.iter().enumerate().filter(|_| !differentiable.is_empty()) {
+            weights.push(tape.variable(&format!("weight {j}"), tape.ty(t).clone(), false)?);
+        }
+        let gradients = if differentiable.is_empty() {
+            None
+        } else if mid_graph {
+            Some(mid_graph_loss(&mut tape, &y, &weights, &leaves, &differentiable)?)
+        } else {
+            let seeds: Vec<(Tensor, Tensor)> = y.iter().copied().zip(weights.iter().copied()).collect();
+            Some(backward_from(&mut tape, &seeds)?)
+        };
+        let mut wanted = y.clone();
+        for &i in &differentiable {
+            wanted.extend(gradients.as_ref().and_then(|g| g.get(leaves[i])));
+        }
+        let plan = Plan::new(&tape, &wanted, gpu.caps())?;
+        let mut store = Store::new();
+        let executable = Executable::new(gpu, plan, &mut store)?;
+        for (i, input) in case.inputs.iter().enumerate() {
+            let values = if mid_graph && is_leaf(i) { x[i].map(|v| v * 0.5) } else { x[i].clone() };
+            if store.types().any(|(name, _)| name == format!("input {i}")) {
+                store.write_bytes(gpu, &format!("input {i}"), &input.bytes(&values))?;
+            }
+        }
+        for (j, d) in d_out.iter().enumerate().take(weights.len()) {
+            store.write_bytes(gpu, &format!("weight {j}"), bytemuck::cast_slice(&d.data))?;
+        }
+        executable.run(gpu);
+        let prefix = if mid_graph { "mid-graph " } else { "" };
+        for (j, &t) in y.iter().enumerate() {
+            let raw = executable.read_output(gpu, j)?;
+            let got: Vec<f64> = match tape.ty(t).dtype {
+                DType::F32 => raw.data().iter().map(|&v| f64::from(v)).collect(),
+                DType::U32 => raw.data().iter().map(|&v| f64::from(v.to_bits())).collect(),
+            };
+            compare(format!("{prefix}output {j}"), &got, &all64[j].data, limit(&all32[j], &all64[j]));
+        }
+        for (k, &i) in differentiable.iter().enumerate() {
+            let (Some(want), Some(own)) = (&grad64[i], &grad32[i]) else {
+                compare(format!("{prefix}gradient of input {i} (missing in the twin)"), &[f64::NAN], &[0.0], 0.0);
+                continue;
+            };
+            let got = if y.len() + k < wanted.len() {
+                executable.read_output(gpu, y.len() + k)?.into_data().into_iter().map(f64::from).collect()
+            } else {
+                vec![]
+            };
+            let expected = if mid_graph { want.map(|v| 2.0 * v + 3.0) } else { want.clone() };
+            compare(format!("{prefix}gradient of input {i}"), &got, &expected.data, limit(own, want));
+        }
+        for (u, &i) in updated.iter().enumerate().filter(|_| !mid_graph) {
+            let got: Vec<f64> = match case.inputs[i].ty.dtype {
+                DType::F32 => store.read(gpu, &format!("input {i}"))?.into_data().into_iter().map(f64::from).collect(),
+                DType::U32 => bytemuck::pod_collect_to_vec::<u8, u32>(&store.read_bytes(gpu, &format!("input {i}"))?)
+                    .into_iter()
+                    .map(f64::from)
+                    .collect(),
+            };
+            let (want, own) = (&all64[outputs + u], &all32[outputs + u]);
+            compare(format!("updated input {i}"), &got, &want.data, limit(own, want));
+        }
+    }
+    Ok(report)
+}
+
+/// A loss around the op under test: every output times a weight, summed, plus three times every leaf, so that the op sees
+/// an incoming gradient that is not one and its input is used twice.
+fn mid_graph_loss(
+    tape: &mut Tape,
+    outputs: &[Tensor],
+    weights: &[Tensor],
+    leaves: &[Tensor],
+    differentiable: &[usize],
+) -> Result<crate::autograd::Gradients> {
+    let mut terms = vec![];
+    for (&y, &w) in outputs.iter().zip(weights) {
+        let weighted = mul::mul(tape, y, w)?;
+        terms.push(sum::sum(tape, weighted)?);
+    }
+    for &i in differentiable {
+        let tripled = scale::scale(tape, leaves[i], 3.0)?;
+        terms.push(sum::sum(tape, tripled)?);
+    }
+    let mut loss = terms[0];
+    for &term in &terms[1..] {
+        loss = add::add(tape, loss, term)?;
+    }
+    backward(tape, loss)
+}

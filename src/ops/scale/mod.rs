@@ -1,0 +1,90 @@
+//! Scale: `y = factor * x`, any shape. Backward: `d_x = factor * d_y`. Also a constant fill, which has no gradient.
+
+mod cases;
+mod reference;
+
+pub use cases::cases;
+
+use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
+use crate::error::Result;
+use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
+use crate::ops::WORKGROUP;
+use crate::tensor::TensorType;
+
+static SCALE: Source = crate::wgsl!("scale.wgsl");
+static FILL: Source = crate::wgsl!("fill.wgsl");
+
+uniform_block! {
+    /// Mirrors `Params` of `scale.wgsl`.
+    struct Params { count: u32, factor: f32 }
+}
+
+uniform_block! {
+    /// Mirrors `Params` of `fill.wgsl`.
+    struct FillParams { count: u32, value: f32 }
+}
+
+/// `factor * x`.
+///
+/// # Errors
+/// None for float tensors.
+pub fn scale(tape: &mut Tape, x: Tensor, factor: f32) -> Result<Tensor> {
+    tape.push1(Scale { factor }, &[x])
+}
+
+/// A tensor of type `ty` with every element `value`.
+///
+/// # Errors
+/// None for float tensors.
+pub fn fill(tape: &mut Tape, ty: TensorType, value: f32) -> Result<Tensor> {
+    tape.push1(Fill { ty, value }, &[])
+}
+
+#[derive(Debug)]
+struct Scale {
+    factor: f32,
+}
+
+impl Op for Scale {
+    fn name(&self) -> &'static str {
+        "scale"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        Ok(vec![inputs[0].clone()])
+    }
+
+    fn backward(&self, tape: &mut Tape, _: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        d_outputs.iter().map(|d| d.map(|d| scale(tape, d, self.factor)).transpose()).collect()
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        let count = cx.outputs[0].shape.len();
+        let params = Params { count: count as u32, factor: self.factor };
+        let dispatch = Dispatch::new(Kernel::new(&SCALE, "forward"), params.block(), grid_for(count, WORKGROUP));
+        Ok(Lowered::one(dispatch.input(0).output(0).work(count as u64, 8 * count as u64)))
+    }
+}
+
+#[derive(Debug)]
+struct Fill {
+    ty: TensorType,
+    value: f32,
+}
+
+impl Op for Fill {
+    fn name(&self) -> &'static str {
+        "fill"
+    }
+
+    fn infer(&self, _: &[TensorType]) -> Result<Vec<TensorType>> {
+        Ok(vec![self.ty.clone()])
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        let count = cx.outputs[0].shape.len();
+        let params = FillParams { count: count as u32, value: self.value };
+        let dispatch = Dispatch::new(Kernel::new(&FILL, "forward"), params.block(), grid_for(count, WORKGROUP));
+        Ok(Lowered::one(dispatch.output(0).work(0, 4 * count as u64)))
+    }
+}

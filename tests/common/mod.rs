@@ -1,0 +1,24 @@
+//! What the GPU tests share.
+
+use lesion_gpu::gpu::{Gpu, GpuOptions};
+
+/// The adapter to test on, chosen by `LESION_GPU_ADAPTER` or the default. Without any adapter the tests that need one
+/// pass without running, unless `LESION_GPU_REQUIRE=1` makes that a failure.
+#[allow(dead_code, reason = "not every test file uses every helper")]
+pub fn gpu() -> Option<Gpu> {
+    gpu_with(GpuOptions::default())
+}
+
+/// [`gpu`] with other options.
+pub fn gpu_with(options: GpuOptions) -> Option<Gpu> {
+    let adapter = std::env::var("LESION_GPU_ADAPTER").ok().or(options.adapter.clone());
+    let checked = options.checked || std::env::var("LESION_GPU_CHECKED").is_ok_and(|v| v == "1");
+    match Gpu::open(&GpuOptions { adapter, checked, ..options }) {
+        Ok(gpu) => Some(gpu),
+        Err(e) if std::env::var("LESION_GPU_REQUIRE").is_ok_and(|v| v == "1") => panic!("a GPU is required: {e}"),
+        Err(e) => {
+            eprintln!("skipped: {e}");
+            None
+        }
+    }
+}
