@@ -4,6 +4,7 @@
 pub mod add;
 mod case;
 mod check;
+pub mod conv2d;
 pub mod mul;
 pub mod scale;
 pub mod sum;
@@ -40,7 +41,7 @@ macro_rules! wgsl {
 
 /// The case lists of all ops: what tests, benchmarks and the self-test run.
 pub fn all_cases() -> Vec<Case> {
-    [add::cases(), mul::cases(), scale::cases(), sum::cases()].concat()
+    [add::cases(), conv2d::cases(), mul::cases(), scale::cases(), sum::cases()].concat()
 }
 
 /// Appends the backward pass of `loss`, a tensor of one element, to the tape.

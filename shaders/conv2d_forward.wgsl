@@ -1,0 +1,87 @@
+// 2-D convolution as an implicit matrix product without groups: y[pixel, k] = sum over (r, s, c) of
+// x[pixel at tap (r, s), c] * w[(r, s, c), k]. A lane owns ROWS output pixels by 8 output channels in registers; LANES_M by
+// LANES_N lanes make a workgroup. Activations come in through `spread` (loaded once in a subgroup and passed around,
+// or loaded by every lane), XV channels at a time; columns (weights, bias, results) as vec4 or one by one.
+
+struct Params {
+    n: u32, h: u32, w: u32, c: u32,
+    k: u32, r: u32, s: u32,
+    out_h: u32, out_w: u32,
+    stride_h: u32, stride_w: u32,
+    pad_top: u32, pad_left: u32,
+    dilation_h: u32, dilation_w: u32,
+    groups: u32,
+}
+
+const COLUMNS: u32 = 8u;
+const OUT: u32 = 4u; // binding of the result
+
+// Bindings, declared by the libraries that load and store them:
+// 1 activations: x [N, H, W, C]; 2 columns_in: w [R, S, C, K]; 3 bias [K] (any tensor if !HAS_BIAS); 4 y [N, P, Q, K]
+
+@compute @workgroup_size(LANES_M * LANES_N)
+fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) local: u32) {
+    let lane = local % LANES_N;
+    let first_row = (group_index(workgroup) * LANES_M + local / LANES_N) * ROWS;
+    let column = (workgroup.z * LANES_N + lane) * COLUMNS;
+    let rows = p.n * p.out_h * p.out_w;
+
+    // Position of tap (0, 0) of the pixels this lane loads for; a pixel past the end gets one that is out of range.
+    var top: array<u32, LOADS>;
+    var left: array<u32, LOADS>;
+    var image: array<u32, LOADS>;
+    for (var j = 0u; j < LOADS; j++) {
+        let row = first_row + loaded_row(lane, j);
+        let q = row % p.out_w;
+        let o = (row / p.out_w) % p.out_h;
+        image[j] = row / p.out_w / p.out_h * p.h;
+        top[j] = select(0x40000000u, o * p.stride_h - p.pad_top, row < rows);
+        left[j] = q * p.stride_w - p.pad_left;
+    }
+
+    var acc: array<array<vec4f, 2>, ROWS>;
+    for (var i = 0u; i < ROWS; i++) {
+        acc[i][0] = vec4f();
+        acc[i][1] = vec4f();
+    }
+    for (var r = 0u; r < p.r; r++) {
+        for (var s = 0u; s < p.s; s++) {
+            var inside: array<bool, LOADS>;
+            var pixel: array<u32, LOADS>;
+            for (var j = 0u; j < LOADS; j++) {
+                let h = top[j] + r * p.dilation_h;
+                let w = left[j] + s * p.dilation_w;
+                inside[j] = h < p.h && w < p.w;
+                pixel[j] = select(0u, ((image[j] + h) * p.w + w) * p.c, inside[j]);
+            }
+            let tap = (r * p.s + s) * p.c;
+            for (var c = 0u; c < p.c; c += XV) {
+                var x: array<vec4f, LOADS>;
+                for (var j = 0u; j < LOADS; j++) {
+                    x[j] = select(vec4f(), load_activation(pixel[j] + c), inside[j]);
+                }
+                for (var v = 0u; v < XV; v++) {
+                    let b0 = load_columns(tap + c + v, column);
+                    let b1 = load_columns(tap + c + v, column + 4u);
+                    for (var i = 0u; i < ROWS; i++) {
+                        let a = vec4f(spread(x[i / SPREAD][v], i % SPREAD));
+                        acc[i][0] = fma(a, b0, acc[i][0]);
+                        acc[i][1] = fma(a, b1, acc[i][1]);
+                    }
+                }
+            }
+        }
+    }
+    for (var i = 0u; i < ROWS; i++) {
+        let row = first_row + i;
+        if row < rows {
+            store_columns(row, column, acc[i][0] + load_bias(column));
+            store_columns(row, column + 4u, acc[i][1] + load_bias(column + 4u));
+        }
+    }
+}
+
+/// Columns of the right-hand and the result matrix.
+fn width() -> u32 {
+    return p.k;
+}

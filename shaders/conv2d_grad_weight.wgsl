@@ -1,0 +1,90 @@
+// Weight gradient of a 2-D convolution without groups, as a matrix product with a long reduction:
+// d_w[(r, s, c), k] = sum over output pixels of x[pixel at tap (r, s), c] * d_y[pixel, k].
+// There are few result tiles and many pixels, so the pixels are split into runs: workgroup z sums run z into
+// its own partial result, and `reduce` adds the partial results in order (deterministic split-K).
+
+struct Params {
+    n: u32, h: u32, w: u32, c: u32,
+    k: u32, r: u32, s: u32,
+    out_h: u32, out_w: u32,
+    stride_h: u32, stride_w: u32,
+    pad_top: u32, pad_left: u32,
+    dilation_h: u32, dilation_w: u32,
+    run: u32,
+}
+
+const COLUMNS: u32 = 8u;
+const OUT: u32 = 3u; // binding of the result
+
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [N, H, W, C]
+// Declared by the columns library: 2 columns_in: d_y [N, P, Q, K]; 3 partial [splits, R * S * C, K]
+
+@compute @workgroup_size(LANES_M * LANES_N)
+fn grad_weight(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) local: u32) {
+    let lane = local % LANES_N;
+    let first_row = (workgroup.x * LANES_M + local / LANES_N) * ROWS;
+    let column = (workgroup.y * LANES_N + lane) * COLUMNS;
+    let rows = p.r * p.s * p.c;
+    let pixels = p.n * p.out_h * p.out_w;
+    let begin = workgroup.z * p.run;
+    let end = min(pixels, begin + p.run);
+
+    // What is fixed of the rows this lane loads: the tap's offset from the window's corner, and the channel.
+    var tap_h: array<u32, LOADS>;
+    var tap_w: array<u32, LOADS>;
+    var channel: array<u32, LOADS>;
+    for (var j = 0u; j < LOADS; j++) {
+        // Rows past the end repeat the last one and are not stored.
+        let row = min(first_row + loaded_row(lane, j), rows - 1u);
+        channel[j] = row % p.c;
+        tap_w[j] = row / p.c % p.s * p.dilation_w - p.pad_left;
+        tap_h[j] = row / p.c / p.s * p.dilation_h - p.pad_top;
+    }
+
+    var acc: array<array<vec4f, 2>, ROWS>;
+    for (var i = 0u; i < ROWS; i++) {
+        acc[i][0] = vec4f();
+        acc[i][1] = vec4f();
+    }
+    var q = begin % p.out_w;
+    var o = begin / p.out_w % p.out_h;
+    var n = begin / p.out_w / p.out_h;
+    for (var pixel = begin; pixel < end; pixel++) {
+        var a: array<f32, LOADS>;
+        for (var j = 0u; j < LOADS; j++) {
+            let h = o * p.stride_h + tap_h[j];
+            let w = q * p.stride_w + tap_w[j];
+            let inside = h < p.h && w < p.w;
+            let at = select(0u, ((n * p.h + h) * p.w + w) * p.c + channel[j], inside);
+            a[j] = select(0.0, x[at], inside);
+        }
+        let b0 = load_columns(pixel, column);
+        let b1 = load_columns(pixel, column + 4u);
+        for (var i = 0u; i < ROWS; i++) {
+            let v = vec4f(spread(a[i / SPREAD], i % SPREAD));
+            acc[i][0] = fma(v, b0, acc[i][0]);
+            acc[i][1] = fma(v, b1, acc[i][1]);
+        }
+        q++;
+        if q == p.out_w {
+            q = 0u;
+            o++;
+            if o == p.out_h {
+                o = 0u;
+                n++;
+            }
+        }
+    }
+    for (var i = 0u; i < ROWS; i++) {
+        let row = first_row + i;
+        if row < rows {
+            store_columns(workgroup.z * rows + row, column, acc[i][0]);
+            store_columns(workgroup.z * rows + row, column + 4u, acc[i][1]);
+        }
+    }
+}
+
+/// Columns of the right-hand and the result matrix.
+fn width() -> u32 {
+    return p.k;
+}

@@ -1,0 +1,10 @@
+// Activations four channels at a time: the channel count is a multiple of four.
+
+const XV: u32 = 4u;
+
+@group(0) @binding(1) var<storage, read> activations: array<vec4f>;
+
+/// Four channels from element `at`, a multiple of four.
+fn load_activation(at: u32) -> vec4f {
+    return activations[at / 4u];
+}

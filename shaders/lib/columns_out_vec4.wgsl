@@ -1,0 +1,9 @@
+// The result matrix [rows, width] four columns at a time: the width is a multiple of four.
+
+@group(0) @binding(OUT) var<storage, read_write> columns_out: array<vec4f>;
+
+fn store_columns(row: u32, column: u32, value: vec4f) {
+    if column < width() {
+        columns_out[(row * width() + column) / 4u] = value;
+    }
+}

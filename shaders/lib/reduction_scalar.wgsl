@@ -1,0 +1,7 @@
+// Weights one reduction element at a time: goes with activation_scalar.
+
+@group(0) @binding(2) var<storage, read> reduction_in: array<f32>;
+
+fn load_reduction(at: u32) -> vec4f {
+    return vec4f(reduction_in[at], 0.0, 0.0, 0.0);
+}

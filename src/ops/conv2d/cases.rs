@@ -1,0 +1,86 @@
+//! Shapes for tests, benchmarks and the self-test.
+
+use super::reference::Conv2dTwin;
+use super::{Backend, Conv2d, Padding, conv2d};
+use crate::ops::{Case, CaseInput};
+
+struct Shape {
+    name: &'static str,
+    x: [usize; 4],
+    kernel: [usize; 2],
+    filters: usize,
+    bias: bool,
+    conv: Conv2d,
+}
+
+/// Every kind of convolution, each with the plain kernels, the direct tiles and the subgroup tiles.
+pub fn cases() -> Vec<Case> {
+    let base = Conv2d::default();
+    let pad = |pixels| Conv2d { padding: Padding::all(pixels), ..base };
+    let strided = |stride: usize, pixels| Conv2d { stride: [stride; 2], ..pad(pixels) };
+    let shape = |name, x, kernel, filters, bias, conv| Shape { name, x, kernel, filters, bias, conv };
+    let uneven = Padding { top: 1, bottom: 2, left: 0, right: 3 };
+    let shapes = [
+        shape("3x3", [2, 9, 7, 8], [3, 3], 12, false, pad(1)),
+        shape("3x3 more than one tile", [2, 13, 11, 20], [3, 3], 72, true, pad(1)),
+        shape("3x3 stride 2", [2, 10, 9, 8], [3, 3], 16, false, strided(2, 1)),
+        shape("1x1", [3, 6, 5, 16], [1, 1], 24, false, base),
+        shape("1x1 stride 2", [2, 7, 8, 12], [1, 1], 8, false, strided(2, 0)),
+        shape("stem 7x7 stride 2 of 3 channels", [2, 21, 19, 3], [7, 7], 16, false, strided(2, 3)),
+        shape("odd channels", [1, 8, 9, 5], [3, 3], 7, true, pad(1)),
+        shape("odd channels in, even out", [1, 6, 6, 7], [3, 2], 4, true, pad(1)),
+        shape("uneven padding", [2, 6, 8, 4], [3, 3], 6, true, Conv2d { padding: uneven, ..base }),
+        shape(
+            "uneven padding and stride",
+            [2, 9, 11, 4],
+            [5, 3],
+            8,
+            true,
+            Conv2d { padding: uneven, stride: [3, 2], ..base },
+        ),
+        shape("dilation", [1, 12, 11, 4], [3, 3], 8, false, Conv2d { dilation: [2, 3], ..pad(2) }),
+        shape("dilation and stride", [2, 13, 14, 4], [3, 3], 4, false, Conv2d { dilation: [3, 2], ..strided(2, 3) }),
+        shape("stride beyond the kernel", [2, 11, 10, 4], [1, 2], 4, false, strided(3, 0)),
+        shape(
+            "1x7",
+            [2, 5, 12, 8],
+            [1, 7],
+            12,
+            false,
+            Conv2d { padding: Padding { left: 3, right: 3, ..Padding::default() }, ..base },
+        ),
+        shape(
+            "7x1",
+            [2, 12, 5, 8],
+            [7, 1],
+            12,
+            false,
+            Conv2d { padding: Padding { top: 3, bottom: 3, ..Padding::default() }, ..base },
+        ),
+        shape("one pixel", [1, 1, 1, 8], [3, 3], 8, true, pad(1)),
+        shape("kernel of the map's size", [2, 4, 5, 3], [4, 5], 6, true, base),
+        shape("linear 33 to 7", [5, 1, 1, 33], [1, 1], 7, true, base),
+        shape("linear 512 to 7", [4, 1, 1, 512], [1, 1], 7, true, base),
+        shape("long reduction", [4, 32, 30, 4], [3, 3], 8, true, pad(1)),
+        shape("two groups", [2, 7, 6, 8], [3, 3], 12, true, Conv2d { groups: 2, ..pad(1) }),
+        shape("depthwise", [2, 9, 8, 10], [3, 3], 10, false, Conv2d { groups: 10, ..strided(2, 1) }),
+        shape("depthwise with multiplier", [1, 6, 7, 5], [3, 3], 15, true, Conv2d { groups: 5, ..pad(1) }),
+    ];
+    let mut cases = vec![];
+    for s in shapes {
+        for backend in [Backend::Plain, Backend::Direct, Backend::Subgroup] {
+            if s.conv.groups > 1 && backend != Backend::Plain {
+                continue;
+            }
+            let conv = Conv2d { backend, ..s.conv };
+            let weight = [s.kernel[0], s.kernel[1], s.x[3] / conv.groups, s.filters];
+            let mut inputs = vec![CaseInput::normal(s.x), CaseInput::normal(weight)];
+            inputs.extend(s.bias.then(|| CaseInput::normal([s.filters])));
+            let name = format!("{} {}", s.name, format!("{backend:?}").to_lowercase());
+            cases.push(Case::new("conv2d", name, inputs, Conv2dTwin { conv }, move |tape, x| {
+                Ok(vec![conv2d(tape, x[0], x[1], x.get(2).copied(), conv)?])
+            }));
+        }
+    }
+    cases
+}

@@ -1,0 +1,274 @@
+//! 2-D convolution, NHWC: `y[n,p,q,k] = b[k] + sum_{r,s,c} x[n, p*sh + r*dh - top, q*sw + s*dw - left, c] * w[r,s,c,k]`,
+//! zero outside of x. Shapes: x `[N, H, W, C]`, weight `[R, S, C/groups, K]`, bias `[K]`, y `[N, P, Q, K]` with
+//! `P = (H + top + bottom - dh*(R-1) - 1) / sh + 1`, likewise Q. A linear layer is the 1x1 case on a 1x1 map.
+//!
+//! Backward: `d_x` gathers `d_y * w` over the windows that cover a pixel, `d_w` sums `x * d_y` over all windows, `d_b` sums
+//! `d_y` over all pixels.
+//!
+//! # Kernels, from plain to fast
+//!
+//! 1. `conv2d_plain.wgsl`: one invocation for one element of the result. Takes everything, groups and depthwise included;
+//!    every faster kernel is checked against it (and against the CPU twin).
+//! 2. `conv2d_forward`, `conv2d_grad_input`, `conv2d_grad_weight`: the same three sums as matrix products whose left-hand matrix is
+//!    never built ("implicit GEMM", Chetlur et al., cuDNN, 2014, section 3). Each invocation keeps a tile of several
+//!    rows by eight columns in registers, so that a value loaded once is used eight or more times. The data gradient goes
+//!    by stride phase; the weight gradient splits its long reduction into runs that a second launch adds in order.
+//! 3. Where the subgroup size is known and small (software drivers), a row's value is loaded by one lane only and passed to the others
+//!    (`spread_subgroup.wgsl`): there a load costs as much as a dozen multiplications. Elsewhere each lane
+//!    loads it for itself, from cache (`spread_direct.wgsl`).
+//!
+//! All sums are in f32; the order is fixed by the shape and the device, so results repeat bit for bit.
+
+mod cases;
+mod kernels;
+mod reference;
+
+pub use cases::cases;
+pub use kernels::Backend;
+
+use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
+use crate::error::{Error, Kind, Result};
+use crate::tensor::{DType, TensorType};
+
+/// Zero padding of each side, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Padding {
+    /// Above.
+    pub top: usize,
+    /// Below.
+    pub bottom: usize,
+    /// Left.
+    pub left: usize,
+    /// Right.
+    pub right: usize,
+}
+
+impl Padding {
+    /// The same on all sides.
+    pub fn all(pixels: usize) -> Self {
+        Self { top: pixels, bottom: pixels, left: pixels, right: pixels }
+    }
+}
+
+/// How a convolution moves over its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Conv2d {
+    /// Step along H and W.
+    pub stride: [usize; 2],
+    /// Zero padding.
+    pub padding: Padding,
+    /// Distance between taps along H and W.
+    pub dilation: [usize; 2],
+    /// Channel groups; C for depthwise.
+    pub groups: usize,
+    /// Which kernels to use.
+    pub backend: Backend,
+}
+
+impl Default for Conv2d {
+    /// Stride 1, no padding, no dilation, one group, kernels chosen for the device.
+    fn default() -> Self {
+        Self { stride: [1, 1], padding: Padding::default(), dilation: [1, 1], groups: 1, backend: Backend::Auto }
+    }
+}
+
+/// All extents of one convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Geometry {
+    n: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+    k: usize,
+    r: usize,
+    s: usize,
+    out_h: usize,
+    out_w: usize,
+    conv: Conv2d,
+}
+
+impl Geometry {
+    /// The shape rule.
+    fn of(conv: Conv2d, x: &TensorType, weight: &TensorType) -> Result<Self> {
+        let fail = |why: String| Err(Error::new(Kind::Shape, why));
+        let (Some([n, h, w, c]), Some([r, s, group_c, k])) = (x.shape.nhwc(), weight.shape.nhwc()) else {
+            return fail("a convolution takes x as [N, H, W, C] and the weight as [R, S, C / groups, K]".into());
+        };
+        if x.dtype != DType::F32 || weight.dtype != DType::F32 {
+            return fail("a convolution takes f32 tensors".into());
+        }
+        let positive = [
+            n,
+            h,
+            w,
+            c,
+            r,
+            s,
+            group_c,
+            k,
+            conv.groups,
+            conv.stride[0],
+            conv.stride[1],
+            conv.dilation[0],
+            conv.dilation[1],
+        ];
+        if positive.contains(&0) {
+            return fail(format!("a convolution of x {} with weight {} has an extent of zero", x.shape, weight.shape));
+        }
+        if group_c * conv.groups != c || k % conv.groups != 0 {
+            return fail(format!(
+                "{c} channels and {k} filters do not go with weight {} in {} groups",
+                weight.shape, conv.groups
+            ));
+        }
+        let pad = conv.padding;
+        let extent = |size: usize, before: usize, after: usize, kernel: usize, dilation: usize, stride: usize| {
+            (size + before + after).checked_sub(dilation * (kernel - 1) + 1).map(|room| room / stride + 1)
+        };
+        let out_h = extent(h, pad.top, pad.bottom, r, conv.dilation[0], conv.stride[0]);
+        let out_w = extent(w, pad.left, pad.right, s, conv.dilation[1], conv.stride[1]);
+        let (Some(out_h), Some(out_w)) = (out_h, out_w) else {
+            return fail(format!("a {r}x{s} kernel does not fit into a {h}x{w} map with its padding"));
+        };
+        Ok(Self { n, h, w, c, k, r, s, out_h, out_w, conv })
+    }
+
+    fn macs(&self) -> u64 {
+        let pixels = (self.n * self.out_h * self.out_w) as u64;
+        pixels * (self.r * self.s * self.c / self.conv.groups) as u64 * self.k as u64
+    }
+
+    fn y(&self) -> TensorType {
+        TensorType::f32([self.n, self.out_h, self.out_w, self.k])
+    }
+}
+
+/// Convolution of x `[N, H, W, C]` with weight `[R, S, C/groups, K]` and an optional bias `[K]`.
+///
+/// # Errors
+/// [`Kind::Shape`] if the extents do not go together.
+pub fn conv2d(tape: &mut Tape, x: Tensor, weight: Tensor, bias: Option<Tensor>, conv: Conv2d) -> Result<Tensor> {
+    let mut inputs = vec![x, weight];
+    inputs.extend(bias);
+    tape.push1(Forward { conv }, &inputs)
+}
+
+/// A linear layer: x `[N, C]`, weight `[C, K]`, optional bias `[K]`; the result is `[N, K]`. The matrix product itself
+/// is the same call without a bias.
+///
+/// # Errors
+/// [`Kind::Shape`] if the extents do not go together.
+pub fn linear(tape: &mut Tape, x: Tensor, weight: Tensor, bias: Option<Tensor>) -> Result<Tensor> {
+    let (&[n, c], &[wc, k]) = (tape.shape(x).dims(), tape.shape(weight).dims()) else {
+        return Err(
+            Error::new(Kind::Shape, "a linear layer takes x as [N, C] and the weight as [C, K]").at(tape.scope())
+        );
+    };
+    let x = tape.view(x, [n, 1, 1, c])?;
+    let weight = tape.view(weight, [1, 1, wc, k])?;
+    let y = conv2d(tape, x, weight, bias, Conv2d::default())?;
+    tape.view(y, [n, k])
+}
+
+#[derive(Debug)]
+struct Forward {
+    conv: Conv2d,
+}
+
+impl Op for Forward {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let g = Geometry::of(self.conv, &inputs[0], &inputs[1])?;
+        match inputs.get(2) {
+            Some(bias) if *bias != TensorType::f32([g.k]) => {
+                Err(Error::new(Kind::Shape, format!("a bias of {bias} does not go with {} filters", g.k)))
+            }
+            _ => Ok(vec![g.y()]),
+        }
+    }
+
+    fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        let Some(d_y) = d_outputs[0] else { return Ok(vec![None; node.inputs.len()]) };
+        let (x, weight) = (node.inputs[0], node.inputs[1]);
+        let geometry = Geometry::of(self.conv, tape.ty(x), tape.ty(weight))?;
+        let mut gradients = vec![None; node.inputs.len()];
+        if node.wanted[0] {
+            gradients[0] = Some(tape.push1(GradInput { geometry }, &[d_y, weight])?);
+        }
+        if node.wanted[1] {
+            gradients[1] = Some(tape.push1(GradWeight { geometry }, &[x, d_y])?);
+        }
+        if node.wanted.get(2) == Some(&true) {
+            gradients[2] = Some(tape.push1(GradBias, &[d_y])?);
+        }
+        Ok(gradients)
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        let g = Geometry::of(self.conv, &cx.inputs[0], &cx.inputs[1])?;
+        kernels::forward(&g, cx.inputs.len() == 3, cx.caps)
+    }
+}
+
+/// `d_x` from `d_y` and the weight.
+#[derive(Debug)]
+struct GradInput {
+    geometry: Geometry,
+}
+
+impl Op for GradInput {
+    fn name(&self) -> &'static str {
+        "conv2d.grad_input"
+    }
+
+    fn infer(&self, _: &[TensorType]) -> Result<Vec<TensorType>> {
+        let g = &self.geometry;
+        Ok(vec![TensorType::f32([g.n, g.h, g.w, g.c])])
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        kernels::grad_input(&self.geometry, cx.caps)
+    }
+}
+
+/// `d_weight` from x and `d_y`.
+#[derive(Debug)]
+struct GradWeight {
+    geometry: Geometry,
+}
+
+impl Op for GradWeight {
+    fn name(&self) -> &'static str {
+        "conv2d.grad_weight"
+    }
+
+    fn infer(&self, _: &[TensorType]) -> Result<Vec<TensorType>> {
+        let g = &self.geometry;
+        Ok(vec![TensorType::f32([g.r, g.s, g.c / g.conv.groups, g.k])])
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        kernels::grad_weight(&self.geometry, cx.caps)
+    }
+}
+
+/// `d_bias` from `d_y`: column sums.
+#[derive(Debug)]
+struct GradBias;
+
+impl Op for GradBias {
+    fn name(&self) -> &'static str {
+        "conv2d.grad_bias"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        Ok(vec![TensorType::f32([inputs[0].shape.last()])])
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        Ok(kernels::grad_bias(&cx.inputs[0].shape))
+    }
+}

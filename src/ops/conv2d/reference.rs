@@ -1,0 +1,78 @@
+//! CPU twin: seven nested loops.
+
+use super::{Conv2d, Geometry};
+use crate::ops::{Array, Real, Twin};
+use crate::tensor::TensorType;
+
+pub(super) struct Conv2dTwin {
+    pub conv: Conv2d,
+}
+
+impl Conv2dTwin {
+    /// Calls `visit(x offset, weight offset, y offset)` for every product of the convolution.
+    fn for_each<T: Real>(
+        &self,
+        x: &Array<T>,
+        weight: &Array<T>,
+        mut visit: impl FnMut(usize, usize, usize),
+    ) -> Geometry {
+        let ty = |a: &Array<T>| TensorType::f32(a.shape.clone());
+        let g = Geometry::of(self.conv, &ty(x), &ty(weight)).expect("a valid case");
+        let (group_c, group_k) = (g.c / self.conv.groups, g.k / self.conv.groups);
+        for n in 0..g.n {
+            for p in 0..g.out_h {
+                for q in 0..g.out_w {
+                    for r in 0..g.r {
+                        for s in 0..g.s {
+                            let h = (p * self.conv.stride[0] + r * self.conv.dilation[0])
+                                .wrapping_sub(self.conv.padding.top);
+                            let w = (q * self.conv.stride[1] + s * self.conv.dilation[1])
+                                .wrapping_sub(self.conv.padding.left);
+                            if h >= g.h || w >= g.w {
+                                continue;
+                            }
+                            for c in 0..group_c {
+                                for k in 0..g.k {
+                                    let from = x.at(n, h, w, k / group_k * group_c + c);
+                                    let by = ((r * g.s + s) * group_c + c) * g.k + k;
+                                    visit(from, by, ((n * g.out_h + p) * g.out_w + q) * g.k + k);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        g
+    }
+}
+
+impl Twin for Conv2dTwin {
+    fn forward<T: Real>(&self, inputs: &[Array<T>]) -> Vec<Array<T>> {
+        let (x, weight) = (&inputs[0], &inputs[1]);
+        let g = self.for_each(x, weight, |_, _, _| {});
+        let mut y = Array::zeros(g.y().shape);
+        self.for_each(x, weight, |from, by, to| y.data[to] += x.data[from] * weight.data[by]);
+        if let Some(bias) = inputs.get(2) {
+            y.data.iter_mut().enumerate().for_each(|(i, v)| *v += bias.data[i % g.k]);
+        }
+        vec![y]
+    }
+
+    fn backward<T: Real>(&self, inputs: &[Array<T>], d_outputs: &[Array<T>]) -> Vec<Option<Array<T>>> {
+        let (x, weight, d_y) = (&inputs[0], &inputs[1], &d_outputs[0]);
+        let mut d_x = Array::zeros(x.shape.clone());
+        let mut d_weight = Array::zeros(weight.shape.clone());
+        let g = self.for_each(x, weight, |from, by, to| {
+            d_x.data[from] += weight.data[by] * d_y.data[to];
+            d_weight.data[by] += x.data[from] * d_y.data[to];
+        });
+        let mut gradients = vec![Some(d_x), Some(d_weight)];
+        if inputs.len() == 3 {
+            let mut d_bias = Array::zeros([g.k]);
+            d_y.data.iter().enumerate().for_each(|(i, &d)| d_bias.data[i % g.k] += d);
+            gradients.push(Some(d_bias));
+        }
+        gradients
+    }
+}
