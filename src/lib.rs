@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod data;
 pub mod error;
 pub mod rng;
 pub mod tensor;
