@@ -17,12 +17,13 @@ fn every_lesion_has_a_mask_of_plausible_size_that_differs_from_skin() {
         let inside = mask.pixels().filter(|p| p[0] == 255).count();
         assert!(mask.pixels().all(|p| p[0] == 0 || p[0] == 255));
         assert!((30..1400).contains(&inside), "picture {i}: {inside} of 1600 pixels");
-        let mean = |want: u8| {
-            let of = mask.pixels().zip(rgb.pixels()).filter(|(m, _)| m[0] == want).map(|(_, p)| f64::from(p[1]));
+        let mean = |want: u8, channel: usize| {
+            let of = mask.pixels().zip(rgb.pixels()).filter(|(m, _)| m[0] == want).map(|(_, p)| f64::from(p[channel]));
             let (sum, n) = of.fold((0.0, 0.0), |(s, n), g| (s + g, n + 1.0));
             sum / n
         };
-        assert!(mean(0) - mean(255) > 2.0, "picture {i}: lesion {} and skin {}", mean(255), mean(0));
+        let contrast: f64 = (0..3).map(|c| (mean(0, c) - mean(255, c)).abs()).sum();
+        assert!(contrast > 3.0, "picture {i}: the lesion differs from the skin by {contrast}");
     }
 }
 
@@ -58,7 +59,7 @@ fn a_written_folder_opens_as_the_same_dataset() {
     assert!(written.notes.iter().any(|n| n == synthetic::NOTE), "{:?}", written.notes);
     let key = |d: &Dataset| d.samples.iter().map(|s| (s.id.clone(), s.label, s.group.clone())).collect::<Vec<_>>();
     assert_eq!(key(&written), key(&direct));
-    let mut store = |d: &mut Dataset| PixelStore::prepare(d, 24, Cache::Off, &mut |_, _| Ok(())).unwrap();
+    let store = |d: &mut Dataset| PixelStore::prepare(d, 24, Cache::Off, &mut |_, _| Ok(())).unwrap();
     let (a, b) = (store(&mut written), store(&mut direct));
     assert!((0..20).all(|i| a.rgb(i).unwrap() == b.rgb(i).unwrap()));
     assert_eq!(synthetic::write(dir.path(), 5, 20, 24).unwrap_err().exit_code(), 2);

@@ -56,9 +56,10 @@ impl Delimited {
             .next(format!("the first line must name the columns, among them {}", required.join(", "))));
         }
         let mut rows = Vec::new();
+        let mut lines = Lines { text: text.as_bytes(), at: 0, line: 1 };
         for record in reader.records() {
             let record = record.map_err(malformed)?;
-            let line = record.position().map_or(0, csv::Position::line);
+            let line = lines.of(record.position().map_or(0, |p| p.byte() as usize));
             if record.len() == header.len() {
                 rows.push((line, record));
             } else {
@@ -77,6 +78,25 @@ impl Delimited {
     /// Whether the table has `column`.
     pub fn has(&self, column: &str) -> bool {
         self.columns.contains_key(column)
+    }
+}
+
+/// Line numbers of rows. The reader's own count is taken before the line ends it skips (blank lines, `\r\n`), so a row
+/// may start lines later than it says.
+struct Lines<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    /// The line, from 1, of the first row at or behind byte `from`. Must be asked in ascending order.
+    fn of(&mut self, from: usize) -> u64 {
+        while let Some(&byte) = self.text.get(self.at).filter(|b| self.at < from || matches!(b, b'\r' | b'\n')) {
+            self.line += u64::from(byte == b'\n');
+            self.at += 1;
+        }
+        self.line
     }
 }
 

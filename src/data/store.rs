@@ -274,8 +274,9 @@ impl Job<'_> {
     ) -> Result<Made, Stop> {
         let mut writer = Writer::create(dir).map_err(Stop::Write)?;
         let errors = self.decode(progress, &mut |pixels| writer.push(pixels))?;
-        // What could not be read (rather than decoded) may be readable next time, so that outcome gets no name.
-        let lasting = errors.iter().all(|(_, e)| e.kind() == Kind::Data);
+        // The key does not tell a damaged archive from its repaired twin, nor a bad disk from a good one, so an
+        // outcome with unreadable pictures must not be found again.
+        let lasting = errors.iter().all(|(_, bad)| bad.lasting);
         let bad = in_words(errors);
         if !lasting {
             let pixels = Pixels::File(Mutex::new(writer.finish_unnamed().map_err(Stop::Write)?));
@@ -310,14 +311,14 @@ impl Job<'_> {
         &self,
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
         push: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<Vec<(usize, Error)>, Stop> {
+    ) -> Result<Vec<(usize, Bad)>, Stop> {
         let readers = ReaderPool::default();
         let zeros = vec![0; self.size * self.size * 3];
         let mut bad = Vec::new();
         for (part, sources) in self.sources.chunks(AT_ONCE).enumerate() {
             progress(part * AT_ONCE, self.sources.len()).map_err(Stop::Error)?;
             let load = |source: &&Source| readers.with(|reader| load(reader, source, self.size));
-            let pictures: Vec<Result<Vec<u8>>> = sources.par_iter().map(load).collect();
+            let pictures: Vec<Result<Vec<u8>, Bad>> = sources.par_iter().map(load).collect();
             for (i, picture) in pictures.into_iter().enumerate() {
                 match picture {
                     Ok(pixels) => push(&pixels),
@@ -333,15 +334,23 @@ impl Job<'_> {
     }
 }
 
-fn in_words(errors: Vec<(usize, Error)>) -> Vec<(usize, String)> {
-    errors.into_iter().map(|(slot, error)| (slot, error.what().to_owned())).collect()
+/// Why a picture has no pixels.
+struct Bad {
+    error: Error,
+    /// Whether the same content must fail again: it was read, but does not decode.
+    lasting: bool,
+}
+
+fn in_words(bad: Vec<(usize, Bad)>) -> Vec<(usize, String)> {
+    bad.into_iter().map(|(slot, bad)| (slot, bad.error.what().to_owned())).collect()
 }
 
 /// The pixels of one source, shape `[size, size, 3]`.
-fn load(reader: &mut SourceReader, source: &Source, size: usize) -> Result<Vec<u8>> {
+fn load(reader: &mut SourceReader, source: &Source, size: usize) -> Result<Vec<u8>, Bad> {
     if let Source::Synthetic { seed, index } = source {
         return Ok(synthetic::render(*seed, *index, size).0.into_raw());
     }
-    let bytes = reader.read(source)?;
-    Ok(resize_rgb(decode_rgb(&bytes, &source.to_string())?, size).into_raw())
+    let bytes = reader.read(source).map_err(|error| Bad { error, lasting: false })?;
+    let picture = decode_rgb(&bytes, &source.to_string()).map_err(|error| Bad { error, lasting: true })?;
+    Ok(resize_rgb(picture, size).into_raw())
 }

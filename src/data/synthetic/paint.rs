@@ -50,15 +50,15 @@ const TRAITS: [Traits; 7] = [
         colours: &[[0.64, 0.43, 0.33], [0.70, 0.48, 0.40]],
     },
     Traits {
-        radius: [0.42, 0.80],
-        irregular: [0.10, 0.28],
+        radius: [0.36, 0.76],
+        irregular: [0.08, 0.26],
         blur: [0.03, 0.10],
         cover: [0.85, 1.00],
         colours: &[[0.36, 0.22, 0.17], [0.44, 0.28, 0.20], [0.30, 0.20, 0.19]],
     },
     Traits {
         radius: [0.28, 0.66],
-        irregular: [0.03, 0.13],
+        irregular: [0.03, 0.17],
         blur: [0.04, 0.14],
         cover: [0.70, 1.00],
         colours: &[[0.52, 0.34, 0.24], [0.43, 0.27, 0.19], [0.60, 0.40, 0.30], [0.64, 0.42, 0.36]],
@@ -68,10 +68,12 @@ const TRAITS: [Traits; 7] = [
         irregular: [0.04, 0.18],
         blur: [0.02, 0.08],
         cover: [0.80, 1.00],
-        colours: &[[0.66, 0.16, 0.20], [0.50, 0.14, 0.26], [0.38, 0.14, 0.28]],
+        colours: &[[0.66, 0.20, 0.22], [0.52, 0.18, 0.26], [0.42, 0.17, 0.26]],
     },
 ];
 
+/// How many lesions have much of another class's colour.
+const ATYPICAL: f32 = 0.2;
 /// Skin between fair and tan, as a dermatoscope shows it.
 const SKIN: [Rgb; 3] = [[0.88, 0.70, 0.66], [0.82, 0.62, 0.56], [0.74, 0.56, 0.46]];
 const BLUE_GRAY: Rgb = [0.38, 0.40, 0.48];
@@ -109,7 +111,11 @@ impl Lesion {
         let irregular = between(d, traits.irregular);
         let outline = Outline::new(d, radius, irregular);
         let pick = (d.range(0.0, traits.colours.len() as f32) as usize).min(traits.colours.len() - 1);
-        let colour = d.near(traits.colours[pick], 0.09);
+        let mut colour = d.near(traits.colours[pick], 0.14);
+        if d.chance(ATYPICAL) {
+            let other = &TRAITS[(d.range(0.0, 7.0) as usize).min(6)];
+            colour = mix(colour, other.colours[0], 0.6);
+        }
         let skin_tone = d.range(0.0, 2.0);
         let skin =
             if skin_tone < 1.0 { mix(SKIN[0], SKIN[1], skin_tone) } else { mix(SKIN[1], SKIN[2], skin_tone - 1.0) };
@@ -145,7 +151,7 @@ impl Lesion {
             colour,
             accent: d.near(accent, 0.06),
             skin: d.near(skin, 0.05),
-            marked: d.range(0.45, 1.0),
+            marked: d.range(0.15, 1.0),
             focus: [away * angle.cos(), away * angle.sin()],
             vessels,
             hairs,
@@ -160,7 +166,7 @@ impl Lesion {
         // Fine furrows cross the skin: ridges of noise at a small scale.
         let furrow = (n.value(x * 9.0, y * 9.0, 2.0) - 0.5).abs() * 2.0;
         let red = [1.0 + 0.10 * mottle, 1.0 - 0.10 * mottle, 1.0 - 0.08 * mottle];
-        let light = 1.0 - 0.05 * smoothstep(0.25, 0.0, furrow);
+        let light = 1.0 - 0.025 * smoothstep(0.30, 0.0, furrow);
         [self.skin[0] * red[0] * light, self.skin[1] * red[1] * light, self.skin[2] * red[2] * light]
     }
 
@@ -203,8 +209,9 @@ impl Lesion {
     fn bcc(&self, base: Rgb, x: f32, y: f32, place: f32) -> (Rgb, f32) {
         let n = &self.noise;
         let pearl = mix(base, [0.93, 0.80, 0.80], 0.45 * smoothstep(0.55, 0.9, place) * self.marked);
-        let (near, _, own) = n.cells(x * 4.2, y * 4.2, 3.0);
-        let nest = if own > 0.45 { smoothstep(0.42, 0.22, near) * smoothstep(1.0, 0.8, place) } else { 0.0 };
+        let bend = 0.9 * (n.cloud(x * 5.0, y * 5.0, 17.0) - 0.5);
+        let (near, _, own) = n.cells(x * 4.2 + bend, y * 3.6 - bend, 3.0);
+        let nest = if own > 0.45 { smoothstep(0.48, 0.20, near) * smoothstep(1.0, 0.8, place) } else { 0.0 };
         let sore = smoothstep(0.22, 0.10, (x - self.focus[0]).hypot(y - self.focus[1]))
             * smoothstep(0.55, 0.75, self.noise.value(0.5, 0.5, 10.0));
         let colour = mix(pearl, self.accent, 0.80 * nest * self.marked);
@@ -215,7 +222,11 @@ impl Lesion {
     fn bkl(&self, base: Rgb, x: f32, y: f32, depth: f32) -> (Rgb, f32) {
         let n = &self.noise;
         let relief = (n.cloud(x * 4.5, y * 4.5, 11.0) - 0.5).abs() * 2.0;
-        let waxy = mix(scale(base, 0.80), scale(base, 1.12), smoothstep(0.02, 0.25, relief));
+        let waxy = mix(
+            scale(base, 0.80),
+            scale(base, 1.12),
+            smoothstep(0.02, 0.25, relief) * self.marked + 0.6 * (1.0 - self.marked),
+        );
         let (near, _, own) = n.cells(x * 5.5, y * 5.5, 1.0);
         let dot = smoothstep(0.24, 0.12, near) * smoothstep(0.02, 0.08, depth) * self.marked;
         let dotted = match own {
@@ -230,7 +241,7 @@ impl Lesion {
     fn df(&self, base: Rgb, x: f32, y: f32, place: f32) -> (Rgb, f32) {
         let n = &self.noise;
         let wobble = 0.25 * (n.cloud(x * 4.0, y * 4.0, 12.0) - 0.5);
-        let scar = smoothstep(0.60, 0.28, place + wobble) * (0.35 + 0.65 * self.marked);
+        let scar = smoothstep(0.60, 0.28, place + wobble) * (0.2 + 0.8 * self.marked);
         let (first, second, _) = n.cells(x * 9.0, y * 9.0, 2.0);
         let net = smoothstep(0.22, 0.04, second - first);
         let ring = scale(base, 1.05 - 0.22 * net * self.marked);
@@ -244,14 +255,14 @@ impl Lesion {
         let tan = mix(base, [0.56, 0.35, 0.24], smoothstep(0.50, 0.62, patch) * self.marked);
         let far = (x - self.focus[0]).hypot(y - self.focus[1]);
         let mass = smoothstep(0.50, 0.12, far + 0.6 * (n.cloud(x * 3.5, y * 3.5, 14.0) - 0.5));
-        let dark = mix(tan, self.accent, 0.9 * mass);
+        let dark = mix(tan, self.accent, (0.3 + 0.6 * self.marked) * mass);
         let veil = smoothstep(0.56, 0.66, n.cloud(x * 2.6, y * 2.6, 15.0)) * self.marked;
         let veiled = mix(dark, [0.46, 0.50, 0.60], 0.65 * veil * smoothstep(0.95, 0.6, place));
         let pink = smoothstep(0.60, 0.68, n.cloud(x * 2.4, y * 2.4, 16.0)) * self.marked;
         let (near, _, own) = n.cells(x * 7.0, y * 7.0, 4.0);
         let globule = if own > 0.6 { smoothstep(0.26, 0.14, near) * smoothstep(0.5, 0.9, place) } else { 0.0 };
         let coloured = mix(veiled, [0.70, 0.42, 0.40], 0.5 * pink);
-        (mix(coloured, [0.16, 0.11, 0.10], 0.7 * globule), 1.0)
+        (mix(coloured, [0.16, 0.11, 0.10], 0.7 * globule * self.marked), 1.0)
     }
 
     /// One brown, evenly spread, a little darker in the middle, over a regular fine network.
@@ -267,11 +278,12 @@ impl Lesion {
 
     /// Red to purple lagoons parted by paler walls.
     fn vasc(&self, base: Rgb, x: f32, y: f32, place: f32) -> (Rgb, f32) {
-        let (first, second, own) = self.noise.cells(x * 5.0, y * 5.0, 6.0);
-        let wall = smoothstep(0.20, 0.04, second - first) * self.marked;
+        let bend = 1.1 * (self.noise.cloud(x * 4.0, y * 4.0, 18.0) - 0.5);
+        let (first, second, own) = self.noise.cells(x * 4.4 + bend, y * 4.4 - bend, 6.0);
+        let wall = smoothstep(0.34, 0.02, second - first) * self.marked;
         let lagoon = mix(base, self.accent, smoothstep(0.35, 0.95, own) * 0.8);
         let shine = scale(lagoon, 1.12 - 0.30 * first);
-        (mix(shine, [0.84, 0.52, 0.50], 0.6 * wall), 1.0 - 0.2 * smoothstep(0.7, 1.0, place))
+        (mix(shine, [0.80, 0.44, 0.44], 0.5 * wall), 1.0 - 0.2 * smoothstep(0.7, 1.0, place))
     }
 }
 

@@ -29,10 +29,12 @@ impl Draws {
         self.range(0.0, 1.0) < p
     }
 
-    /// `colour` with each channel moved by up to `by`, and all channels scaled together by up to `by`.
+    /// `colour` made lighter or darker by up to `by` of itself, and warmer or cooler by up to a third of that. Green
+    /// moves with neither alone, so no tissue turns green.
     pub fn near(&mut self, colour: Rgb, by: f32) -> Rgb {
         let scale = 1.0 + self.range(-by, by);
-        colour.map(|c| c * scale + self.range(-by, by) * 0.5)
+        let warmth = self.range(-by, by) / 3.0;
+        [colour[0] * scale + warmth, colour[1] * scale - 0.3 * warmth, colour[2] * scale - 0.6 * warmth]
     }
 }
 
