@@ -103,6 +103,9 @@ fn key(source: &Source, known: &HashMap<PathBuf, Stamp>) -> Result<Found> {
 /// The index of a dataset: named by the list of its files, so datasets do not overwrite each other's.
 fn index_path(dir: &Path, files: &[&PathBuf]) -> PathBuf {
     let mut hasher = blake3::Hasher::new();
+    // Relative paths name other files when the program runs elsewhere.
+    let here = std::env::current_dir().unwrap_or_default();
+    hasher.update(here.as_os_str().as_encoded_bytes()).update(&[0]);
     for file in files {
         hasher.update(file.as_os_str().as_encoded_bytes()).update(&[0]);
     }

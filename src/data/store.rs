@@ -257,16 +257,16 @@ impl Job<'_> {
                 Opened::Damaged => notes.push(format!("the cache file {} was damaged and is rebuilt", path.display())),
                 Opened::Absent => {}
             }
-            match self.into_file(dir, &path, progress) {
+            match self.build_file(dir, &path, progress) {
                 Ok(made) => return Ok(made),
                 Err(Stop::Error(error)) => return Err(error),
                 Err(Stop::Write(why)) => notes.push(in_memory(dir, &why)),
             }
         }
-        self.into_memory(progress)
+        self.build_in_memory(progress)
     }
 
-    fn into_file(
+    fn build_file(
         &self,
         dir: &Path,
         path: &Path,
@@ -288,7 +288,7 @@ impl Job<'_> {
         Ok(Made { pixels: Pixels::File(Mutex::new(file)), bad: footer.bad, path, reused: false })
     }
 
-    fn into_memory(&self, progress: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<Made> {
+    fn build_in_memory(&self, progress: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<Made> {
         let needed = self.sources.len() * self.size * self.size * 3;
         let mut bytes: Vec<u8> = Vec::new();
         bytes.try_reserve_exact(needed).map_err(|_| {

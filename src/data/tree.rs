@@ -147,10 +147,11 @@ fn list_folder(folder: &Path, prefix: &str, depth: usize, entries: &mut Vec<Entr
 }
 
 fn list_zip(path: &Path, prefix: &str, entries: &mut Vec<Entry>) -> Result<()> {
-    let mut zip = open_zip(path)?;
+    let zip = open_zip(path)?;
     let archive: Arc<Path> = Arc::from(path);
     for index in 0..zip.len() {
-        let entry = zip.by_index_raw(index).map_err(|e| zip_error(&e, &path.display()))?;
+        // From the directory alone: opening the entries would seek through the whole archive.
+        let entry = zip.by_index_data(index).map_err(|e| zip_error(&e, &path.display()))?;
         let name = String::from_utf8_lossy(entry.name_raw()).replace('\\', "/");
         if entry.is_file() && !hidden(&name) {
             let (crc32, len) = (entry.crc32(), entry.size());
