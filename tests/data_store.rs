@@ -201,7 +201,7 @@ fn batches_come_in_order_whatever_the_number_of_workers() {
             for row in 0..batch.valid {
                 let sample = batch.samples[row];
                 assert_eq!(batch.labels[row], 100 + sample);
-                let word = 0xFF03_0000 | (sample << 8) | (10 * sample & 0xFF);
+                let word = 0xFF03_0000 | (sample << 8) | ((10 * sample) & 0xFF);
                 assert_eq!(batch.pixels[row * 16..][..16], [word; 16]);
             }
         }
