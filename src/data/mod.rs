@@ -2,7 +2,7 @@
 //!
 //! The order of a run is: [`Dataset::open`] lists and verifies, [`PixelStore::prepare`] decodes and resizes once,
 //! [`split()`] assigns samples without leaking a lesion between splits, [`epoch_order`] shuffles, and [`Loader`]
-//! prefetches batches. Class weights come from the training labels alone ([`class_weights`]).
+//! prefetches batches. Class weights come from the training labels alone ([`class_weights()`]).
 //!
 //! - `dataset`: the dataset type, and which layout a path holds; `ham10000` and `table` read the layouts
 //! - `tree`: one listing for a folder and a zip archive, and how the bytes of a source are read
@@ -13,7 +13,7 @@
 //! - `synthetic`: generated pictures, for trying the program out without any download
 
 mod cache;
-pub mod class_weights;
+mod class_weights;
 mod content;
 mod dataset;
 mod decode;
