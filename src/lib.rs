@@ -4,6 +4,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod autograd;
+pub mod data;
 pub mod error;
 pub mod gpu;
 pub mod ops;

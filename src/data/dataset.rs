@@ -1,0 +1,221 @@
+//! The dataset type, and which layout a path holds.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::Path;
+
+use super::faults::{FaultKind, Faults};
+use super::tree::{Source, Tree};
+use super::{ham10000, synthetic, table};
+use crate::error::{Error, Kind, Result};
+
+/// How many pictures `synthetic` means where no count is given.
+const SYNTHETIC_DEFAULT: usize = 2000;
+/// The most generated pictures that are asked for in earnest.
+const SYNTHETIC_MAX: usize = 10_000_000;
+
+/// How a dataset lies on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `HAM10000_metadata` and image folders, as a folder or a zip archive.
+    Ham10000,
+    /// A CSV file that names image files and their classes.
+    Table,
+    /// Pictures made by the built-in generator.
+    Synthetic,
+}
+
+impl std::fmt::Display for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ham10000 => "HAM10000 folder or archive",
+            Self::Table => "CSV file of images and labels",
+            Self::Synthetic => "generated pictures",
+        })
+    }
+}
+
+/// A part of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Split {
+    /// The samples a model learns from.
+    Train,
+    /// The samples that choose the model and stop the training.
+    Val,
+    /// The samples that are scored once, at the end.
+    Test,
+}
+
+impl std::fmt::Display for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        })
+    }
+}
+
+/// One picture with its label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// The image id, unique in the dataset: `ISIC_0024306`, or the path as the CSV file spells it.
+    pub id: String,
+    /// Where the pixels come from.
+    pub source: Source,
+    /// Index into [`Dataset::classes`].
+    pub label: usize,
+    /// What must not be spread over splits: the lesion (or patient) the picture shows.
+    pub group: String,
+    /// The split the dataset itself assigns, if it does.
+    pub split: Option<Split>,
+}
+
+/// How a dataset is opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Leave faulty samples out and say so in the notes, instead of failing.
+    pub skip_bad: bool,
+    /// The seed of generated pictures.
+    pub synthetic_seed: u32,
+}
+
+/// A labelled set of pictures. Opening lists and verifies it; no pixel is read yet.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// What to call it in reports.
+    pub name: String,
+    /// The path or spec it was opened from.
+    pub origin: String,
+    /// How it lies on disk.
+    pub layout: Layout,
+    /// Class names; their order is the order of a model's outputs.
+    pub classes: Vec<String>,
+    /// The samples, in a fixed order.
+    pub samples: Vec<Sample>,
+    /// What a user should know: images without labels, samples left out, generated pictures.
+    pub notes: Vec<String>,
+    /// Whether bad samples are left out (with a note) where they are found, as asked at opening.
+    pub skip_bad: bool,
+}
+
+impl Dataset {
+    /// Opens a dataset and verifies its listing; every fault is named in one error.
+    ///
+    /// `spec` is one of
+    /// - `synthetic` or `synthetic:COUNT`: generated pictures (2,000 by default; a folder of that name is `./synthetic`)
+    /// - a folder or zip archive in the layout of HAM10000: its metadata table, and images in folders of any name,
+    ///   or (in a folder) still in the archives `HAM10000_images_part_1.zip` and `_2.zip`
+    /// - a CSV file with the columns `path,label` and optionally `group` and `split` (train, val, test), in any order;
+    ///   relative paths are relative to the CSV file's folder
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for a malformed count, [`Kind::Io`] if `spec` cannot be read, [`Kind::Data`] if it holds no
+    /// known layout or has faults (unless `options.skip_bad`, which fails only if nothing is left).
+    pub fn open(spec: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        let path = spec.as_ref();
+        if let Some(count) = synthetic_count(path)? {
+            return Ok(synthetic::dataset(options.synthetic_seed, count));
+        }
+        let meta = std::fs::metadata(path).map_err(|e| Error::io("open the dataset", path, &e))?;
+        let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let opened = match ending.as_str() {
+            _ if meta.is_dir() => ham10000::open(&Tree::list(path, ham10000::is_image_archive)?, path),
+            "zip" => ham10000::open(&Tree::list(path, |_| false)?, path),
+            "csv" | "tsv" | "txt" => table::open(path),
+            _ => Err(Error::new(
+                Kind::Data,
+                "the file is no dataset: looked for a folder, a .zip archive or a .csv file",
+            )
+            .at(path.display())
+            .next("give a HAM10000 folder or zip, a CSV file with the columns path,label, or `synthetic`")),
+        };
+        let (mut dataset, mut faults) = opened?;
+        dataset.skip_bad = options.skip_bad;
+        dataset.find_split_leaks(&mut faults);
+        dataset.settle(faults)?;
+        dataset.note_mixed_groups();
+        Ok(dataset)
+    }
+
+    /// The label of each sample, shape `[samples]`.
+    pub fn labels(&self) -> Vec<u32> {
+        self.samples.iter().map(|s| s.label as u32).collect()
+    }
+
+    /// How many samples each class has, shape `[classes]`.
+    pub fn class_counts(&self) -> Vec<usize> {
+        self.class_counts_of(0..self.samples.len())
+    }
+
+    /// How many of the samples `indices` each class has, shape `[classes]`. Indices without a sample are ignored.
+    pub fn class_counts_of(&self, indices: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        for sample in indices.into_iter().filter_map(|i| self.samples.get(i)) {
+            counts[sample.label] += 1;
+        }
+        counts
+    }
+
+    /// How many different groups (lesions) there are.
+    pub fn group_count(&self) -> usize {
+        self.samples.iter().map(|s| s.group.as_str()).collect::<HashSet<_>>().len()
+    }
+
+    /// Fails with the faults, or notes them where bad samples are to be skipped. Fails if no sample is left.
+    pub(super) fn settle(&mut self, faults: Faults) -> Result<()> {
+        if !self.skip_bad && !faults.is_empty() {
+            return Err(faults.into_error(&self.origin));
+        }
+        if self.samples.is_empty() {
+            let why = if faults.is_empty() { "the tables are empty".to_owned() } else { faults.summary() };
+            return Err(Error::new(Kind::Data, format!("the dataset has no usable sample: {why}"))
+                .at(&self.origin)
+                .next("check that the table and the images belong together"));
+        }
+        self.notes.extend(faults.skipped_note());
+        Ok(())
+    }
+
+    /// Groups that the given splits tear apart. With `skip_bad`, a group stays in the split it is first seen in.
+    fn find_split_leaks(&mut self, faults: &mut Faults) {
+        let mut homes: BTreeMap<String, Split> = BTreeMap::new();
+        let skip_bad = self.skip_bad;
+        self.samples.retain(|sample| {
+            let Some(split) = sample.split else { return true };
+            let home = *homes.entry(sample.group.clone()).or_insert(split);
+            if home != split {
+                let what = format!("is in {split}, but its group {} is already in {home}", sample.group);
+                faults.push(FaultKind::SplitLeak, &sample.id, what);
+            }
+            home == split || !skip_bad
+        });
+    }
+
+    /// A lesion with several diagnoses is odd but usable: it is noted.
+    fn note_mixed_groups(&mut self) {
+        let mut labels: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+        for sample in &self.samples {
+            labels.entry(&sample.group).or_default().insert(sample.label);
+        }
+        let mixed: Vec<&str> = labels.iter().filter(|(_, l)| l.len() > 1).map(|(group, _)| *group).collect();
+        if let Some(first) = mixed.first() {
+            let note = format!("{} group(s) hold samples of different classes, for example {first}", mixed.len());
+            self.notes.push(note);
+        }
+    }
+}
+
+/// The count in `synthetic` or `synthetic:COUNT`, or `None` for any other spec.
+fn synthetic_count(spec: &Path) -> Result<Option<usize>> {
+    let Some(rest) = spec.to_str().and_then(|s| s.strip_prefix("synthetic")) else { return Ok(None) };
+    if rest.is_empty() {
+        return Ok(Some(SYNTHETIC_DEFAULT));
+    }
+    let Some(count) = rest.strip_prefix(':') else { return Ok(None) };
+    match count.parse() {
+        Ok(count) if (1..=SYNTHETIC_MAX).contains(&count) => Ok(Some(count)),
+        _ => Err(Error::new(Kind::Usage, format!("`{count}` is no count of generated pictures"))
+            .at(spec.display())
+            .next(format!("write `synthetic:COUNT` with a count from 1 to {SYNTHETIC_MAX}"))),
+    }
+}

@@ -1,0 +1,265 @@
+//! Image bytes to 8-bit RGB, and the one resize of this program.
+//!
+//! Training, evaluation and prediction all go through [`decode_rgb`] and [`resize_rgb`], so a picture has the same
+//! pixels wherever it is used. Gray, palette, 16-bit and alpha pictures become 8-bit RGB (alpha is dropped, not
+//! blended); an EXIF orientation is applied, so the model sees what a viewer shows.
+
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, imageops};
+
+use crate::error::{Error, Kind, Result};
+
+/// The longest side an image may have, in pixels.
+const MAX_SIDE: u32 = 20_000;
+/// The most bytes a decoder may allocate, and the longest image file that is read: a small file must not be able to
+/// claim all memory.
+pub(super) const MAX_BYTES: u64 = 1 << 30;
+/// File name endings that are taken for images.
+const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"];
+
+/// Whether `name` (a file name or path) ends like an image and is no hidden file (macOS writes `._name.jpg` twins).
+pub(super) fn is_image_name(name: &str) -> bool {
+    let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    let extension = file.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase());
+    !file.starts_with('.') && extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
+}
+
+/// Decodes `bytes` to RGB at the picture's own size. `name` is named in errors.
+///
+/// # Errors
+/// [`Kind::Data`] if the bytes are empty, of no known format, truncated, corrupt, or larger than 20,000 pixels a side
+/// or 1 GiB decoded.
+pub fn decode_rgb(bytes: &[u8], name: &str) -> Result<RgbImage> {
+    decode(bytes).map_err(|what| Error::new(Kind::Data, what).at(name).next("replace the file by an intact copy"))
+}
+
+/// Decodes `bytes` and resizes to `size` x `size`, as the pixel store does. `name` is named in errors.
+///
+/// # Errors
+/// As [`decode_rgb`].
+pub fn decode_image_bytes(bytes: &[u8], name: &str, size: usize) -> Result<RgbImage> {
+    Ok(resize_rgb(decode_rgb(bytes, name)?, size))
+}
+
+/// Reads, decodes and resizes an image file to `size` x `size`, as the pixel store does.
+///
+/// # Errors
+/// [`Kind::Io`] if the file cannot be read; otherwise as [`decode_rgb`].
+pub fn decode_image_file(path: &Path, size: usize) -> Result<RgbImage> {
+    decode_image_bytes(&read_limited(path)?, &path.display().to_string(), size)
+}
+
+/// The whole picture at `size` x `size`: triangle filter with antialiasing; the aspect ratio is not kept.
+pub fn resize_rgb(picture: RgbImage, size: usize) -> RgbImage {
+    let side = u32::try_from(size).unwrap_or(u32::MAX);
+    if picture.dimensions() == (side, side) {
+        return picture;
+    }
+    imageops::resize(&picture, side, side, imageops::FilterType::Triangle)
+}
+
+/// The image files directly inside `folder`, sorted by name; other files and hidden files are ignored.
+///
+/// # Errors
+/// [`Kind::Io`] if the folder cannot be read, [`Kind::Data`] if it holds no image.
+pub fn list_images(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut images = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io("read", folder, &e))? {
+        let path = entry.map_err(|e| Error::io("read", folder, &e))?.path();
+        if path.file_name().is_some_and(|n| is_image_name(&n.to_string_lossy())) && path.is_file() {
+            images.push(path);
+        }
+    }
+    if images.is_empty() {
+        return Err(Error::new(Kind::Data, "the folder holds no images")
+            .at(folder.display())
+            .next(format!("give a folder with files ending in {}", EXTENSIONS.join(", "))));
+    }
+    images.sort();
+    Ok(images)
+}
+
+/// The bytes of a file of at most 1 GiB.
+pub(super) fn read_limited(path: &Path) -> Result<Vec<u8>> {
+    let file = std::fs::File::open(path).map_err(|e| Error::io("open", path, &e))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, &e))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::new(Kind::Data, "the file is larger than 1 GiB, which no image here should be")
+            .at(path.display())
+            .next("give an image of at most 20,000 pixels a side"));
+    }
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
+    if bytes.is_empty() {
+        return Err("the image is empty (0 bytes)".to_owned());
+    }
+    let mut reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|e| format!("the image cannot be read: {e}"))?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits);
+    match reader.format() {
+        None => return Err("the file is no image of a known format (JPEG, PNG, BMP, TIFF, WebP)".to_owned()),
+        // The JPEG decoder paints what is missing gray instead of failing, so completeness is checked here.
+        Some(ImageFormat::Jpeg) if !jpeg_is_complete(bytes) => {
+            return Err("the JPEG is truncated (no end-of-image marker)".to_owned());
+        }
+        Some(_) => {}
+    }
+    let mut decoder = reader.into_decoder().map_err(|e| in_words(&e))?;
+    let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(format!("the image has no pixels ({width}x{height})"));
+    }
+    if decoder.total_bytes() > MAX_BYTES {
+        return Err(format!("the image is too large: {width}x{height} takes more than 1 GiB decoded"));
+    }
+    // An unreadable orientation is no reason to refuse intact pixels.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| in_words(&e))?;
+    picture.apply_orientation(orientation);
+    Ok(picture.into_rgb8())
+}
+
+fn in_words(error: &ImageError) -> String {
+    match error {
+        ImageError::Limits(e) => format!("the image is too large (at most {MAX_SIDE} pixels a side): {e}"),
+        ImageError::Unsupported(e) => format!("the image uses a feature this program does not read: {e}"),
+        other => format!("the image is corrupt or truncated: {other}"),
+    }
+}
+
+/// Walks the marker segments of a JPEG (ITU-T T.81, annex B) to its end-of-image marker.
+fn jpeg_is_complete(bytes: &[u8]) -> bool {
+    let mut at = 2; // behind the start-of-image marker, which the format was guessed from
+    loop {
+        // Entropy-coded data and padding hold no marker: 0xFF there is followed by 0x00 or a restart marker.
+        let Some(skip) = bytes.get(at..).and_then(|rest| rest.iter().position(|&b| b == 0xFF)) else { return false };
+        at += skip + 1;
+        let Some(&marker) = bytes.get(at) else { return false };
+        match marker {
+            0xD9 => return true,
+            // 0xFF may be repeated as fill; stuffed zeros, restarts, TEM and SOI stand alone.
+            0xFF => {}
+            0x00 | 0x01 | 0xD0..=0xD8 => at += 1,
+            _ => {
+                let Some(&[high, low]) = bytes.get(at + 1..at + 3) else { return false };
+                at += 1 + usize::from(u16::from_be_bytes([high, low]));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{ColorType, ImageEncoder, Rgb};
+
+    use super::*;
+
+    fn encode(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        picture.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+        bytes
+    }
+
+    fn gradient(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| Rgb([(x * 3 % 256) as u8, (y * 5 % 256) as u8, 128]))
+    }
+
+    #[test]
+    fn every_colour_type_becomes_rgb() {
+        let rgb = DynamicImage::ImageRgb8(gradient(20, 10));
+        let kinds =
+            [rgb.to_rgba8().into(), rgb.to_rgb16().into(), rgb.to_luma8().into(), rgb.to_luma16().into(), rgb.clone()];
+        for picture in kinds {
+            let picture: DynamicImage = picture;
+            let decoded = decode_rgb(&encode(&picture, ImageFormat::Png), "x.png").unwrap();
+            assert_eq!(decoded, picture.to_rgb8(), "{:?}", picture.color());
+        }
+    }
+
+    #[test]
+    fn palette_png_becomes_rgb() {
+        // A 2x1 palette PNG: red, blue.
+        let mut bytes = Vec::new();
+        let png: &[(&[u8; 4], &[u8])] = &[
+            (b"IHDR", &[0, 0, 0, 2, 0, 0, 0, 1, 8, 3, 0, 0, 0]),
+            (b"PLTE", &[255, 0, 0, 0, 0, 255]),
+            // zlib: stored block of the filter byte and two indices
+            (b"IDAT", &[0x78, 0x01, 0x01, 3, 0, 0xFC, 0xFF, 0, 0, 1, 0, 5, 0, 2]),
+            (b"IEND", &[]),
+        ];
+        bytes.extend_from_slice(b"\x89PNG\r\n\x1a\n");
+        for (kind, body) in png {
+            bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(*kind);
+            bytes.extend_from_slice(body);
+            bytes.extend_from_slice(&crc32(&[&kind[..], body].concat()).to_be_bytes());
+        }
+        assert_eq!(decode_rgb(&bytes, "palette.png").unwrap().into_raw(), [255, 0, 0, 0, 0, 255]);
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0_u32, |crc, &b| {
+            (0..8).fold(crc ^ u32::from(b), |c, _| (c >> 1) ^ (0xEDB8_8320 & 0_u32.wrapping_sub(c & 1)))
+        })
+    }
+
+    #[test]
+    fn truncation_is_an_error_at_every_tenth_of_the_file() {
+        let picture = DynamicImage::ImageRgb8(gradient(60, 40));
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp] {
+            let bytes = encode(&picture, format);
+            assert!(decode_rgb(&bytes, "x").is_ok(), "{format:?}");
+            for tenth in 0..10 {
+                let cut = &bytes[..bytes.len() * tenth / 10];
+                let error = decode_rgb(cut, "cut.img").expect_err(&format!("{format:?} cut to {tenth}/10"));
+                assert!(error.kind() == Kind::Data && error.to_string().contains("cut.img"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_decompression_bomb_is_refused_without_decoding_it() {
+        // A BMP header that claims 30,000 x 30,000 pixels.
+        let mut bytes = encode(&DynamicImage::ImageRgb8(gradient(4, 4)), ImageFormat::Bmp);
+        bytes[18..22].copy_from_slice(&30_000_u32.to_le_bytes());
+        bytes[22..26].copy_from_slice(&30_000_u32.to_le_bytes());
+        let error = decode_rgb(&bytes, "bomb.bmp").unwrap_err();
+        assert!(error.what().contains("too large"), "{error}");
+        // And one within the side limit but above the memory limit: 19,000^2 x 3 bytes.
+        bytes[18..22].copy_from_slice(&19_000_u32.to_le_bytes());
+        bytes[22..26].copy_from_slice(&19_000_u32.to_le_bytes());
+        let error = decode_rgb(&bytes, "bomb.bmp").unwrap_err();
+        assert!(error.what().contains("too large"), "{error}");
+    }
+
+    #[test]
+    fn exif_orientation_is_applied() {
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::jpeg::JpegEncoder::new(&mut bytes);
+        // TIFF header, one entry: Orientation (0x0112), SHORT, count 1, value 6 (rotate 90).
+        let exif = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
+        encoder.set_exif_metadata(exif).unwrap();
+        encoder.write_image(gradient(16, 8).as_raw(), 16, 8, ColorType::Rgb8.into()).unwrap();
+        assert_eq!(decode_rgb(&bytes, "x.jpg").unwrap().dimensions(), (8, 16));
+    }
+
+    #[test]
+    fn resizing_is_antialiased_and_keeps_a_constant() {
+        let checker = RgbImage::from_fn(64, 64, |x, y| Rgb([if (x + y) % 2 == 0 { 255 } else { 0 }; 3]));
+        let small = resize_rgb(checker, 8);
+        assert!(small.pixels().all(|p| (120..=135).contains(&p[0])), "aliased");
+        let flat = resize_rgb(RgbImage::from_pixel(37, 11, Rgb([10, 20, 30])), 16);
+        assert!(flat.dimensions() == (16, 16) && flat.pixels().all(|p| p.0 == [10, 20, 30]));
+    }
+}

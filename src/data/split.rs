@@ -1,0 +1,162 @@
+//! Splits that are stratified by class and keep every lesion in one split.
+//!
+//! Several pictures show one lesion. A split by picture puts the same lesion into training and test and so measures
+//! memory; that protocol exists here only to compare with published tables that used it, and must be asked for.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::dataset::{Dataset, Split};
+use crate::error::{Error, Kind, Result};
+use crate::rng::Stream;
+
+/// How to split a dataset that does not come split.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SplitSpec {
+    /// The shares of train, val and test; they sum to 1. Val or test may be 0.
+    pub fractions: [f64; 3],
+    /// The seed: the same seed gives the same split of the same dataset.
+    pub seed: u32,
+    /// Keep each group in one split (leak-free). False splits picture by picture, as many published tables did.
+    pub grouped: bool,
+}
+
+impl Default for SplitSpec {
+    /// 70/15/15, seed 42, leak-free.
+    fn default() -> Self {
+        Self { fractions: [0.70, 0.15, 0.15], seed: 42, grouped: true }
+    }
+}
+
+/// The sample indices of each split, ascending. Every sample is in exactly one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitAssignment {
+    /// Indices of the training samples.
+    pub train: Vec<usize>,
+    /// Indices of the validation samples.
+    pub val: Vec<usize>,
+    /// Indices of the test samples.
+    pub test: Vec<usize>,
+    /// Whether the dataset itself gave the split (then the [`SplitSpec`] was not used).
+    pub given: bool,
+}
+
+impl SplitAssignment {
+    /// The indices of one split.
+    pub fn indices(&self, split: Split) -> &[usize] {
+        match split {
+            Split::Train => &self.train,
+            Split::Val => &self.val,
+            Split::Test => &self.test,
+        }
+    }
+
+    /// From the split number of each sample: 0 train, 1 val, 2 test.
+    fn collect(parts: impl Iterator<Item = usize>, given: bool) -> Self {
+        let mut lists = [Vec::new(), Vec::new(), Vec::new()];
+        for (index, part) in parts.enumerate() {
+            lists[part].push(index);
+        }
+        let [train, val, test] = lists;
+        Self { train, val, test, given }
+    }
+}
+
+/// Splits `dataset`: by its own splits where it gives them, else stratified by class as `spec` says.
+///
+/// Each class's share of each split is as near to the fractions as whole groups allow, and a class with as many groups
+/// as there are splits is in every split.
+///
+/// # Errors
+/// [`Kind::Usage`] if the fractions are not shares that sum to 1 with some training; [`Kind::Data`] if only some
+/// samples give a split.
+pub fn split(dataset: &Dataset, spec: &SplitSpec) -> Result<SplitAssignment> {
+    let given: Vec<usize> = dataset.samples.iter().filter_map(|s| s.split.map(|split| split as usize)).collect();
+    if given.len() == dataset.samples.len() && !given.is_empty() {
+        return Ok(SplitAssignment::collect(given.into_iter(), true));
+    }
+    if !given.is_empty() {
+        let total = dataset.samples.len();
+        return Err(Error::new(Kind::Data, format!("only {} of {total} samples give a split", given.len()))
+            .at(&dataset.origin)
+            .next("fill the column `split` in every row, or remove it"));
+    }
+    let fractions = spec.fractions;
+    let shares =
+        fractions.iter().all(|f| (0.0..=1.0).contains(f)) && (fractions.iter().sum::<f64>() - 1.0).abs() < 1e-6;
+    if !shares || fractions[0] <= 0.0 {
+        return Err(Error::new(Kind::Usage, format!("the split fractions {fractions:?} are not shares that sum to 1"))
+            .next("give train, val and test shares such as 0.7,0.15,0.15, with some training"));
+    }
+
+    let groups = collect_groups(dataset, spec.grouped);
+    let stream = Stream::named(spec.seed, "split");
+    let mut parts = vec![0_usize; dataset.samples.len()];
+    for label in 0..dataset.classes.len() {
+        let members: Vec<&Vec<usize>> = groups.iter().filter(|g| g.label == label).map(|g| &g.members).collect();
+        let order = stream.permutation(members.len(), label as u32);
+        let shuffled: Vec<&Vec<usize>> = order.into_iter().map(|i| members[i]).collect();
+        for (group, part) in assign(shuffled, fractions) {
+            group.iter().for_each(|&sample| parts[sample] = part);
+        }
+    }
+    Ok(SplitAssignment::collect(parts.into_iter(), false))
+}
+
+/// Samples that stay together, and the class they are stratified by.
+struct Group {
+    label: usize,
+    members: Vec<usize>,
+}
+
+/// The groups in order of their first sample. A group of several classes counts for its most frequent one.
+fn collect_groups(dataset: &Dataset, grouped: bool) -> Vec<Group> {
+    let samples = &dataset.samples;
+    if !grouped {
+        return (0..samples.len()).map(|i| Group { label: samples[i].label, members: vec![i] }).collect();
+    }
+    let mut number: HashMap<&str, usize> = HashMap::new();
+    let mut members: Vec<Vec<usize>> = Vec::new();
+    for (i, sample) in samples.iter().enumerate() {
+        let n = *number.entry(&sample.group).or_insert(members.len());
+        if n == members.len() {
+            members.push(Vec::new());
+        }
+        members[n].push(i);
+    }
+    let label = |members: &[usize]| {
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        members.iter().for_each(|&i| *counts.entry(samples[i].label).or_default() += 1);
+        // The lowest class wins a tie; a group has at least one member.
+        counts.into_iter().max_by_key(|&(label, n)| (n, std::cmp::Reverse(label))).map_or(0, |(label, _)| label)
+    };
+    members.into_iter().map(|members| Group { label: label(&members), members }).collect()
+}
+
+/// Assigns the groups of one class, already shuffled, to splits.
+///
+/// Large groups go first, each to the split that is furthest behind its share (Webster's method of apportionment), so
+/// large groups spread over the splits in proportion and the single pictures at the end even out the counts.
+fn assign(mut groups: Vec<&Vec<usize>>, fractions: [f64; 3]) -> Vec<(&Vec<usize>, usize)> {
+    groups.sort_by_key(|g| std::cmp::Reverse(g.len())); // stable: groups of one size stay shuffled
+    let mut filled = [0.0_f64; 3];
+    let mut assigned: Vec<(&Vec<usize>, usize)> = Vec::with_capacity(groups.len());
+    for group in groups {
+        let size = group.len() as f64;
+        let claim = |part: usize| fractions[part] / (filled[part] + size / 2.0);
+        let part = (1..3).fold(0, |best, part| if claim(part) > claim(best) { part } else { best });
+        filled[part] += size;
+        assigned.push((group, part));
+    }
+    // A rare class can leave a small split without it: the split with most groups gives its smallest group.
+    for part in (0..3).filter(|&p| fractions[p] > 0.0) {
+        let count = |p: usize| assigned.iter().filter(|(_, q)| *q == p).count();
+        let donor = (1..3).fold(0, |best, p| if count(p) > count(best) { p } else { best });
+        if count(part) == 0 && count(donor) > 1 {
+            // The groups are sorted by size, so the donor's last is its smallest.
+            if let Some(last) = assigned.iter_mut().rev().find(|(_, q)| *q == donor) {
+                last.1 = part;
+            }
+        }
+    }
+    assigned
+}

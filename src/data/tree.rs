@@ -1,0 +1,239 @@
+//! One listing for a folder and a zip archive, and how the bytes of a source are read.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use zip::ZipArchive;
+
+use super::decode::{MAX_BYTES, read_limited};
+use crate::error::{Error, Kind, Result};
+
+/// How deep folders are searched: archives are often unpacked into a folder or two of their own.
+const MAX_DEPTH: usize = 4;
+
+/// Where a sample's picture comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// An image file.
+    File(PathBuf),
+    /// An entry of a zip archive, read without unpacking the archive.
+    ZipEntry {
+        /// The archive; shared by all its entries.
+        archive: Arc<Path>,
+        /// The entry's index in the archive's directory.
+        index: usize,
+        /// The entry's name, as the archive spells it.
+        name: String,
+        /// CRC-32 of the unpacked bytes, as the archive states it.
+        crc32: u32,
+        /// Length of the unpacked bytes, as the archive states it.
+        len: u64,
+    },
+    /// A generated picture: number `index` of the generator's `seed`.
+    Synthetic {
+        /// The generator's seed.
+        seed: u32,
+        /// The picture's number.
+        index: u64,
+    },
+}
+
+impl std::fmt::Display for Source {
+    /// The file's path, `archive!entry`, or `synthetic picture N`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::ZipEntry { archive, name, .. } => write!(f, "{}!{name}", archive.display()),
+            Self::Synthetic { index, .. } => write!(f, "synthetic picture {index}"),
+        }
+    }
+}
+
+/// One file of a [`Tree`].
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// Path below the root with forward slashes.
+    pub path: String,
+    /// Length in bytes.
+    pub len: u64,
+    pub source: Source,
+}
+
+impl Entry {
+    /// The file name without its folders.
+    pub fn file_name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+
+    /// The file name without folders and last extension.
+    pub fn stem(&self) -> &str {
+        let name = self.file_name();
+        name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+    }
+}
+
+/// The files below a folder or in a zip archive, sorted by path. Hidden files and `__MACOSX` twins are left out.
+pub(super) struct Tree {
+    pub entries: Vec<Entry>,
+}
+
+impl Tree {
+    /// Lists `root`: a folder, or a zip archive. In a folder, archives for which `unpack` holds (asked with the lower
+    /// case file name) are listed as if they were folders.
+    pub fn list(root: &Path, unpack: impl Fn(&str) -> bool) -> Result<Self> {
+        let mut entries = Vec::new();
+        if root.is_dir() {
+            list_folder(root, "", 0, &mut entries)?;
+            let (archives, files) =
+                entries.into_iter().partition::<Vec<_>, _>(|e| unpack(&e.file_name().to_ascii_lowercase()));
+            entries = files;
+            for archive in archives {
+                if let Source::File(path) = &archive.source {
+                    list_zip(path, &format!("{}/", archive.path), &mut entries)?;
+                }
+            }
+        } else {
+            list_zip(root, "", &mut entries)?;
+        }
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Self { entries })
+    }
+
+    /// What the tree holds in a few words, for an error that says what was found.
+    pub fn describe(&self) -> String {
+        let mut endings: HashMap<String, usize> = HashMap::new();
+        for entry in &self.entries {
+            let ending = entry.file_name().rsplit_once('.').map_or("(no ending)".to_owned(), |(_, e)| format!(".{e}"));
+            *endings.entry(ending).or_default() += 1;
+        }
+        let mut endings: Vec<(String, usize)> = endings.into_iter().collect();
+        endings.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let shown: Vec<String> = endings.iter().take(5).map(|(ending, n)| format!("{n} {ending}")).collect();
+        match self.entries.len() {
+            0 => "no files".to_owned(),
+            n => format!("{n} files ({})", shown.join(", ")),
+        }
+    }
+}
+
+fn hidden(path: &str) -> bool {
+    path.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
+}
+
+fn list_folder(folder: &Path, prefix: &str, depth: usize, entries: &mut Vec<Entry>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io("read", folder, &e))? {
+        let entry = entry.map_err(|e| Error::io("read", folder, &e))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if hidden(&name) {
+            continue;
+        }
+        let path = entry.path();
+        let relative = format!("{prefix}{name}");
+        // Follows links; one that leads nowhere is no file.
+        match std::fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() && depth < MAX_DEPTH => {
+                list_folder(&path, &format!("{relative}/"), depth + 1, entries)?;
+            }
+            Ok(meta) if meta.is_file() => {
+                entries.push(Entry { path: relative, len: meta.len(), source: Source::File(path) });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn list_zip(path: &Path, prefix: &str, entries: &mut Vec<Entry>) -> Result<()> {
+    let zip = open_zip(path)?;
+    let archive: Arc<Path> = Arc::from(path);
+    for index in 0..zip.len() {
+        // From the directory alone: opening the entries would seek through the whole archive.
+        let entry = zip.by_index_data(index).map_err(|e| zip_error(&e, &path.display()))?;
+        let name = String::from_utf8_lossy(entry.name_raw()).replace('\\', "/");
+        if entry.is_file() && !hidden(&name) {
+            let (crc32, len) = (entry.crc32(), entry.size());
+            let source = Source::ZipEntry { archive: archive.clone(), index, name: name.clone(), crc32, len };
+            entries.push(Entry { path: format!("{prefix}{name}"), len, source });
+        }
+    }
+    Ok(())
+}
+
+type Zip = ZipArchive<BufReader<File>>;
+
+fn open_zip(path: &Path) -> Result<Zip> {
+    let file = File::open(path).map_err(|e| Error::io("open", path, &e))?;
+    ZipArchive::new(BufReader::new(file)).map_err(|e| zip_error(&e, &path.display()))
+}
+
+fn zip_error(error: &zip::result::ZipError, place: &dyn std::fmt::Display) -> Error {
+    let (what, next) = match error {
+        zip::result::ZipError::InvalidArchive(why) => {
+            (format!("the zip archive is damaged or incomplete: {why}"), "download it again")
+        }
+        zip::result::ZipError::Io(e) => (format!("the zip archive cannot be read: {e}"), "download it again"),
+        other => (format!("the zip archive cannot be read: {other}"), "unpack it, and give the folder"),
+    };
+    Error::new(Kind::Data, what).at(place).next(next)
+}
+
+/// Reads the bytes of sources. It keeps archives open, so each worker thread should have one of its own.
+#[derive(Default)]
+pub(super) struct SourceReader {
+    archives: HashMap<Arc<Path>, Zip>,
+}
+
+impl SourceReader {
+    /// The bytes of `source`; a zip entry must have the length and CRC-32 the archive states.
+    pub fn read(&mut self, source: &Source) -> Result<Vec<u8>> {
+        match source {
+            Source::File(path) => read_limited(path),
+            Source::ZipEntry { archive, index, len, .. } => {
+                let zip = match self.archives.entry(archive.clone()) {
+                    std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
+                    std::collections::hash_map::Entry::Vacant(slot) => slot.insert(open_zip(archive)?),
+                };
+                let corrupt = |what: String| {
+                    Error::new(Kind::Data, what).at(source).next("download the archive again, or repair it")
+                };
+                if *len > MAX_BYTES {
+                    return Err(corrupt(format!("the entry claims {len} bytes, more than any image here should have")));
+                }
+                let entry = zip.by_index(*index).map_err(|e| zip_error(&e, source))?;
+                // One byte more than stated: an entry that unpacks to more is caught, and no more of it is unpacked.
+                // The capacity is no promise of the archive's, which may lie.
+                let mut bytes = Vec::with_capacity((*len).min(1 << 20) as usize);
+                let outcome = entry.take(len + 1).read_to_end(&mut bytes);
+                outcome.map_err(|e| corrupt(format!("the entry is corrupt or truncated: {e}")))?;
+                if bytes.len() as u64 != *len {
+                    return Err(corrupt(format!("the entry does not unpack to the {len} bytes the archive states")));
+                }
+                Ok(bytes)
+            }
+            Source::Synthetic { .. } => {
+                Err(Error::new(Kind::Internal, "a generated picture has no bytes to read").at(source))
+            }
+        }
+    }
+}
+
+/// Readers that worker threads borrow, so that an archive is opened once a thread and not once a picture.
+#[derive(Default)]
+pub(super) struct ReaderPool {
+    idle: Mutex<Vec<SourceReader>>,
+}
+
+impl ReaderPool {
+    /// Runs `work` with an idle reader, or a new one.
+    pub fn with<T>(&self, work: impl FnOnce(&mut SourceReader) -> T) -> T {
+        // A poisoned list is still a list: pushing and popping cannot leave it half done.
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut reader = idle.unwrap_or_default();
+        let result = work(&mut reader);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        result
+    }
+}

@@ -1,0 +1,100 @@
+//! Splits: no lesion in two of them, the shares kept, the same seed the same split.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use lesion_gpu::Kind;
+use lesion_gpu::data::{Dataset, Layout, Sample, Source, SplitAssignment, SplitSpec, split};
+use lesion_gpu::rng::Stream;
+
+/// A dataset of `lesions[c]` lesions of each class, of 1 to 6 pictures (most of 1), in mixed order.
+fn dataset(seed: u32, lesions: &[usize]) -> Dataset {
+    let stream = Stream::new(seed, 99);
+    let mut samples = Vec::new();
+    for (label, &count) in lesions.iter().enumerate() {
+        for lesion in 0..count {
+            let u = stream.uniform((label * 100_000 + lesion) as u64);
+            let pictures = if u < 0.7 { 1 } else { 2 + ((u - 0.7) / 0.06) as usize };
+            for picture in 0..pictures {
+                let id = format!("{label}-{lesion}-{picture}");
+                let source = Source::File(PathBuf::from(&id));
+                samples.push(Sample { id, source, label, group: format!("{label}-{lesion}"), split: None });
+            }
+        }
+    }
+    let order = stream.permutation(samples.len(), 7);
+    let samples = order.into_iter().map(|i| samples[i].clone()).collect();
+    let classes = (0..lesions.len()).map(|c| c.to_string()).collect();
+    let (name, origin, notes) = ("test".to_owned(), "test".to_owned(), Vec::new());
+    Dataset { name, origin, layout: Layout::Table, classes, samples, notes, skip_bad: false }
+}
+
+fn parts(s: &SplitAssignment) -> [&[usize]; 3] {
+    [&s.train, &s.val, &s.test]
+}
+
+#[test]
+fn grouped_splits_never_leak_and_keep_each_class_share() {
+    for seed in 0..20 {
+        let data = dataset(seed, &[300, 40, 5400, 73, 3, 8]);
+        for fractions in [[0.70, 0.15, 0.15], [0.64, 0.16, 0.20], [0.8, 0.2, 0.0]] {
+            let spec = SplitSpec { fractions, seed, grouped: true };
+            let s = split(&data, &spec).unwrap();
+            assert_eq!(s, split(&data, &spec).unwrap(), "the same seed gave another split");
+            let mut all: Vec<usize> = parts(&s).concat();
+            all.sort_unstable();
+            assert!(all.iter().copied().eq(0..data.samples.len()), "not a partition");
+            let mut home: HashMap<&str, usize> = HashMap::new();
+            for (part, indices) in parts(&s).into_iter().enumerate() {
+                for &i in indices {
+                    assert_eq!(*home.entry(&data.samples[i].group).or_insert(part), part, "a lesion leaked");
+                }
+            }
+            let totals = data.class_counts();
+            for (part, indices) in parts(&s).into_iter().enumerate() {
+                for (class, n) in data.class_counts_of(indices.iter().copied()).into_iter().enumerate() {
+                    let off = (n as f64 - totals[class] as f64 * fractions[part]).abs();
+                    if class < 4 {
+                        assert!(off <= (0.01 * totals[class] as f64).max(1.5), "class {class} off by {off} in {part}");
+                    }
+                    assert!(n > 0 || fractions[part] == 0.0, "class {class} is missing in split {part}");
+                    assert!(n == 0 || fractions[part] > 0.0, "split {part} should be empty");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn another_seed_gives_another_split_and_pictures_alone_may_leak() {
+    let data = dataset(1, &[200, 200]);
+    let by = |seed, grouped| split(&data, &SplitSpec { seed, grouped, ..SplitSpec::default() }).unwrap();
+    assert_ne!(by(1, true), by(2, true));
+    let s = by(1, false);
+    let groups = |indices: &[usize]| indices.iter().map(|&i| data.samples[i].group.clone()).collect::<Vec<_>>();
+    let train = groups(&s.train);
+    assert!(groups(&s.test).iter().any(|g| train.contains(g)), "ungrouped splits of repeated lesions should leak");
+    assert_eq!(s.val.len().abs_diff(s.test.len()), 0);
+}
+
+#[test]
+fn large_lesions_spread_over_all_splits() {
+    let data = dataset(2, &[2000]);
+    let mut size: HashMap<&str, usize> = HashMap::new();
+    data.samples.iter().for_each(|s| *size.entry(&s.group).or_default() += 1);
+    let s = split(&data, &SplitSpec::default()).unwrap();
+    let share = |indices: &[usize]| {
+        indices.iter().filter(|&&i| size[data.samples[i].group.as_str()] >= 3).count() as f64 / indices.len() as f64
+    };
+    let [train, val, test] = parts(&s).map(share);
+    assert!((train - val).abs() < 0.03 && (train - test).abs() < 0.03, "{train} {val} {test}");
+}
+
+#[test]
+fn fractions_must_be_shares() {
+    let data = dataset(1, &[5, 5]);
+    for fractions in [[0.7, 0.2, 0.2], [0.0, 0.5, 0.5], [1.2, -0.1, -0.1], [f64::NAN, 0.5, 0.5]] {
+        let error = split(&data, &SplitSpec { fractions, ..SplitSpec::default() }).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage, "{fractions:?}");
+    }
+}

@@ -1,0 +1,253 @@
+//! The pixel store, its cache file, and the loader on top of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use image::{Rgb, RgbImage};
+use lesion_gpu::data::{
+    Batch, Cache, Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, decode_image_file, epoch_order,
+    list_images,
+};
+use lesion_gpu::{Error, Kind};
+
+/// A table of `count` images of which image `i` is all of brightness `10 * i`.
+fn images(root: &Path, count: usize) -> PathBuf {
+    let mut rows = "path,label\n".to_owned();
+    for i in 0..count {
+        RgbImage::from_pixel(6, 5, Rgb([10 * i as u8, i as u8, 3])).save(root.join(format!("{i:02}.png"))).unwrap();
+        rows.push_str(&format!("{i:02}.png,{}\n", if i % 3 == 0 { "a" } else { "b" }));
+    }
+    let table = root.join("set.csv");
+    fs::write(&table, rows).unwrap();
+    table
+}
+
+fn prepare(table: &Path, cache: Cache<'_>) -> PixelStore {
+    let mut dataset = Dataset::open(table, &OpenOptions::default()).unwrap();
+    PixelStore::prepare(&mut dataset, 4, cache, &mut |_, _| Ok(())).unwrap()
+}
+
+fn assert_pixels(store: &PixelStore, count: usize) {
+    assert_eq!(store.len(), count);
+    for i in 0..count {
+        assert_eq!(store.rgb(i).unwrap(), [10 * i as u8, i as u8, 3].repeat(16), "picture {i}");
+    }
+}
+
+#[test]
+fn the_second_time_comes_from_the_cache_and_a_changed_image_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("made/on/demand");
+    let table = images(dir.path(), 9);
+    let first = prepare(&table, Cache::Dir(&cache));
+    assert!(!first.reused() && first.notes().is_empty(), "{:?}", first.notes());
+    assert_pixels(&first, 9);
+    let second = prepare(&table, Cache::Dir(&cache));
+    assert!(second.reused() && second.cache_path() == first.cache_path());
+    assert_pixels(&second, 9);
+    // The same bytes elsewhere are the same content.
+    let copy = tempfile::tempdir().unwrap();
+    assert!(prepare(&images(copy.path(), 9), Cache::Dir(&cache)).reused());
+    RgbImage::from_pixel(6, 5, Rgb([1, 2, 3])).save(dir.path().join("04.png")).unwrap();
+    let third = prepare(&table, Cache::Dir(&cache));
+    assert!(!third.reused());
+    assert_eq!(third.rgb(4).unwrap(), [1, 2, 3].repeat(16));
+    // Deleting the cache hurts neither an open store nor the next.
+    fs::remove_dir_all(&cache).ok();
+    assert_eq!(third.rgb(4).unwrap(), [1, 2, 3].repeat(16));
+    assert!(!prepare(&table, Cache::Dir(&cache)).reused());
+}
+
+#[test]
+fn unchanged_old_files_are_not_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    let table = images(dir.path(), 3);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let age =
+        |name: &str| fs::File::options().write(true).open(dir.path().join(name)).unwrap().set_modified(old).unwrap();
+    ["00.png", "01.png", "02.png"].iter().for_each(|n| age(n));
+    prepare(&table, Cache::Dir(&cache));
+    // Change a file behind the program's back: same length, same time. It is known by its stamp, so the cache holds.
+    let path = dir.path().join("01.png");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    age("01.png");
+    assert!(prepare(&table, Cache::Dir(&cache)).reused());
+    fs::File::options().write(true).open(&path).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+    let mut dataset = Dataset::open(&table, &OpenOptions::default()).unwrap();
+    // With another time it is read, found changed, and decoded anew.
+    let again = PixelStore::prepare(&mut dataset, 4, Cache::Dir(&cache), &mut |_, _| Ok(()));
+    assert!(again.map_or(true, |store| !store.reused()));
+}
+
+#[test]
+fn a_damaged_cache_file_is_found_and_rebuilt() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    let table = images(dir.path(), 9);
+    let path = prepare(&table, Cache::Dir(&cache)).cache_path().unwrap().to_owned();
+    let intact = fs::read(&path).unwrap();
+    let flip = |at: usize| {
+        let mut bytes = intact.clone();
+        bytes[at] ^= 0x10;
+        bytes
+    };
+    let end = intact.len();
+    let longer = [&intact[..], b"x"].concat();
+    let damaged = [
+        flip(0),
+        flip(20),
+        flip(9 * 48 + 12),
+        flip(end - 36),
+        flip(end - 1),
+        intact[..end / 2].to_vec(),
+        vec![],
+        longer,
+    ];
+    for bytes in damaged {
+        fs::write(&path, bytes).unwrap();
+        let store = prepare(&table, Cache::Dir(&cache));
+        assert!(!store.reused() && store.notes()[0].contains("damaged"), "{:?}", store.notes());
+        assert_pixels(&store, 9);
+        assert_eq!(fs::read(&path).unwrap(), intact);
+    }
+    let names: Vec<_> = fs::read_dir(&cache).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(names.iter().all(|n| !n.to_string_lossy().starts_with('.')), "left over: {names:?}");
+}
+
+#[test]
+fn an_unusable_cache_folder_is_a_note() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = images(dir.path(), 5);
+    let blocked = dir.path().join("set.csv/cache");
+    let store = prepare(&table, Cache::Dir(&blocked));
+    assert!(store.cache_path().is_none() && store.notes()[0].contains("kept in memory"), "{:?}", store.notes());
+    assert_pixels(&store, 5);
+}
+
+#[test]
+fn two_builders_at_once_both_get_the_pixels() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    let table = images(dir.path(), 20);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert_pixels(&prepare(&table, Cache::Dir(&cache)), 20));
+        }
+    });
+    assert!(prepare(&table, Cache::Dir(&cache)).reused());
+}
+
+#[test]
+fn progress_can_stop_the_work_and_sizes_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dataset = Dataset::open(images(dir.path(), 4), &OpenOptions::default()).unwrap();
+    let mut stop = |_, _| Err(Error::new(Kind::Interrupted, "interrupted"));
+    let error = PixelStore::prepare(&mut dataset, 4, Cache::Off, &mut stop).unwrap_err();
+    assert_eq!(error.kind(), Kind::Interrupted);
+    let mut calls = Vec::new();
+    PixelStore::prepare(&mut dataset, 4, Cache::Off, &mut |done, total| {
+        calls.push((done, total));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!((calls[0], *calls.last().unwrap()), ((0, 4), (4, 4)));
+    for size in [0, 5000] {
+        let error = PixelStore::prepare(&mut dataset, size, Cache::Off, &mut |_, _| Ok(())).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+    }
+}
+
+#[test]
+fn prediction_sees_the_pixels_that_training_saw() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = prepare(&images(dir.path(), 4), Cache::Off);
+    let paths = list_images(dir.path()).unwrap();
+    assert_eq!(
+        paths.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect::<Vec<_>>(),
+        ["00.png", "01.png", "02.png", "03.png"]
+    );
+    for (i, path) in paths.iter().enumerate() {
+        assert_eq!(decode_image_file(path, 4).unwrap().into_raw(), store.rgb(i).unwrap());
+    }
+    let error = decode_image_file(&dir.path().join("set.csv"), 4).unwrap_err().to_string();
+    assert!(error.contains("set.csv") && error.contains("no image of a known format"), "{error}");
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(list_images(empty.path()).unwrap_err().kind(), Kind::Data);
+}
+
+fn loader(store: &Arc<PixelStore>, order: Vec<usize>, workers: usize, last: LastBatch) -> Result<Loader, Error> {
+    let labels: Vec<u32> = (0..store.len() as u32).map(|i| 100 + i).collect();
+    Loader::new(store.clone(), labels, order, LoaderOptions { batch: 4, workers, prefetch: 1, last })
+}
+
+#[test]
+fn batches_come_in_order_whatever_the_number_of_workers() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(prepare(&images(dir.path(), 22), Cache::Off));
+    let order = epoch_order(&(0..22).collect::<Vec<_>>(), 5, 1, true);
+    for workers in [1, 2, 3, 16] {
+        let batches: Vec<Batch> =
+            loader(&store, order.clone(), workers, LastBatch::Pad).unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(batches.iter().map(|b| b.valid).collect::<Vec<_>>(), [4, 4, 4, 4, 4, 2]);
+        let seen: Vec<usize> = batches.iter().flat_map(|b| &b.samples[..b.valid]).map(|&s| s as usize).collect();
+        assert_eq!(seen, order);
+        for batch in &batches {
+            assert_eq!((batch.pixels.len(), batch.labels.len(), batch.samples.len()), (64, 4, 4));
+            for row in 0..batch.valid {
+                let sample = batch.samples[row];
+                assert_eq!(batch.labels[row], 100 + sample);
+                let word = 0xFF03_0000 | (sample << 8) | ((10 * sample) & 0xFF);
+                assert_eq!(batch.pixels[row * 16..][..16], [word; 16]);
+            }
+        }
+        let last = &batches[5];
+        assert!(last.pixels[32..].iter().all(|&p| p == 0) && last.labels[2..] == [0, 0] && last.samples[2..] == [0, 0]);
+        let dropped = loader(&store, order.clone(), workers, LastBatch::Drop).unwrap();
+        assert_eq!((dropped.batches(), dropped.count()), (5, 5));
+    }
+}
+
+#[test]
+fn a_loader_may_be_dropped_early_or_be_empty_and_refuses_what_cannot_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(prepare(&images(dir.path(), 22), Cache::Off));
+    let mut early = loader(&store, (0..22).collect(), 3, LastBatch::Pad).unwrap();
+    assert!(early.next().unwrap().is_ok());
+    drop(early);
+    assert_eq!(Arc::strong_count(&store), 1, "a worker outlived its loader");
+    assert!(loader(&store, vec![], 2, LastBatch::Pad).unwrap().next().is_none());
+    assert!(loader(&store, vec![1, 2], 2, LastBatch::Drop).unwrap().next().is_none());
+    assert_eq!(loader(&store, vec![22], 2, LastBatch::Pad).unwrap_err().kind(), Kind::Internal);
+    assert_eq!(loader(&store, vec![1], 0, LastBatch::Pad).unwrap_err().kind(), Kind::Usage);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_error_in_a_worker_reaches_the_consumer_and_ends_the_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    let store = Arc::new(prepare(&images(dir.path(), 22), Cache::Dir(&cache)));
+    fs::File::options().write(true).open(store.cache_path().unwrap()).unwrap().set_len(10).unwrap();
+    let mut broken = loader(&store, (0..22).collect(), 2, LastBatch::Pad).unwrap();
+    let error = broken.next().unwrap().unwrap_err();
+    assert!(error.kind() == Kind::Io && error.to_string().contains("pixel cache"), "{error}");
+    assert!(broken.next().is_none());
+}
+
+#[test]
+fn epoch_orders_depend_on_seed_and_epoch_alone() {
+    let indices: Vec<usize> = (100..160).collect();
+    let order = epoch_order(&indices, 1, 0, true);
+    assert_eq!(order, epoch_order(&indices, 1, 0, true));
+    assert_ne!(order, epoch_order(&indices, 1, 1, true));
+    assert_ne!(order, epoch_order(&indices, 2, 0, true));
+    assert_eq!(epoch_order(&indices, 1, 0, false), indices);
+    let mut sorted = order;
+    sorted.sort_unstable();
+    assert_eq!(sorted, indices);
+}
