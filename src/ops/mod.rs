@@ -1,12 +1,16 @@
 //! The operations. One folder an op: `mod.rs` (module doc, parameters, shape rule, forward, backward, kernels),
 //! `reference.rs` (the CPU twin), `cases.rs` (the shapes that tests, benchmarks and the self-test use).
 
+pub mod adam;
 pub mod add;
+pub mod batch_norm;
 mod case;
 mod check;
 pub mod conv2d;
 pub mod mul;
 pub mod scale;
+pub mod sgd;
+pub mod softmax_cross_entropy;
 pub mod sum;
 mod twin;
 
@@ -41,7 +45,18 @@ macro_rules! wgsl {
 
 /// The case lists of all ops: what tests, benchmarks and the self-test run.
 pub fn all_cases() -> Vec<Case> {
-    [add::cases(), conv2d::cases(), mul::cases(), scale::cases(), sum::cases()].concat()
+    [
+        adam::cases(),
+        add::cases(),
+        batch_norm::cases(),
+        conv2d::cases(),
+        mul::cases(),
+        scale::cases(),
+        sgd::cases(),
+        softmax_cross_entropy::cases(),
+        sum::cases(),
+    ]
+    .concat()
 }
 
 /// Appends the backward pass of `loss`, a tensor of one element, to the tape.

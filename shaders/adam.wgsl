@@ -1,0 +1,42 @@
+// Adam and AdamW, in place. Elements: count.
+
+struct Params {
+    count: u32,
+    beta1: f32,
+    beta2: f32,
+    rest1: f32, // 1 - beta1 and 1 - beta2, from the host's f64
+    rest2: f32,
+    eps: f32,
+    weight_decay: f32,
+    decoupled: u32,
+}
+
+const WG: u32 = 64u;
+
+@group(0) @binding(1) var<storage, read_write> parameter: array<f32>; // [count]
+@group(0) @binding(2) var<storage, read> gradient: array<f32>; // [count]
+@group(0) @binding(3) var<storage, read_write> m: array<f32>; // [count]: first moment
+@group(0) @binding(4) var<storage, read_write> v: array<f32>; // [count]: second moment
+@group(0) @binding(5) var<storage, read> rate: array<f32>; // [1]
+@group(0) @binding(6) var<storage, read> correction: array<f32>; // [2]: 1 - beta^step
+
+@compute @workgroup_size(WG)
+fn update(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(workgroup) * WG + lane;
+    if i >= p.count {
+        return;
+    }
+    var w = parameter[i];
+    var g = gradient[i];
+    if p.decoupled != 0u {
+        w *= fma(-rate[0], p.weight_decay, 1.0);
+    } else {
+        g = fma(p.weight_decay, w, g);
+    }
+    let first = fma(p.rest1, g, p.beta1 * m[i]);
+    let second = fma(p.rest2 * g, g, p.beta2 * v[i]);
+    m[i] = first;
+    v[i] = second;
+    let denominator = sqrt(second) / sqrt(correction[1]) + p.eps;
+    parameter[i] = w - rate[0] / correction[0] * (first / denominator);
+}

@@ -1,0 +1,50 @@
+//! Shapes for tests, benchmarks and the self-test.
+
+use super::reference::{AdamTwin, TickTwin};
+use super::{AdamConfig, adam_tick, adam_update};
+use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::tensor::TensorType;
+
+/// Adam and AdamW, first and later steps; the bias corrections from the start.
+pub fn cases() -> Vec<Case> {
+    let (beta1, beta2) = (0.9, 0.999);
+    let mut cases = vec![];
+    for (n, weight_decay, decoupled, t) in
+        [(1, 0.0, false, 1), (65, 0.0, false, 10), (130, 0.05, false, 3), (64, 0.05, true, 3)]
+    {
+        let config = AdamConfig { beta1, beta2, eps: 1e-8, weight_decay, decoupled };
+        let correction = [1.0 - beta1.powi(t), 1.0 - beta2.powi(t)].map(|c: f64| c as f32);
+        let inputs = vec![
+            CaseInput::new([n], Fill::Normal, Role::Updated),
+            CaseInput::new([n], Fill::Normal, Role::Fixed),
+            CaseInput::new([n], Fill::Normal, Role::Updated),
+            CaseInput::new([n], Fill::Uniform(0.1, 1.0), Role::Updated),
+            CaseInput::new([1], Fill::Constant(0.01), Role::Fixed),
+            CaseInput::new([2], Fill::Uniform(correction[0], correction[1]), Role::Fixed),
+        ];
+        cases.push(Case::new(
+            "adam",
+            format!("{n} step {t} {config:?}"),
+            inputs,
+            AdamTwin { config },
+            move |tape, x| {
+                adam_update(tape, x[0], x[1], x[2], x[3], x[4], x[5], config)?;
+                Ok(vec![])
+            },
+        ));
+    }
+    // From zero, the recurrence must give the closed form.
+    let step = CaseInput { ty: TensorType::u32([1]), fill: Fill::Constant(0.0), role: Role::Updated };
+    let correction = CaseInput::new([2], Fill::Constant(0.0), Role::Updated);
+    cases.push(Case::new(
+        "adam",
+        "tick",
+        vec![step, correction],
+        TickTwin { betas: [beta1, beta2] },
+        move |tape, x| {
+            adam_tick(tape, x[0], x[1], beta1, beta2)?;
+            Ok(vec![])
+        },
+    ));
+    cases
+}

@@ -1,0 +1,148 @@
+//! Adam (Kingma and Ba, 2015, algorithm 1) and AdamW (Loshchilov and Hutter, 2019, algorithm 2), in place, as PyTorch defines
+//! them: `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, `w -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`;
+//! weight decay is added to the gradient, or, decoupled, shrinks w by `1 - lr * weight_decay` first. No gradient.
+//!
+//! The step counter and the bias corrections `1 - b^t` live on the device and are moved by [`adam_tick`].
+
+mod cases;
+mod reference;
+
+pub use cases::cases;
+
+use super::sgd::{TICK, TickParams, check_update};
+use crate::autograd::{Lower, Lowered, Op, Tape, Tensor};
+use crate::error::Result;
+use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid_for, uniform_block};
+use crate::ops::WORKGROUP;
+use crate::tensor::TensorType;
+
+static SOURCE: Source = crate::wgsl!("adam.wgsl");
+
+uniform_block! {
+    /// Mirrors `Params` of `adam.wgsl`.
+    struct Params {
+        count: u32,
+        beta1: f32,
+        beta2: f32,
+        rest1: f32,
+        rest2: f32,
+        eps: f32,
+        weight_decay: f32,
+        decoupled: u32,
+    }
+}
+
+/// The constants of Adam.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamConfig {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the denominator.
+    pub eps: f32,
+    /// Weight decay.
+    pub weight_decay: f32,
+    /// Whether the decay acts on the parameter itself (AdamW) rather than through the gradient.
+    pub decoupled: bool,
+}
+
+/// Appends an update of `parameter`, `m` and `v` (variables of one shape). `lr` is `[1]`; `correction` `[2]` is what
+/// [`adam_tick`] moves.
+///
+/// # Errors
+/// [`Kind::Shape`](crate::Kind::Shape) if the shapes do not go together.
+#[allow(clippy::too_many_arguments, reason = "the tensors of the algorithm, one each")]
+pub fn adam_update(
+    tape: &mut Tape,
+    parameter: Tensor,
+    gradient: Tensor,
+    m: Tensor,
+    v: Tensor,
+    lr: Tensor,
+    correction: Tensor,
+    config: AdamConfig,
+) -> Result<()> {
+    tape.push(Update { config }, &[parameter, gradient, m, v, lr, correction]).map(drop)
+}
+
+/// Appends a count of the step `[1]` (u32) and a move of the bias corrections `[2]`, both of which start at zero.
+///
+/// # Errors
+/// [`Kind::Shape`](crate::Kind::Shape) if they are of other types.
+pub fn adam_tick(tape: &mut Tape, step: Tensor, correction: Tensor, beta1: f64, beta2: f64) -> Result<()> {
+    tape.push(Tick { beta1, beta2 }, &[step, correction]).map(drop)
+}
+
+#[derive(Debug)]
+struct Update {
+    config: AdamConfig,
+}
+
+impl Op for Update {
+    fn name(&self) -> &'static str {
+        "adam"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        check_update(&inputs[..4], &inputs[4..], &[TensorType::f32([1]), TensorType::f32([2])])
+    }
+
+    fn updates(&self) -> &'static [usize] {
+        &[0, 2, 3]
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        let count = cx.inputs[0].shape.len();
+        let AdamConfig { beta1, beta2, eps, weight_decay, decoupled } = self.config;
+        let params = Params {
+            count: count as u32,
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            rest1: (1.0 - beta1) as f32,
+            rest2: (1.0 - beta2) as f32,
+            eps,
+            weight_decay,
+            decoupled: decoupled.into(),
+        };
+        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "update"), params.block(), grid_for(count, WORKGROUP))
+            .bind(Operand::Input(0), Access::ReadWrite)
+            .input(1)
+            .bind(Operand::Input(2), Access::ReadWrite)
+            .bind(Operand::Input(3), Access::ReadWrite)
+            .input(4)
+            .input(5);
+        Ok(Lowered::one(dispatch.work(14 * count as u64, 28 * count as u64)))
+    }
+}
+
+#[derive(Debug)]
+struct Tick {
+    beta1: f64,
+    beta2: f64,
+}
+
+impl Op for Tick {
+    fn name(&self) -> &'static str {
+        "adam.tick"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        check_update(&[], inputs, &[TensorType::u32([1]), TensorType::f32([2])])
+    }
+
+    fn updates(&self) -> &'static [usize] {
+        &[0, 1]
+    }
+
+    fn lower(&self, _: &Lower<'_>) -> Result<Lowered> {
+        let params = TickParams {
+            beta1: self.beta1 as f32,
+            beta2: self.beta2 as f32,
+            rest1: (1.0 - self.beta1) as f32,
+            rest2: (1.0 - self.beta2) as f32,
+        };
+        let dispatch = Dispatch::new(Kernel::new(&TICK, "adam"), params.block(), [1; 3]);
+        Ok(Lowered::one(dispatch.bind(Operand::Input(0), Access::ReadWrite).bind(Operand::Input(1), Access::ReadWrite)))
+    }
+}

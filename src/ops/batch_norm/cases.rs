@@ -1,0 +1,49 @@
+//! Shapes for tests, benchmarks and the self-test.
+
+use super::reference::BatchNormTwin;
+use super::{BatchNorm, batch_norm_eval, batch_norm_train};
+use crate::ops::{Case, CaseInput, Fill, Role};
+
+/// Training and evaluation, with and without gamma: few and many rows, few, odd and many channels, a large mean.
+pub fn cases() -> Vec<Case> {
+    let spec = BatchNorm { eps: 1e-5, momentum: 0.1 };
+    let shapes: [(&str, Vec<usize>, f32); 7] = [
+        ("two rows", vec![2, 1, 1, 5], 0.0),
+        ("one channel", vec![3, 5, 4, 1], 0.5),
+        ("odd channels", vec![2, 7, 5, 13], -1.0),
+        ("matrix", vec![37, 70], 0.0),
+        ("many rows", vec![4, 40, 33, 8], 0.3),
+        ("many channels", vec![2, 3, 2, 515], 0.0),
+        ("mean 1000", vec![4, 16, 16, 9], 1000.0),
+    ];
+    let mut cases = vec![];
+    for (name, shape, mean) in shapes {
+        for train in [true, false] {
+            for has_gamma in [true, false] {
+                let c = shape[shape.len() - 1];
+                let running = if train { Role::Updated } else { Role::Fixed };
+                let mut inputs = vec![
+                    CaseInput::new(shape.clone(), Fill::Gaussian(mean, 1.0), Role::Differentiable),
+                    CaseInput::normal([c]),
+                    CaseInput::new([c], Fill::Gaussian(mean, 0.3), running),
+                    CaseInput::new([c], Fill::Uniform(0.5, 2.0), running),
+                ];
+                inputs.extend(has_gamma.then(|| CaseInput::normal([c])));
+                let label = format!(
+                    "{} {name}{}",
+                    if train { "train" } else { "eval" },
+                    if has_gamma { "" } else { " without gamma" }
+                );
+                let case = Case::new("batch_norm", label, inputs, BatchNormTwin { spec, train }, move |tape, x| {
+                    let gamma = x.get(4).copied();
+                    let norm = if train { batch_norm_train } else { batch_norm_eval };
+                    Ok(vec![norm(tape, x[0], gamma, x[1], x[2], x[3], spec)?])
+                });
+                // With two rows the gradient of x is nearly zero: a difference of nearly equal numbers.
+                let tolerance = if shape.len() == 4 && shape[..3] == [2, 1, 1] { 1e-3 } else { case.tolerance };
+                cases.push(case.tolerance(tolerance));
+            }
+        }
+    }
+    cases
+}

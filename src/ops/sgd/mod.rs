@@ -1,0 +1,127 @@
+//! Stochastic gradient descent with momentum, in place, as PyTorch defines it: `g = d_w + weight_decay * w`,
+//! `v = momentum * v + g`, `w -= lr * v` (with Nesterov `w -= lr * (g + momentum * v)`). And the step counter.
+//!
+//! The velocity starts at zero, which makes the first step a plain gradient step. No gradient.
+
+mod cases;
+mod reference;
+
+pub use cases::cases;
+
+use crate::autograd::{Lower, Lowered, Op, Tape, Tensor};
+use crate::error::{Error, Kind, Result};
+use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid_for, uniform_block};
+use crate::ops::{WORKGROUP, same_shape};
+use crate::tensor::TensorType;
+
+static SOURCE: Source = crate::wgsl!("sgd.wgsl");
+pub(super) static TICK: Source = crate::wgsl!("tick.wgsl");
+
+uniform_block! {
+    /// Mirrors `Params` of `sgd.wgsl`.
+    struct Params { count: u32, momentum: f32, weight_decay: f32, nesterov: u32 }
+}
+
+uniform_block! {
+    /// Mirrors `Params` of `tick.wgsl`.
+    pub(super) struct TickParams { beta1: f32, beta2: f32, rest1: f32, rest2: f32 }
+}
+
+/// The constants of SGD.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SgdConfig {
+    /// Share of the former velocity that is kept.
+    pub momentum: f32,
+    /// Added to the gradient, times the parameter.
+    pub weight_decay: f32,
+    /// Look ahead along the velocity.
+    pub nesterov: bool,
+}
+
+/// Appends an update of `parameter` and `velocity` (variables of one shape); `lr` is `[1]`.
+///
+/// # Errors
+/// [`Kind::Shape`] if the shapes differ.
+pub fn sgd_update(
+    tape: &mut Tape,
+    parameter: Tensor,
+    gradient: Tensor,
+    velocity: Tensor,
+    lr: Tensor,
+    config: SgdConfig,
+) -> Result<()> {
+    tape.push(Update { config }, &[parameter, gradient, velocity, lr]).map(drop)
+}
+
+/// Appends an increment of the step counter, a u32 variable `[1]`.
+///
+/// # Errors
+/// [`Kind::Shape`] if it is of another type.
+pub fn tick(tape: &mut Tape, step: Tensor) -> Result<()> {
+    tape.push(Tick, &[step]).map(drop)
+}
+
+/// Checks that the optimizer's tensors are alike and that what follows them has the given types.
+pub(super) fn check_update(alike: &[TensorType], rest: &[TensorType], want: &[TensorType]) -> Result<Vec<TensorType>> {
+    if !alike.is_empty() {
+        same_shape(alike)?;
+    }
+    if rest == want {
+        return Ok(vec![]);
+    }
+    Err(Error::new(Kind::Shape, format!("an optimizer takes {want:?} after its tensors, not {rest:?}")))
+}
+
+#[derive(Debug)]
+struct Update {
+    config: SgdConfig,
+}
+
+impl Op for Update {
+    fn name(&self) -> &'static str {
+        "sgd"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        check_update(&inputs[..3], &inputs[3..], &[TensorType::f32([1])])
+    }
+
+    fn updates(&self) -> &'static [usize] {
+        &[0, 2]
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        let count = cx.inputs[0].shape.len();
+        let SgdConfig { momentum, weight_decay, nesterov } = self.config;
+        let params = Params { count: count as u32, momentum, weight_decay, nesterov: nesterov.into() };
+        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "update"), params.block(), grid_for(count, WORKGROUP))
+            .bind(Operand::Input(0), Access::ReadWrite)
+            .input(1)
+            .bind(Operand::Input(2), Access::ReadWrite)
+            .input(3);
+        Ok(Lowered::one(dispatch.work(6 * count as u64, 20 * count as u64)))
+    }
+}
+
+#[derive(Debug)]
+struct Tick;
+
+impl Op for Tick {
+    fn name(&self) -> &'static str {
+        "tick"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        check_update(&[], inputs, &[TensorType::u32([1])])
+    }
+
+    fn updates(&self) -> &'static [usize] {
+        &[0]
+    }
+
+    fn lower(&self, _: &Lower<'_>) -> Result<Lowered> {
+        let params = TickParams { beta1: 0.0, beta2: 0.0, rest1: 0.0, rest2: 0.0 };
+        let dispatch = Dispatch::new(Kernel::new(&TICK, "plain"), params.block(), [1; 3]);
+        Ok(Lowered::one(dispatch.bind(Operand::Input(0), Access::ReadWrite)))
+    }
+}

@@ -1,0 +1,141 @@
+//! Softmax cross-entropy of logits `[N, K]`, the mean over the batch, shape `[1]`; the semantics are those of PyTorch's
+//! `CrossEntropyLoss(weight, label_smoothing)`.
+//!
+//! With the smoothed target `t' = t (1 - e) + e / K`: `loss = sum_n sum_k -w_k t'_nk log softmax(x_n)_k / D`, where D is
+//! `sum_n w_{y_n}` for class indices y (t is one-hot) and N for target probabilities t. If D is zero the loss is zero.
+//! Backward: `d_x_nk = (softmax(x_n)_k sum_j w_j t'_nj - w_k t'_nk) d_loss / D`.
+//!
+//! A row whose label is not below K is left out; the host checks labels, and padding uses this.
+
+mod cases;
+mod reference;
+
+pub use cases::cases;
+
+use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
+use crate::error::{Error, Kind, Result};
+use crate::gpu::{Access, Dispatch, Kernel, Library, Operand, Source, Uniform, grid_for, uniform_block};
+use crate::ops::WORKGROUP;
+use crate::tensor::{DType, TensorType};
+
+static SOURCE: Source = crate::wgsl!("softmax_cross_entropy.wgsl");
+static HARD: Library =
+    Library { file: "targets_hard.wgsl", text: include_str!("../../../shaders/lib/targets_hard.wgsl") };
+static SOFT: Library =
+    Library { file: "targets_soft.wgsl", text: include_str!("../../../shaders/lib/targets_soft.wgsl") };
+
+uniform_block! {
+    /// Mirrors `Params` of `softmax_cross_entropy.wgsl`.
+    struct Params { n: u32, k: u32, smoothing: f32 }
+}
+
+/// The mean cross-entropy of logits `[N, K]` with targets: class indices u32 `[N]` or probabilities f32 `[N, K]`.
+///
+/// # Errors
+/// [`Kind::Shape`] if the shapes do not go together or the smoothing is not in `[0, 1]`.
+pub fn softmax_cross_entropy(
+    tape: &mut Tape,
+    logits: Tensor,
+    targets: Tensor,
+    class_weights: Option<Tensor>,
+    label_smoothing: f32,
+) -> Result<Tensor> {
+    let mut inputs = vec![logits, targets];
+    inputs.extend(class_weights);
+    tape.push1(Forward { smoothing: label_smoothing }, &inputs)
+}
+
+fn launch(entry: &'static str, logits: &TensorType, targets: DType, weights: bool, smoothing: f32) -> Dispatch {
+    let (n, k) = (logits.shape.rows(), logits.shape.last());
+    let library = if targets == DType::U32 { &HARD } else { &SOFT };
+    let kernel = Kernel::new(&SOURCE, entry).with_library(library).with_bool("HAS_WEIGHTS", weights);
+    let grid = if entry == "total" { [1; 3] } else { grid_for(n, WORKGROUP) };
+    Dispatch::new(kernel, Params { n: n as u32, k: k as u32, smoothing }.block(), grid)
+        .work(6 * (n * k) as u64, 4 * (n * k) as u64)
+}
+
+#[derive(Debug)]
+struct Forward {
+    smoothing: f32,
+}
+
+impl Op for Forward {
+    fn name(&self) -> &'static str {
+        "softmax_cross_entropy"
+    }
+
+    /// loss `[1]`, log-sum of each row `[N]`, one over the divisor `[1]`.
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let fail = |why: String| Err(Error::new(Kind::Shape, why));
+        let &[n, k] = inputs[0].shape.dims() else {
+            return fail(format!("cross-entropy takes logits [N, K], not {}", inputs[0]));
+        };
+        if n * k == 0 || inputs[0].dtype != DType::F32 {
+            return fail(format!("cross-entropy takes f32 logits with rows and classes, not {}", inputs[0]));
+        }
+        if inputs[1] != TensorType::u32([n]) && inputs[1] != TensorType::f32([n, k]) {
+            return fail(format!("targets are labels {n}:u32 or probabilities {n}x{k}:f32, not {}", inputs[1]));
+        }
+        if let Some(weights) = inputs.get(2).filter(|w| **w != TensorType::f32([k])) {
+            return fail(format!("{weights} is not a weight for each of {k} classes"));
+        }
+        if !(0.0..=1.0).contains(&self.smoothing) {
+            return fail(format!("label smoothing {} is not between 0 and 1", self.smoothing));
+        }
+        Ok(vec![TensorType::f32([1]), TensorType::f32([n]), TensorType::f32([1])])
+    }
+
+    fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        let mut gradients = vec![None; node.inputs.len()];
+        if let (Some(d_loss), true) = (d_outputs[0], node.wanted[0]) {
+            if node.wanted[1..].contains(&true) {
+                return Err(Error::new(Kind::Shape, "cross-entropy has no gradient for targets or class weights"));
+            }
+            let mut inputs = vec![node.inputs[0], node.inputs[1], node.outputs[1], node.outputs[2], d_loss];
+            inputs.extend(node.inputs.get(2));
+            gradients[0] = Some(tape.push1(Grad { smoothing: self.smoothing }, &inputs)?);
+        }
+        Ok(gradients)
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        let weights = cx.inputs.len() == 3;
+        let launch = |entry| launch(entry, &cx.inputs[0], cx.inputs[1].dtype, weights, self.smoothing);
+        let rows = launch("rows")
+            .input(0)
+            .input(1)
+            .input(if weights { 2 } else { 0 })
+            .bind(Operand::Scratch(0), Access::ReadWrite)
+            .bind(Operand::Scratch(1), Access::ReadWrite)
+            .output(1);
+        let total = launch("total")
+            .bind(Operand::Scratch(0), Access::Read)
+            .bind(Operand::Scratch(1), Access::Read)
+            .output(0)
+            .output(2);
+        Ok(Lowered { scratch: vec![cx.outputs[1].clone(); 2], dispatches: vec![rows, total] })
+    }
+}
+
+/// `d_logits` from logits, targets, log-sums, one over the divisor, `d_loss`, and class weights.
+#[derive(Debug)]
+struct Grad {
+    smoothing: f32,
+}
+
+impl Op for Grad {
+    fn name(&self) -> &'static str {
+        "softmax_cross_entropy.grad_logits"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        Ok(vec![inputs[0].clone()])
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        let weights = cx.inputs.len() == 6;
+        let dispatch = launch("grad_logits", &cx.inputs[0], cx.inputs[1].dtype, weights, self.smoothing);
+        let dispatch = dispatch.input(0).input(1).input(if weights { 5 } else { 0 }).input(2).input(3).input(4);
+        Ok(Lowered::one(dispatch.output(0)))
+    }
+}
