@@ -3,7 +3,9 @@
 
 pub mod add;
 mod case;
+pub mod channel_mul;
 mod check;
+pub mod global_avg_pool;
 pub mod mul;
 pub mod relu;
 pub mod scale;
@@ -44,6 +46,8 @@ macro_rules! wgsl {
 pub fn all_cases() -> Vec<Case> {
     [
         add::cases(),
+        channel_mul::cases(),
+        global_avg_pool::cases(),
         mul::cases(),
         relu::cases(),
         scale::cases(),
