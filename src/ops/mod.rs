@@ -2,16 +2,19 @@
 //! `reference.rs` (the CPU twin), `cases.rs` (the shapes that tests, benchmarks and the self-test use).
 
 pub mod add;
+pub mod avg_pool;
 mod case;
 pub mod channel_mul;
 mod check;
 pub mod global_avg_pool;
+pub mod max_pool;
 pub mod mul;
 pub mod relu;
 pub mod scale;
 pub mod sigmoid;
 pub mod sum;
 mod twin;
+pub mod window;
 
 pub use case::{Case, CaseInput, Fill, Role};
 pub use check::{CaseReport, Measured, check_case, finite_differences};
@@ -46,8 +49,10 @@ macro_rules! wgsl {
 pub fn all_cases() -> Vec<Case> {
     [
         add::cases(),
+        avg_pool::cases(),
         channel_mul::cases(),
         global_avg_pool::cases(),
+        max_pool::cases(),
         mul::cases(),
         relu::cases(),
         scale::cases(),
