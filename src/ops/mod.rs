@@ -6,12 +6,14 @@ pub mod avg_pool;
 mod case;
 pub mod channel_mul;
 mod check;
+pub mod concat;
 pub mod global_avg_pool;
 pub mod max_pool;
 pub mod mul;
 pub mod relu;
 pub mod scale;
 pub mod sigmoid;
+pub mod slice;
 pub mod sum;
 mod twin;
 pub mod window;
@@ -51,12 +53,14 @@ pub fn all_cases() -> Vec<Case> {
         add::cases(),
         avg_pool::cases(),
         channel_mul::cases(),
+        concat::cases(),
         global_avg_pool::cases(),
         max_pool::cases(),
         mul::cases(),
         relu::cases(),
         scale::cases(),
         sigmoid::cases(),
+        slice::cases(),
         sum::cases(),
     ]
     .concat()
