@@ -7,6 +7,7 @@ mod case;
 pub mod channel_mul;
 mod check;
 pub mod concat;
+pub mod dropout;
 pub mod global_avg_pool;
 pub mod max_pool;
 pub mod mul;
@@ -54,6 +55,7 @@ pub fn all_cases() -> Vec<Case> {
         avg_pool::cases(),
         channel_mul::cases(),
         concat::cases(),
+        dropout::cases(),
         global_avg_pool::cases(),
         max_pool::cases(),
         mul::cases(),
