@@ -3,25 +3,35 @@
 
 pub mod adam;
 pub mod add;
+pub mod avg_pool;
 pub mod batch_norm;
 mod case;
+pub mod channel_mul;
 mod check;
+pub mod concat;
 pub mod conv2d;
+pub mod dropout;
+pub mod global_avg_pool;
+pub mod max_pool;
 pub mod mul;
+pub mod relu;
 pub mod scale;
 pub mod sgd;
+pub mod sigmoid;
+pub mod slice;
 pub mod softmax_cross_entropy;
 pub mod sum;
 mod twin;
+pub mod window;
 
 pub use case::{Case, CaseInput, Fill, Role};
 pub use check::{CaseReport, Measured, check_case, finite_differences};
 pub use twin::{AnyTwin, Array, Real, Twin};
 
 use crate::autograd::{Gradients, Tape, Tensor};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::gpu::{Library, Source};
-use crate::tensor::TensorType;
+use crate::tensor::{DType, Shape, TensorType};
 
 /// Index helpers shared by nearly every kernel.
 pub static INDEX: Library = Library { file: "index.wgsl", text: include_str!("../../shaders/lib/index.wgsl") };
@@ -48,11 +58,20 @@ pub fn all_cases() -> Vec<Case> {
     [
         adam::cases(),
         add::cases(),
+        avg_pool::cases(),
         batch_norm::cases(),
+        channel_mul::cases(),
+        concat::cases(),
         conv2d::cases(),
+        dropout::cases(),
+        global_avg_pool::cases(),
+        max_pool::cases(),
         mul::cases(),
+        relu::cases(),
         scale::cases(),
         sgd::cases(),
+        sigmoid::cases(),
+        slice::cases(),
         softmax_cross_entropy::cases(),
         sum::cases(),
     ]
@@ -94,4 +113,30 @@ pub(crate) fn same_shape(inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         None => Ok(vec![first.clone()]),
         Some(other) => Err(crate::Error::new(crate::Kind::Shape, format!("shapes {first} and {other} differ"))),
     }
+}
+
+/// Most elements of a tensor: kernels index with 32 bits, and the last row of a folded grid runs past the end.
+const MAX_ELEMENTS: usize = 1 << 31;
+
+/// The shape of a float tensor whose elements 32-bit indices reach.
+///
+/// # Errors
+/// [`Kind::Shape`] for another element type, for no elements and for too many.
+pub(crate) fn float_shape(ty: &TensorType) -> Result<&Shape> {
+    let elements = ty.shape.dims().iter().try_fold(1, |n: usize, &d| n.checked_mul(d));
+    let problem = match elements {
+        _ if ty.dtype != DType::F32 => "is not a float tensor",
+        Some(0) => "has no elements",
+        Some(n) if n <= MAX_ELEMENTS => return Ok(&ty.shape),
+        _ => "has more elements than 32-bit indices reach",
+    };
+    Err(Error::new(Kind::Shape, format!("{ty} {problem}")))
+}
+
+/// The extents `[N, H, W, C]` of a float image batch.
+///
+/// # Errors
+/// As [`float_shape`]; [`Kind::Shape`] for a rank that is not 4.
+pub(crate) fn image_batch(ty: &TensorType) -> Result<[usize; 4]> {
+    float_shape(ty)?.nhwc().ok_or_else(|| Error::new(Kind::Shape, format!("{ty} is not an image batch [N, H, W, C]")))
 }

@@ -1,0 +1,25 @@
+//! Shapes for tests, benchmarks and the self-test.
+
+use super::max_pool;
+use super::reference::MaxPoolTwin;
+use crate::ops::window::{Window, geometries};
+use crate::ops::{Case, CaseInput, Fill, Role};
+
+/// Every window geometry; once without a gradient; ties.
+pub fn cases() -> Vec<Case> {
+    let case = |name: String, input: CaseInput, window: Window| {
+        Case::new("max_pool", name, vec![input], MaxPoolTwin { window }, move |tape, x| {
+            Ok(vec![max_pool(tape, x[0], window)?])
+        })
+    };
+    let mut cases = vec![];
+    for (name, shape, window) in geometries() {
+        let input = CaseInput::new(shape, Fill::Distinct, Role::Differentiable);
+        cases.push(case(format!("{name}, {shape:?}"), input, window));
+        let ties = CaseInput::new(shape, Fill::Labels(3), Role::Differentiable);
+        cases.push(case(format!("{name}, {shape:?}, ties"), ties, window).not_smooth());
+    }
+    let below_zero = CaseInput::new([2, 7, 9, 5], Fill::Uniform(-3.0, -1.0), Role::Fixed);
+    cases.push(case("below zero, no gradient".into(), below_zero, Window::square(3, 2, 1)));
+    cases
+}

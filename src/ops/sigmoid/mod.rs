@@ -1,0 +1,81 @@
+//! Sigmoid: `y = 1 / (1 + exp(-x))`, any shape.
+//!
+//! Backward: `d_x = d_y * y * (1 - y)`. It reads the output, so that the input need not be kept.
+//!
+//! Kernels (`sigmoid.wgsl`): `forward` and `grad_x`, one invocation an element.
+//!
+//! Numerics: with `e = exp(-|x|) <= 1` the result is `1 / (1 + e)` or `e / (1 + e)`, so nothing overflows and small
+//! results keep their relative precision. The gradient is precise relative to its largest value, 1/4, only: `1 - y` loses
+//! digits as `y` approaches 1, and for x > 17 it is 0 in f32.
+
+mod cases;
+mod reference;
+
+pub use cases::cases;
+
+use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
+use crate::error::Result;
+use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
+use crate::ops::{WORKGROUP, float_shape, same_shape};
+use crate::tensor::TensorType;
+
+static SOURCE: Source = crate::wgsl!("sigmoid.wgsl");
+
+uniform_block! {
+    /// Mirrors `Params` of `sigmoid.wgsl`.
+    struct Params { count: u32 }
+}
+
+/// `1 / (1 + exp(-x))`.
+///
+/// # Errors
+/// [`Kind::Shape`](crate::Kind::Shape) if `x` is not a float tensor.
+pub fn sigmoid(tape: &mut Tape, x: Tensor) -> Result<Tensor> {
+    tape.push1(Sigmoid, &[x])
+}
+
+#[derive(Debug)]
+struct Sigmoid;
+
+impl Op for Sigmoid {
+    fn name(&self) -> &'static str {
+        "sigmoid"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        Ok(vec![TensorType::f32(float_shape(&inputs[0])?.clone())])
+    }
+
+    fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        let Some(d_y) = d_outputs[0] else { return Ok(vec![None]) };
+        Ok(vec![Some(tape.push1(SigmoidGrad, &[node.outputs[0], d_y])?)])
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        let count = cx.outputs[0].shape.len();
+        let params = Params { count: count as u32 };
+        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid_for(count, WORKGROUP));
+        Ok(Lowered::one(dispatch.input(0).output(0).work(4 * count as u64, 8 * count as u64)))
+    }
+}
+
+/// Inputs: `y`, `d_y`.
+#[derive(Debug)]
+struct SigmoidGrad;
+
+impl Op for SigmoidGrad {
+    fn name(&self) -> &'static str {
+        "sigmoid.grad_x"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        same_shape(inputs)
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        let count = cx.outputs[0].shape.len();
+        let params = Params { count: count as u32 };
+        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "grad_x"), params.block(), grid_for(count, WORKGROUP));
+        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(3 * count as u64, 12 * count as u64)))
+    }
+}
