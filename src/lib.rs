@@ -4,6 +4,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod error;
+pub mod metrics;
 pub mod rng;
 pub mod tensor;
 
