@@ -7,6 +7,7 @@ pub mod autograd;
 pub mod data;
 pub mod error;
 pub mod gpu;
+pub mod metrics;
 pub mod ops;
 pub mod rng;
 pub mod tensor;

@@ -26,29 +26,11 @@ mod reference;
 pub use cases::cases;
 pub use kernels::Backend;
 
+pub use super::window::Padding;
+
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::tensor::{DType, TensorType};
-
-/// Zero padding of each side, in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Padding {
-    /// Above.
-    pub top: usize,
-    /// Below.
-    pub bottom: usize,
-    /// Left.
-    pub left: usize,
-    /// Right.
-    pub right: usize,
-}
-
-impl Padding {
-    /// The same on all sides.
-    pub fn all(pixels: usize) -> Self {
-        Self { top: pixels, bottom: pixels, left: pixels, right: pixels }
-    }
-}
 
 /// How a convolution moves over its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

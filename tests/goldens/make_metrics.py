@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Makes metrics.json: small classification problems with scikit-learn's scores.
+
+    pip install numpy scikit-learn
+    python make_metrics.py [--seed 1] [--out DIR]
+
+Macro scores are over all K classes, with 0 where a ratio is 0/0; the AUC of a class is against the rest, null where
+the class has no positives or no negatives; macro_auc is the plain mean of those that are defined.
+"""
+
+import argparse
+import json
+import pathlib
+import warnings
+
+import numpy as np
+from sklearn import metrics
+
+
+def case(name, labels, scores):
+    scores = np.asarray(scores, np.float32)
+    labels = np.asarray(labels)
+    n, k = scores.shape
+    classes = np.arange(k)
+    predicted = scores.argmax(1)
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=classes, zero_division=0
+    )
+    auc = [
+        float(metrics.roc_auc_score(labels == c, scores[:, c])) if 0 < (labels == c).sum() < n else None
+        for c in classes
+    ]
+    defined = [a for a in auc if a is not None]
+
+    def macro(average):
+        return float(metrics.f1_score(labels, predicted, labels=classes, average=average, zero_division=0))
+
+    return {
+        "name": name,
+        "classes": k,
+        "labels": labels.tolist(),
+        "scores": [float(str(x)) for x in scores.ravel()],
+        "accuracy": float(metrics.accuracy_score(labels, predicted)),
+        "balanced_accuracy": float(metrics.balanced_accuracy_score(labels, predicted)),
+        "macro_f1": macro("macro"),
+        "weighted_f1": macro("weighted"),
+        "macro_auc": float(np.mean(defined)) if defined else None,
+        "precision": precision.tolist(),
+        "recall": recall.tolist(),
+        "f1": f1.tolist(),
+        "auc": auc,
+        "support": np.bincount(labels, minlength=k).tolist(),
+        "confusion": metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
+    }
+
+
+def probabilities(rng, labels, k, skill):
+    """Softmax of noise plus `skill` on the true class."""
+    logits = rng.normal(size=(len(labels), k))
+    logits[np.arange(len(labels)), labels] += skill
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True)
+
+
+def cases(seed):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(7), 12)
+    yield case("balanced", labels, probabilities(rng, labels, 7, 1.5))
+
+    # The class shares of HAM10000.
+    labels = rng.choice(7, 200, p=np.array([327, 514, 1099, 115, 1113, 6705, 142]) / 10015)
+    yield case("imbalanced", labels, probabilities(rng, labels, 7, 1.0))
+
+    labels = rng.choice([0, 1, 3], 60)
+    yield case("missing class", labels, probabilities(rng, labels, 4, 1.0))
+
+    labels = rng.integers(0, 4, 60)
+    scores = probabilities(rng, labels, 4, 1.0)
+    scores[:, 2] *= 1e-3
+    yield case("never predicted class", labels, scores)
+
+    labels = rng.choice([0, 1], 40)
+    scores = probabilities(rng, labels, 3, 1.0)
+    scores[:, 2] = 0
+    yield case("class neither present nor predicted", labels, scores)
+
+    labels = rng.integers(0, 5, 80)
+    yield case("ties", labels, np.round(probabilities(rng, labels, 5, 1.0) * 4) / 4)
+
+    labels = rng.integers(0, 3, 30)
+    yield case("constant scores", labels, np.full((30, 3), 1 / 3))
+
+    labels = rng.choice(2, 50, p=[0.8, 0.2])
+    yield case("two classes", labels, probabilities(rng, labels, 2, 1.0))
+
+    labels = np.full(10, 1)
+    yield case("one class only", labels, probabilities(rng, labels, 3, 0.5))
+
+    yield case("one sample", [2], [[0.2, 0.5, 0.3]])
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Makes the golden file of the classification metrics.")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent)
+    args = parser.parse_args()
+    # scikit-learn warns where labels hold one class, or predictions a class that the labels lack: both are meant here.
+    warnings.simplefilter("ignore")
+    args.out.mkdir(parents=True, exist_ok=True)
+    rows = ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases(args.seed))
+    (args.out / "metrics.json").write_text(f'{{\n"seed":{args.seed},\n"cases":[\n{rows}\n]\n}}\n')
+
+
+if __name__ == "__main__":
+    main()
