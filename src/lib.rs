@@ -8,8 +8,12 @@ pub mod data;
 pub mod error;
 pub mod gpu;
 pub mod metrics;
+pub mod models;
+pub mod nn;
 pub mod ops;
+pub mod optim;
 pub mod rng;
 pub mod tensor;
+pub mod weights;
 
 pub use error::{Error, Kind, Result};

@@ -10,7 +10,7 @@
 
 use super::{Lower, Lowered, Origin, Tape, Tensor, Variable};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Caps, Dispatch, Operand};
+use crate::gpu::{Caps, Dispatch, Gpu, Operand, Usage};
 use crate::tensor::TensorType;
 
 /// Where a tensor lies.
@@ -191,6 +191,31 @@ impl Plan {
         plan.slots = slots;
         plan.check_limits(caps)?;
         Ok(plan)
+    }
+
+    /// Whether the device really gives all the memory: allocates it and lets it go.
+    ///
+    /// # Errors
+    /// Device errors other than lack of memory.
+    pub fn fits(&self, gpu: &Gpu) -> Result<bool> {
+        let sizes = self.variables.iter().map(|v| v.ty.bytes());
+        let sizes = sizes.chain(self.inputs.iter().map(|(_, ty)| ty.bytes())).chain(self.slots.iter().copied());
+        let sizes = sizes.chain(self.outputs.iter().map(|(_, ty)| ty.bytes()));
+        let mut held = vec![];
+        for bytes in sizes {
+            match gpu.allocate("trial", bytes, Usage::Storage) {
+                Ok(buffer) => held.push(buffer),
+                Err(e) if e.kind() == Kind::OutOfMemory => {
+                    drop(held);
+                    gpu.poll()?;
+                    return Ok(false);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        drop(held);
+        gpu.poll()?;
+        Ok(true)
     }
 
     fn check_limits(&self, caps: &Caps) -> Result<()> {

@@ -1,0 +1,150 @@
+//! The models by name.
+
+use super::resnet::{Block, ResNet, SqueezeExcite};
+use super::simple_cnn;
+use crate::autograd::{Tape, Tensor};
+use crate::error::{Error, Kind, Result};
+use crate::nn::{Mode, Net, Parameter};
+use crate::tensor::TensorType;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Architecture {
+    SimpleCnn,
+    ResNet(ResNet),
+}
+
+/// A model of the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Model {
+    name: &'static str,
+    about: &'static str,
+    architecture: Architecture,
+}
+
+const fn resnet(
+    name: &'static str,
+    about: &'static str,
+    block: Block,
+    layers: [usize; 4],
+    squeeze_excite: SqueezeExcite,
+) -> Model {
+    Model { name, about, architecture: Architecture::ResNet(ResNet { block, layers, squeeze_excite }) }
+}
+
+const MODELS: &[Model] = &[
+    Model {
+        name: "simple-cnn",
+        about: "three convolutions and two linear layers: the usual baseline",
+        architecture: Architecture::SimpleCnn,
+    },
+    resnet("resnet18", "ResNet-18", Block::Basic, [2, 2, 2, 2], SqueezeExcite::None),
+    resnet("resnet34", "ResNet-34", Block::Basic, [3, 4, 6, 3], SqueezeExcite::None),
+    resnet("resnet50", "ResNet-50 v1.5", Block::Bottleneck, [3, 4, 6, 3], SqueezeExcite::None),
+    resnet("resnet101", "ResNet-101 v1.5", Block::Bottleneck, [3, 4, 23, 3], SqueezeExcite::None),
+    resnet("resnet152", "ResNet-152 v1.5", Block::Bottleneck, [3, 8, 36, 3], SqueezeExcite::None),
+    resnet(
+        "resnet50-se",
+        "ResNet-50 with one squeeze-excite block on the final map",
+        Block::Bottleneck,
+        [3, 4, 6, 3],
+        SqueezeExcite::FinalMap,
+    ),
+    resnet(
+        "seresnet50",
+        "SE-ResNet-50: squeeze-excite in every block",
+        Block::Bottleneck,
+        [3, 4, 6, 3],
+        SqueezeExcite::EveryBlock,
+    ),
+];
+
+/// What tracing a model tells about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSummary {
+    /// Trained parameters and running statistics, in the order of the model.
+    pub parameters: Vec<Parameter>,
+    /// The number of trained values.
+    pub trainable: usize,
+}
+
+impl Model {
+    /// All models.
+    pub fn all() -> &'static [Self] {
+        MODELS
+    }
+
+    /// The model called `name`.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] with the names there are.
+    pub fn find(name: &str) -> Result<Self> {
+        MODELS.iter().find(|m| m.name == name).copied().ok_or_else(|| {
+            let names = MODELS.iter().map(|m| m.name).collect::<Vec<_>>().join(", ");
+            Error::new(Kind::Usage, format!("unknown model '{name}'")).next(format!("choose one of: {names}"))
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What it is, in a few words.
+    pub fn about(&self) -> &'static str {
+        self.about
+    }
+
+    /// Traces the model: logits `[N, classes]` of images `x` `[N, H, W, 3]`.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if the images are too small.
+    pub fn forward(&self, net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Tensor> {
+        match self.architecture {
+            Architecture::SimpleCnn => simple_cnn::forward(net, x, classes),
+            Architecture::ResNet(resnet) => resnet.forward(net, x, classes),
+        }
+    }
+
+    /// Its parameters for images of `size` x `size` pixels.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if the images are too small.
+    pub fn summary(&self, size: usize, classes: usize) -> Result<ModelSummary> {
+        let mut tape = Tape::new();
+        let x = tape.input("images", TensorType::f32([1, size, size, 3]));
+        let mut net = Net::new(&mut tape, Mode::Eval, 0);
+        self.forward(&mut net, x, classes)
+            .map_err(|e| e.next(format!("{} needs larger images: use a larger --size", self.name)))?;
+        let parameters = net.into_parameters();
+        let trainable = parameters.iter().filter(|p| p.trainable).map(Parameter::count).sum();
+        Ok(ModelSummary { parameters, trainable })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts published with torchvision, with the paper (SE-ResNet-50), and for the baseline at 128x128.
+    #[test]
+    fn parameter_counts() {
+        let counts = [
+            ("simple-cnn", 128, 7, 3_305_543),
+            ("resnet18", 64, 1000, 11_689_512),
+            ("resnet34", 64, 1000, 21_797_672),
+            ("resnet50", 64, 1000, 25_557_032),
+            ("resnet101", 64, 1000, 44_549_160),
+            ("resnet152", 64, 1000, 60_192_808),
+        ];
+        for (name, size, classes, want) in counts {
+            let summary = Model::find(name).unwrap().summary(size, classes).unwrap();
+            assert_eq!(summary.trainable, want, "{name}");
+        }
+    }
+
+    #[test]
+    fn too_small_images_and_unknown_names_are_errors() {
+        assert_eq!(Model::find("simple-cnn").unwrap().summary(8, 7).unwrap_err().kind(), Kind::Shape);
+        assert_eq!(Model::find("resnet19").unwrap_err().kind(), Kind::Usage);
+    }
+}
