@@ -13,12 +13,16 @@ struct Params {
 
 const WG: u32 = 64u;
 
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>; // [K]; any tensor if !HAS_BIAS
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> a: array<f32>; // x [N, H, W, C]; grad_input: d_y [N, P, Q, K]
+@group(0) @binding(2) var<storage, read> b: array<f32>; // weight [R, S, C / groups, K]; grad_weight: d_y [N, P, Q, K]
 
-/// a: x [N, H, W, C], b: weight [R, S, C / groups, K], y: [N, P, Q, K].
+// forward
+@group(0) @binding(3) var<storage, read> bias: array<f32>; // [K]; any tensor if !HAS_BIAS
+@group(0) @binding(4) var<storage, read_write> y: array<f32>; // [N, P, Q, K]
+
+// gradients
+@group(0) @binding(3) var<storage, read_write> d: array<f32>; // d_x [N, H, W, C] or d_weight [R, S, C / groups, K]
+
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     let i = group_index(workgroup) * WG + lane;
@@ -52,7 +56,6 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     y[i] = total;
 }
 
-/// a: d_y [N, P, Q, K], b: weight [R, S, C / groups, K], y: d_x [N, H, W, C].
 @compute @workgroup_size(WG)
 fn grad_input(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     let i = group_index(workgroup) * WG + lane;
@@ -83,10 +86,9 @@ fn grad_input(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
             }
         }
     }
-    y[i] = total;
+    d[i] = total;
 }
 
-/// a: x [N, H, W, C], b: d_y [N, P, Q, K], y: d_weight [R, S, C / groups, K].
 @compute @workgroup_size(WG)
 fn grad_weight(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     let i = group_index(workgroup) * WG + lane;
@@ -116,5 +118,5 @@ fn grad_weight(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocatio
             total += row;
         }
     }
-    y[i] = total;
+    d[i] = total;
 }

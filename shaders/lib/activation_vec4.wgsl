@@ -2,7 +2,7 @@
 
 const XV: u32 = 4u;
 
-@group(0) @binding(1) var<storage, read> activations: array<vec4f>;
+@group(0) @binding(1) var<storage, read> activations: array<vec4f>; // [.., channels]
 
 /// Four channels from element `at`, a multiple of four.
 fn load_activation(at: u32) -> vec4f {

@@ -1,6 +1,6 @@
 // The right-hand matrix [rows, width], any width.
 
-@group(0) @binding(2) var<storage, read> columns_in: array<f32>;
+@group(0) @binding(2) var<storage, read> columns_in: array<f32>; // [rows, width]
 
 /// Four columns of a row. Columns past the end repeat the last one: their results are not stored.
 fn load_columns(row: u32, column: u32) -> vec4f {

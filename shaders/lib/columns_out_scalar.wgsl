@@ -1,6 +1,6 @@
 // The result matrix [rows, width], any width.
 
-@group(0) @binding(OUT) var<storage, read_write> columns_out: array<f32>;
+@group(0) @binding(OUT) var<storage, read_write> columns_out: array<f32>; // [rows, width]
 
 fn store_columns(row: u32, column: u32, value: vec4f) {
     for (var i = 0u; i < 4u; i++) {

@@ -1,6 +1,6 @@
 // The result matrix [rows, width] four columns at a time: the width is a multiple of four.
 
-@group(0) @binding(OUT) var<storage, read_write> columns_out: array<vec4f>;
+@group(0) @binding(OUT) var<storage, read_write> columns_out: array<vec4f>; // [rows, width]
 
 fn store_columns(row: u32, column: u32, value: vec4f) {
     if column < width() {

@@ -3,6 +3,7 @@
 use super::{Init, Layout, Parameter};
 use crate::autograd::{Tape, Tensor};
 use crate::error::{Error, Kind, Result};
+use crate::ops::STEP;
 use crate::ops::conv2d::{self, Conv2d, Padding};
 use crate::ops::window::Window;
 use crate::ops::{add, batch_norm, channel_mul, dropout, global_avg_pool, max_pool, relu, sigmoid};
@@ -72,9 +73,6 @@ pub struct Net<'a> {
     seed: u32,
     prefix: Vec<String>,
 }
-
-/// The variable that counts optimizer steps; dropout draws by it.
-const STEP: &str = "optimizer.step";
 
 impl<'a> Net<'a> {
     /// Traces onto `tape`. `seed` keys dropout.
@@ -275,9 +273,4 @@ impl<'a> Net<'a> {
             channel_mul::channel_mul(net.tape, x, s)
         })
     }
-}
-
-impl Net<'_> {
-    /// The name of the variable that counts optimizer steps.
-    pub const STEP: &'static str = STEP;
 }

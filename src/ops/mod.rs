@@ -38,6 +38,9 @@ pub static INDEX: Library = Library { file: "index.wgsl", text: include_str!("..
 /// Counter-based random numbers.
 pub static RANDOM: Library = Library { file: "random.wgsl", text: include_str!("../../shaders/lib/random.wgsl") };
 
+/// The name of the u32 variable `[1]` that counts optimizer steps; dropout draws by it.
+pub const STEP: &str = "optimizer.step";
+
 /// Invocations of a workgroup in kernels that map one invocation to one element.
 pub const WORKGROUP: u32 = 64;
 

@@ -3,8 +3,7 @@
 
 use crate::autograd::{Gradients, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::nn::Net;
-use crate::ops::{adam, sgd};
+use crate::ops::{STEP, adam, sgd};
 use crate::tensor::TensorType;
 
 /// The prefix of every variable that belongs to the optimizer rather than to the model.
@@ -33,7 +32,7 @@ impl Optimizer {
     /// [`Kind::Internal`] if no parameter has a gradient.
     pub fn append(&self, tape: &mut Tape, gradients: &Gradients, lr: Tensor) -> Result<()> {
         let outer = tape.set_scope("optimizer");
-        let step = tape.variable(Net::STEP, TensorType::u32([1]), false)?;
+        let step = tape.variable(STEP, TensorType::u32([1]), false)?;
         let pairs: Vec<(String, Tensor, Tensor)> = tape
             .trainable()
             .into_iter()

@@ -215,7 +215,7 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
         None => {
             let kernel = Kernel::new(&PLAIN, "grad_input").with_bool("HAS_BIAS", false);
             let grid = grid_for(g.n * g.h * g.w * g.c, WORKGROUP);
-            Dispatch::new(kernel, g.params().block(), grid).input(0).input(1).input(1).output(0)
+            Dispatch::new(kernel, g.params().block(), grid).input(0).input(1).output(0)
         }
         Some(tile) => {
             let vec4 = g.k.is_multiple_of(4);
@@ -255,7 +255,7 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     let Some(tile) = Tile::choose(g, caps, g.k) else {
         let kernel = Kernel::new(&PLAIN, "grad_weight").with_bool("HAS_BIAS", false);
         let dispatch = Dispatch::new(kernel, g.params().block(), grid_for(count, WORKGROUP));
-        let dispatch = dispatch.input(0).input(1).input(1).output(0);
+        let dispatch = dispatch.input(0).input(1).output(0);
         return Ok(Lowered::one(dispatch.work(2 * g.macs(), bytes(g))));
     };
     let pixels = g.n * g.out_h * g.out_w;
