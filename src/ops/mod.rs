@@ -2,6 +2,8 @@
 //! `reference.rs` (the CPU twin), `cases.rs` (the shapes that tests, benchmarks and the self-test use).
 
 pub mod add;
+pub mod augment;
+pub mod bce_with_logits;
 mod case;
 mod check;
 pub mod conv2d;
@@ -41,7 +43,16 @@ macro_rules! wgsl {
 
 /// The case lists of all ops: what tests, benchmarks and the self-test run.
 pub fn all_cases() -> Vec<Case> {
-    [add::cases(), conv2d::cases(), mul::cases(), scale::cases(), sum::cases()].concat()
+    [
+        add::cases(),
+        augment::cases(),
+        bce_with_logits::cases(),
+        conv2d::cases(),
+        mul::cases(),
+        scale::cases(),
+        sum::cases(),
+    ]
+    .concat()
 }
 
 /// Appends the backward pass of `loss`, a tensor of one element, to the tape.
