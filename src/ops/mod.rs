@@ -3,8 +3,10 @@
 
 pub mod adam;
 pub mod add;
+pub mod augment;
 pub mod avg_pool;
 pub mod batch_norm;
+pub mod bce_with_logits;
 mod case;
 pub mod channel_mul;
 mod check;
@@ -61,8 +63,10 @@ pub fn all_cases() -> Vec<Case> {
     [
         adam::cases(),
         add::cases(),
+        augment::cases(),
         avg_pool::cases(),
         batch_norm::cases(),
+        bce_with_logits::cases(),
         channel_mul::cases(),
         concat::cases(),
         conv2d::cases(),

@@ -1,0 +1,87 @@
+// Binary cross-entropy of logits, mean over all elements, in a fixed order: each workgroup of `partial_sums` sums a
+// contiguous run of `run` elements; `total` then sums the runs with a single workgroup. And the gradient.
+
+struct Params {
+    count: u32,
+    run: u32,
+    factor: f32,
+}
+
+const WG: u32 = 64u;
+
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [count]; total: unused
+@group(0) @binding(2) var<storage, read> t: array<f32>; // [count]; total: unused
+@group(0) @binding(3) var<storage, read> s: array<f32>; // total: partial sums [count]; grad: d_loss [1]; partial_sums: unused
+@group(0) @binding(4) var<storage, read_write> y: array<f32>; // partial_sums: [ceil(count / run)]; total: [1]; grad: [count]
+
+var<workgroup> lanes: array<f32, WG>;
+
+/// log(1 + e) for e in [0, 1], to f32's relative accuracy however small e is: 2 artanh(z) with z = e / (2 + e) <= 1/3,
+/// by its series up to z^15. (The usual correction by (1 + e) - 1 does not survive a compiler that reassociates.)
+fn log_1p(e: f32) -> f32 {
+    let z = e / (2.0 + e);
+    let q = z * z;
+    var sum = 1.0 / 15.0;
+    sum = sum * q + 1.0 / 13.0;
+    sum = sum * q + 1.0 / 11.0;
+    sum = sum * q + 1.0 / 9.0;
+    sum = sum * q + 1.0 / 7.0;
+    sum = sum * q + 1.0 / 5.0;
+    sum = sum * q + 1.0 / 3.0;
+    return 2.0 * z + 2.0 * z * (sum * q);
+}
+
+/// The loss of one element. For x >= 0 this is x (1 - t), not x - x t, which would cancel.
+fn element(x: f32, t: f32) -> f32 {
+    return select(-x * t, x * (1.0 - t), x >= 0.0) + log_1p(exp(-abs(x)));
+}
+
+/// factor times the sum of all lanes' values, in every lane.
+fn reduce(value: f32, lane: u32) -> f32 {
+    lanes[lane] = value;
+    workgroupBarrier();
+    for (var half = WG / 2u; half > 0u; half /= 2u) {
+        if lane < half {
+            lanes[lane] += lanes[lane + half];
+        }
+        workgroupBarrier();
+    }
+    return p.factor * lanes[0];
+}
+
+@compute @workgroup_size(WG)
+fn partial_sums(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let group = group_index(workgroup);
+    let end = min(p.count, (group + 1u) * p.run);
+    var sum = 0.0;
+    for (var i = group * p.run + lane; i < end; i += WG) {
+        sum += element(x[i], t[i]);
+    }
+    sum = reduce(sum, lane);
+    if lane == 0u && group * p.run < p.count {
+        y[group] = sum;
+    }
+}
+
+@compute @workgroup_size(WG)
+fn total(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
+    var sum = 0.0;
+    for (var i = lane; i < p.count; i += WG) {
+        sum += s[i];
+    }
+    sum = reduce(sum, lane);
+    if lane == 0u && group_index(workgroup) == 0u {
+        y[0] = sum;
+    }
+}
+
+/// (sigmoid(x) - t) * factor * d_loss, without cancellation where the sigmoid is close to 1.
+@compute @workgroup_size(WG)
+fn grad(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let i = group_index(workgroup) * WG + lane;
+    if i < p.count {
+        let e = exp(-abs(x[i]));
+        let small = e / (1.0 + e); // sigmoid(-|x|)
+        y[i] = select(small - t[i], (1.0 - t[i]) - small, x[i] >= 0.0) * (p.factor * s[0]);
+    }
+}
