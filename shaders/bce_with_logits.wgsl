@@ -9,10 +9,20 @@ struct Params {
 
 const WG: u32 = 64u;
 
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [count]; total: unused
-@group(0) @binding(2) var<storage, read> t: array<f32>; // [count]; total: unused
-@group(0) @binding(3) var<storage, read> s: array<f32>; // total: partial sums [count]; grad: d_loss [1]; partial_sums: unused
-@group(0) @binding(4) var<storage, read_write> y: array<f32>; // partial_sums: [ceil(count / run)]; total: [1]; grad: [count]
+// partial_sums and grad
+@group(0) @binding(1) var<storage, read> x: array<f32>; // logits [count]
+@group(0) @binding(2) var<storage, read> t: array<f32>; // targets [count]
+
+// partial_sums
+@group(0) @binding(3) var<storage, read_write> sums: array<f32>; // [ceil(count / run)]
+
+// total
+@group(0) @binding(1) var<storage, read> runs: array<f32>; // [count]
+@group(0) @binding(2) var<storage, read_write> loss: array<f32>; // [1]
+
+// grad
+@group(0) @binding(3) var<storage, read> d_loss: array<f32>; // [1]
+@group(0) @binding(4) var<storage, read_write> d_x: array<f32>; // [count]
 
 var<workgroup> lanes: array<f32, WG>;
 
@@ -59,7 +69,7 @@ fn partial_sums(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocati
     }
     sum = reduce(sum, lane);
     if lane == 0u && group * p.run < p.count {
-        y[group] = sum;
+        sums[group] = sum;
     }
 }
 
@@ -67,11 +77,11 @@ fn partial_sums(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocati
 fn total(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     var sum = 0.0;
     for (var i = lane; i < p.count; i += WG) {
-        sum += s[i];
+        sum += runs[i];
     }
     sum = reduce(sum, lane);
     if lane == 0u && group_index(workgroup) == 0u {
-        y[0] = sum;
+        loss[0] = sum;
     }
 }
 
@@ -82,6 +92,6 @@ fn grad(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
     if i < p.count {
         let e = exp(-abs(x[i]));
         let small = e / (1.0 + e); // sigmoid(-|x|)
-        y[i] = select(small - t[i], (1.0 - t[i]) - small, x[i] >= 0.0) * (p.factor * s[0]);
+        d_x[i] = select(small - t[i], (1.0 - t[i]) - small, x[i] >= 0.0) * (p.factor * d_loss[0]);
     }
 }

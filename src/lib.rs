@@ -4,6 +4,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod autograd;
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod gpu;
@@ -14,6 +15,7 @@ pub mod ops;
 pub mod optim;
 pub mod rng;
 pub mod tensor;
+pub mod train;
 pub mod weights;
 
 pub use error::{Error, Kind, Result};

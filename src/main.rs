@@ -1,2 +1,5 @@
 //! The `lesion-gpu` program.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    lesion_gpu::cli::main()
+}

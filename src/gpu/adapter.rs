@@ -2,6 +2,10 @@
 
 use crate::error::{Error, Kind, Result};
 
+/// What to do on a machine without any adapter.
+pub const NO_ADAPTER_HINT: &str = "install a Vulkan driver (Debian and Ubuntu: `apt install libvulkan1 \
+     mesa-vulkan-drivers`); macOS and Windows bring Metal and DirectX 12 with the system";
+
 /// How an adapter runs: the order is the order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceClass {
@@ -225,10 +229,9 @@ pub fn list_adapters() -> Vec<AdapterSummary> {
 /// The adapter that `wanted` names: an index, or a part of its name (any case); the best one if `None`.
 pub(super) fn choose(adapters: Vec<wgpu::Adapter>, wanted: Option<&str>) -> Result<(usize, wgpu::Adapter)> {
     if adapters.is_empty() {
-        return Err(Error::new(Kind::NoAdapter, "no GPU adapter was found, not even a software one").next(
-            "install a Vulkan driver (Debian and Ubuntu: `apt install libvulkan1 mesa-vulkan-drivers`); \
-             macOS and Windows bring Metal and DirectX 12 with the system",
-        ));
+        return Err(
+            Error::new(Kind::NoAdapter, "no GPU adapter was found, not even a software one").next(NO_ADAPTER_HINT)
+        );
     }
     let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
     let index = match wanted {

@@ -76,15 +76,15 @@ impl Op for BceWithLogits {
         let runs = count.div_ceil(RUN);
         let launch = |entry: &'static str, count: usize, factor: f32, groups: usize| {
             let params = Params { count: count as u32, run: RUN as u32, factor };
-            Dispatch::new(Kernel::new(&SOURCE, entry), params.block(), grid(groups as u64)).input(0).input(1)
+            Dispatch::new(Kernel::new(&SOURCE, entry), params.block(), grid(groups as u64))
         };
         let (flops, bytes) = (30 * count as u64, 8 * count as u64);
         if runs == 1 {
             let only = launch("partial_sums", count, one_over(count), 1);
-            // The third binding is not read.
-            return Ok(Lowered::one(only.input(1).output(0).work(flops, bytes)));
+            return Ok(Lowered::one(only.input(0).input(1).output(0).work(flops, bytes)));
         }
-        let first = launch("partial_sums", count, 1.0, runs).input(1).bind(Operand::Scratch(0), Access::ReadWrite);
+        let first =
+            launch("partial_sums", count, 1.0, runs).input(0).input(1).bind(Operand::Scratch(0), Access::ReadWrite);
         let second = launch("total", runs, one_over(count), 1).bind(Operand::Scratch(0), Access::Read).output(0);
         Ok(Lowered {
             scratch: vec![TensorType::f32([runs])],

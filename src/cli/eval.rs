@@ -1,0 +1,118 @@
+//! `lesion-gpu eval`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::progress::Progress;
+use super::source::BareArgs;
+use super::{DeviceArgs, LoadArgs, interrupted, say};
+use crate::data::{Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, Split, split};
+use crate::error::{Error, Kind, Result};
+use crate::train::{Classifier, Interrupt};
+use crate::weights::write_atomically;
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Part {
+    Train,
+    Val,
+    Test,
+    All,
+}
+
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  lesion-gpu eval runs/resnet18-001                         the test images of the run, its best checkpoint
+  lesion-gpu eval runs/resnet18-001 --split val --json val.json
+  lesion-gpu eval runs/resnet18-001 --data other.csv --split all
+  lesion-gpu eval --model resnet18 --weights w.safetensors --data HAM10000.zip --split test")]
+pub(super) struct EvalArgs {
+    /// Run folder or checkpoint file
+    #[arg(value_name = "RUN", required_unless_present = "weights")]
+    run: Option<PathBuf>,
+    /// Other data than the run's
+    #[arg(long, value_name = "DATA")]
+    data: Option<String>,
+    /// Which images
+    #[arg(long, value_enum, default_value_t = Part::Test)]
+    split: Part,
+    /// Write the scores to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Leave faulty samples out instead of failing
+    #[arg(long)]
+    skip_bad: bool,
+    /// Images at a time
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: u32,
+    #[command(flatten)]
+    bare: BareArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
+    let source = args.bare.resolve(args.run.clone())?;
+    let gpu = args.device.open()?;
+    let batch = args.batch as usize;
+    let mut classifier = Classifier::load(&gpu, &source, batch)?;
+    let mut progress = Progress::new();
+    if !classifier.difference.is_empty() {
+        progress.line(&format!("note     loaded what fits of the weights:\n  {}", classifier.difference.describe()));
+    }
+    let config = classifier.config.clone();
+    let spec = args.data.clone().unwrap_or_else(|| config.data.clone());
+    if spec.is_empty() {
+        return Err(Error::new(Kind::Usage, "which images to score is not clear").next("give --data"));
+    }
+    let open = OpenOptions { skip_bad: args.skip_bad || config.skip_bad, synthetic_seed: config.seed };
+    let mut dataset = Dataset::open(&spec, &open)?;
+    if dataset.classes != classifier.classes {
+        let (data, model) = (dataset.classes.join(","), classifier.classes.join(","));
+        return Err(Error::new(Kind::Data, format!("the data has classes {data}, the model {model}"))
+            .at(&spec)
+            .next("score a model on data with the same classes; for bare weights name them with --classes"));
+    }
+    let pixels = PixelStore::prepare(&mut dataset, config.size, args.load.cache(), &mut |done, total| {
+        progress.show("decoding", done, total, String::new);
+        interrupted(interrupt)
+    })?;
+    for note in dataset.notes.iter().chain(pixels.notes()) {
+        progress.line(&format!("note     {note}"));
+    }
+    let parts = split(&dataset, &config.split.spec())?;
+    let indices: Vec<usize> = match args.split {
+        Part::Train => parts.indices(Split::Train).to_vec(),
+        Part::Val => parts.indices(Split::Val).to_vec(),
+        Part::Test => parts.indices(Split::Test).to_vec(),
+        Part::All => (0..dataset.samples.len()).collect(),
+    };
+    if indices.is_empty() {
+        return Err(Error::new(Kind::Data, "there are no images in this split")
+            .at(&spec)
+            .next("choose another --split"));
+    }
+    let labels: Vec<usize> = indices.iter().map(|&i| dataset.samples[i].label).collect();
+    let options = LoaderOptions { batch, workers: args.load.workers.into(), prefetch: 2, last: LastBatch::Pad };
+    let loader = Loader::new(Arc::new(pixels), dataset.labels(), indices, options)?;
+    let total = loader.batches();
+    let weights = vec![1.0; dataset.classes.len()];
+    let scores = classifier.evaluate(&gpu, &labels, &weights, loader, &mut |done| {
+        progress.show("evaluating", done, total, String::new);
+        interrupted(interrupt)
+    })?;
+    progress.clear();
+    let part = format!("{:?}", args.split).to_lowercase();
+    say(format!("{} images ({part}) of {}, cross-entropy {:.4}", labels.len(), dataset.name, scores.loss));
+    say(scores.report.to_string());
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&scores)
+            .map_err(|e| Error::new(Kind::Internal, format!("could not encode the scores: {e}")))?;
+        write_atomically(path, (text + "\n").as_bytes())?;
+    }
+    Ok(())
+}

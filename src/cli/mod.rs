@@ -1,0 +1,187 @@
+//! The command line. One file a subcommand.
+
+mod devices;
+mod doctor;
+mod eval;
+mod predict;
+mod progress;
+mod source;
+mod train;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::data::Cache;
+use crate::error::{Error, Kind, Result};
+use crate::gpu::{Feature, Gpu, GpuOptions};
+use crate::train::Interrupt;
+
+const EXAMPLES: &str = "\
+Examples:
+  lesion-gpu train --data synthetic --model simple-cnn     train on generated pictures, no download needed
+  lesion-gpu train --data HAM10000.zip --model resnet18    train on HAM10000, straight from the Kaggle archive
+  lesion-gpu eval runs/resnet18-001                        score the best checkpoint on the test images
+  lesion-gpu predict runs/resnet18-001 photo.jpg           label a picture
+  lesion-gpu devices                                       list the GPUs of this machine
+  lesion-gpu doctor                                        check every kernel on this driver";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 success, 1 internal error, 2 usage, 3 no adapter, 4 unsupported by the adapter, 5 out of memory,
+6 device lost, 7 shader, 8 data, 9 weights, 10 checkpoint or run folder, 11 input/output, 12 shapes,
+13 self-test failed, 14 diverged, 130 interrupted.
+
+Not a medical device: for research only.";
+
+/// Train, evaluate and run skin-lesion classifiers on any GPU, with hand-written kernels.
+#[derive(Debug, Parser)]
+#[command(name = "lesion-gpu", version, before_help = EXAMPLES, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the GPUs of this machine
+    Devices,
+    /// Train a model
+    Train(Box<train::TrainArgs>),
+    /// Score a trained model on labelled images
+    Eval(eval::EvalArgs),
+    /// Label pictures
+    Predict(predict::PredictArgs),
+    /// Check the adapter, then every kernel against its CPU reference
+    Doctor(doctor::DoctorArgs),
+}
+
+/// Which GPU to use, and how.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Device")]
+struct DeviceArgs {
+    /// GPU by index or part of its name (see `lesion-gpu devices`) [default: discrete, integrated, virtual, software]
+    #[arg(long, env = "LESION_GPU_ADAPTER", value_name = "GPU")]
+    adapter: Option<String>,
+    /// Fail unless the adapter has this feature (f16, subgroups, timestamps, pipeline-cache, immediates)
+    #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
+    require: Vec<Feature>,
+    /// Do not use this feature even if the adapter has it
+    #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
+    without: Vec<Feature>,
+    /// Build shaders with bounds and loop checks (slower)
+    #[arg(long)]
+    checked: bool,
+}
+
+impl DeviceArgs {
+    fn open(&self) -> Result<Gpu> {
+        Gpu::open(&GpuOptions {
+            adapter: self.adapter.clone(),
+            require: self.require.clone(),
+            without: self.without.clone(),
+            checked: self.checked,
+            pipeline_cache: Cache::Default.dir().map(|d| d.join("pipelines")),
+        })
+    }
+}
+
+/// Where decoded images are kept, and how they are loaded.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Loading")]
+struct LoadArgs {
+    /// Folder for decoded images [default: lesion-gpu in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Do not keep decoded images on disk
+    #[arg(long, conflicts_with = "cache")]
+    no_cache: bool,
+    /// Threads that prepare batches
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+}
+
+impl LoadArgs {
+    fn cache(&self) -> Cache<'_> {
+        match &self.cache {
+            _ if self.no_cache => Cache::Off,
+            Some(folder) => Cache::Dir(folder),
+            None => Cache::Default,
+        }
+    }
+}
+
+/// Runs the program and returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let interrupt = Interrupt::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupt);
+    // The first signal asks the work to stop at the next step and save; the second one stops at once.
+    let handler = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(Kind::Interrupted as u8));
+        }
+        let _ = writeln!(std::io::stderr(), "\nstopping after this step; once more to stop at once");
+    });
+    let result = handler
+        .map_err(|e| Error::new(Kind::Internal, format!("could not install the signal handler: {e}")))
+        .and_then(|()| match cli.command {
+            Command::Devices => devices::run(),
+            Command::Train(args) => train::run(&args, &interrupt),
+            Command::Eval(args) => eval::run(&args, &interrupt),
+            Command::Predict(args) => predict::run(&args, &interrupt),
+            Command::Doctor(args) => doctor::run(&args, &interrupt),
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            let _ = writeln!(std::io::stderr(), "error: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+/// Prints a line. A closed pipe (`lesion-gpu devices | head -1`) ends the program quietly, as other tools do.
+fn say(text: impl AsRef<str>) {
+    if let Err(e) = writeln!(std::io::stdout().lock(), "{}", text.as_ref())
+        && e.kind() == std::io::ErrorKind::BrokenPipe
+    {
+        std::process::exit(0);
+    }
+}
+
+fn interrupted(interrupt: &Interrupt) -> Result<()> {
+    match interrupt.load(Ordering::Relaxed) {
+        true => Err(Error::new(Kind::Interrupted, "interrupted")),
+        false => Ok(()),
+    }
+}
+
+/// Bytes in the unit that suits them.
+fn bytes(n: u64) -> String {
+    let n = n as f64;
+    match n {
+        _ if n >= f64::from(1 << 30) => format!("{:.2} GiB", n / f64::from(1 << 30)),
+        _ if n >= f64::from(1 << 20) => format!("{:.1} MiB", n / f64::from(1 << 20)),
+        _ => format!("{:.1} KiB", n / 1024.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_opens_with_examples() {
+        assert!(Cli::command().render_help().to_string().starts_with("Examples:\n  lesion-gpu train"));
+    }
+}

@@ -1,0 +1,77 @@
+//! Progress: a bar on a terminal, plain lines in a pipe.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::say;
+
+/// Shows how far a piece of work has come.
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    lines: bool,
+    title: String,
+    last: Instant,
+}
+
+/// In a pipe, a line at most this often.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+impl Progress {
+    pub fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{prefix:>12} [{bar:30}] {pos}/{len} {msg} {eta}") {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar
+        });
+        Self { bar, lines: true, title: String::new(), last: Instant::now() }
+    }
+
+    /// For work whose output is the data itself: no lines among it.
+    pub fn quiet_in_a_pipe() -> Self {
+        Self { lines: false, ..Self::new() }
+    }
+
+    /// Shows `done` of `total` of the work called `title`.
+    pub fn show(&mut self, title: &str, done: usize, total: usize, message: impl FnOnce() -> String) {
+        match &self.bar {
+            Some(bar) => {
+                if self.title != title {
+                    bar.reset();
+                    bar.set_prefix(title.to_owned());
+                    title.clone_into(&mut self.title);
+                }
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+                if self.last.elapsed() > Duration::from_millis(100) {
+                    bar.set_message(message());
+                    self.last = Instant::now();
+                }
+            }
+            None if self.lines && self.last.elapsed() >= LINE_EVERY => {
+                say(format!("{title}: {done}/{total} {}", message()).trim_end());
+                self.last = Instant::now();
+            }
+            None => {}
+        }
+    }
+
+    /// Prints a line above the bar.
+    pub fn line(&mut self, text: &str) {
+        self.last = Instant::now();
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
+        }
+    }
+
+    /// Removes the bar.
+    pub fn clear(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

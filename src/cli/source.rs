@@ -1,0 +1,62 @@
+//! Where a model comes from: a run or checkpoint, or a bare weight file and what it is.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::error::{Error, Kind, Result};
+use crate::train::{ModelSource, Normalisation};
+
+/// What a bare weight file is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bare weights instead of a run")]
+pub(super) struct BareArgs {
+    /// The model
+    #[arg(long, requires = "weights")]
+    model: Option<String>,
+    /// A safetensors file with torchvision's key names
+    #[arg(long, value_name = "FILE", requires = "model")]
+    weights: Option<PathBuf>,
+    /// Class names in the order of the outputs [default: HAM10000's if there are seven]
+    #[arg(long, value_name = "A,B,..", value_delimiter = ',', requires = "weights")]
+    classes: Option<Vec<String>>,
+    /// Side of the images in pixels [default: 224]
+    #[arg(long, requires = "weights")]
+    size: Option<usize>,
+    /// Pixel statistics: imagenet, ham10000 or unit [default: imagenet]
+    #[arg(long, requires = "weights")]
+    normalize: Option<Normalisation>,
+    /// Accept a file that lacks some parameters, which then have random values
+    #[arg(long, requires = "weights")]
+    allow_partial: bool,
+}
+
+impl BareArgs {
+    /// Whether a bare weight file is named.
+    pub fn given(&self) -> bool {
+        self.weights.is_some()
+    }
+
+    /// The model's source: the bare weight file if one is named, else `run`.
+    pub fn resolve(&self, run: Option<PathBuf>) -> Result<ModelSource> {
+        match (&self.weights, &self.model, run) {
+            (Some(file), Some(model), None) => {
+                let size = self.size.unwrap_or(224);
+                if !(1..=4096).contains(&size) {
+                    return Err(Error::new(Kind::Usage, "--size must be between 1 and 4096"));
+                }
+                Ok(ModelSource::Weights {
+                    model: model.clone(),
+                    file: file.clone(),
+                    size,
+                    normalisation: self.normalize.unwrap_or(Normalisation::ImageNet),
+                    classes: self.classes.clone(),
+                    allow_partial: self.allow_partial,
+                })
+            }
+            (None, None, Some(run)) => Ok(ModelSource::Run(run)),
+            _ => Err(Error::new(Kind::Usage, "which model is not clear")
+                .next("give either the folder of a run, or --model NAME --weights FILE.safetensors")),
+        }
+    }
+}

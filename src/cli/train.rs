@@ -1,0 +1,285 @@
+//! `lesion-gpu train`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use super::progress::Progress;
+use super::{DeviceArgs, LoadArgs, bytes, say};
+use crate::error::{Error, Kind, Result};
+use crate::gpu::{DeviceClass, Gpu};
+use crate::train::{
+    AugmentConfig, Checkpoint, ClassWeighting, EpochResult, Event, Interrupt, Monitor, Normalisation, OptimizerKind,
+    RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig, run as train,
+};
+
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  lesion-gpu train --data synthetic --model simple-cnn --epochs 5
+  lesion-gpu train --data HAM10000.zip --model resnet18 --size 128 --epochs 30 --schedule cosine
+  lesion-gpu train --data my.csv --model resnet50 --weights resnet50.safetensors --allow-partial
+  lesion-gpu train --resume runs/resnet18-001")]
+pub(super) struct TrainArgs {
+    /// HAM10000 folder or zip, a CSV with columns path,label[,group][,split], or `synthetic[:COUNT]`
+    #[arg(long, value_name = "DATA", required_unless_present = "resume")]
+    data: Option<String>,
+    /// Continue the run in this folder with its own configuration (other training flags are not used)
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "run", "weights"])]
+    resume: Option<PathBuf>,
+    /// Folder of this run; it must be new [default: the next runs/MODEL-NNN]
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// Print nothing but the final scores
+    #[arg(long, short)]
+    quiet: bool,
+
+    /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50
+    #[arg(long, default_value = "resnet18", help_heading = "Model")]
+    model: String,
+    /// Start from this safetensors file (torchvision's key names)
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    weights: Option<PathBuf>,
+    /// Accept a weight file that lacks some parameters, and say which
+    #[arg(long, requires = "weights", help_heading = "Model")]
+    allow_partial: bool,
+    /// Side of the square images in pixels
+    #[arg(long, default_value_t = 64, help_heading = "Model")]
+    size: usize,
+
+    /// Images a step
+    #[arg(long, default_value_t = 32, help_heading = "Optimisation")]
+    batch: usize,
+    /// Passes over the training images
+    #[arg(long, default_value_t = 10, help_heading = "Optimisation")]
+    epochs: u32,
+    /// Stop after this many steps in all
+    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    steps: Option<u64>,
+    /// adam, adamw or sgd
+    #[arg(long, default_value = "adam", help_heading = "Optimisation")]
+    optimizer: OptimizerKind,
+    /// Learning rate
+    #[arg(long, default_value_t = 1e-3, help_heading = "Optimisation")]
+    lr: f64,
+    /// constant or cosine
+    #[arg(long, default_value = "constant", help_heading = "Optimisation")]
+    schedule: ScheduleKind,
+    /// Weight decay
+    #[arg(long, default_value_t = 0.0, help_heading = "Optimisation")]
+    weight_decay: f64,
+    /// Momentum of sgd
+    #[arg(long, default_value_t = 0.9, help_heading = "Optimisation")]
+    momentum: f64,
+    /// Weights of the classes in the loss: balanced, median or none
+    #[arg(long, default_value = "balanced", help_heading = "Optimisation")]
+    class_weights: ClassWeighting,
+    /// Label smoothing
+    #[arg(long, default_value_t = 0.0, help_heading = "Optimisation")]
+    label_smoothing: f64,
+    /// Stop after this many epochs without improvement; 0 for never
+    #[arg(long, default_value_t = 0, help_heading = "Optimisation")]
+    patience: u32,
+    /// What decides the best epoch: balanced-accuracy or loss (of the validation images)
+    #[arg(long, default_value = "balanced-accuracy", help_heading = "Optimisation")]
+    monitor: Monitor,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 42, help_heading = "Optimisation")]
+    seed: u32,
+
+    /// Shares of train, validation and test
+    #[arg(
+        long,
+        value_name = "A,B,C",
+        value_delimiter = ',',
+        num_args = 1,
+        default_value = "0.70,0.15,0.15",
+        help_heading = "Data"
+    )]
+    split: Vec<f64>,
+    /// Seed of the split
+    #[arg(long, default_value_t = 42, help_heading = "Data")]
+    split_seed: u32,
+    /// Split image by image, as many published tables did: pictures of one lesion leak between the splits
+    #[arg(long, help_heading = "Data")]
+    leaky_split: bool,
+    /// Leave faulty samples out instead of failing
+    #[arg(long, help_heading = "Data")]
+    skip_bad: bool,
+    /// Pixel statistics: imagenet, ham10000 or unit
+    #[arg(long, default_value = "imagenet", help_heading = "Data")]
+    normalize: Normalisation,
+    /// Visit the images in file order
+    #[arg(long, help_heading = "Data")]
+    no_shuffle: bool,
+
+    /// No augmentation at all
+    #[arg(long, help_heading = "Augmentation")]
+    no_augment: bool,
+    /// No mirroring
+    #[arg(long, help_heading = "Augmentation")]
+    no_flip: bool,
+    /// Rotate by up to this many degrees
+    #[arg(long, default_value_t = 0.0, value_name = "DEGREES", help_heading = "Augmentation")]
+    rotation: f32,
+    /// Scale by up to this share, such as 0.1
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", help_heading = "Augmentation")]
+    zoom: f32,
+    /// Change the brightness by up to this share
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", help_heading = "Augmentation")]
+    brightness: f32,
+    /// Change the contrast by up to this share
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", help_heading = "Augmentation")]
+    contrast: f32,
+
+    /// MiB on the device to stay below [default: on software drivers what is free, else what the device gives]
+    #[arg(long, value_name = "MIB", help_heading = "Device")]
+    memory_limit: Option<u64>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+impl TrainArgs {
+    fn config(&self) -> Result<TrainConfig> {
+        if let Some(run) = &self.resume {
+            return Ok(Checkpoint::read(&RunFolder::open(run)?.last())?.config);
+        }
+        let fractions = self.split.as_slice().try_into().map_err(|_| {
+            Error::new(Kind::Usage, "--split takes three shares").next("for example --split 0.7,0.15,0.15")
+        })?;
+        let augment = match self.no_augment {
+            true => AugmentConfig::NONE,
+            false => AugmentConfig {
+                hflip: !self.no_flip,
+                vflip: !self.no_flip,
+                rotation: self.rotation,
+                zoom: self.zoom,
+                brightness: self.brightness,
+                contrast: self.contrast,
+            },
+        };
+        Ok(TrainConfig {
+            model: self.model.clone(),
+            data: self.data.clone().unwrap_or_default(),
+            size: self.size,
+            batch: self.batch,
+            epochs: self.epochs,
+            max_steps: self.steps,
+            optimizer: self.optimizer,
+            lr: self.lr,
+            schedule: self.schedule,
+            weight_decay: self.weight_decay,
+            momentum: self.momentum,
+            class_weights: self.class_weights,
+            label_smoothing: self.label_smoothing,
+            patience: self.patience,
+            monitor: self.monitor,
+            seed: self.seed,
+            shuffle: !self.no_shuffle,
+            skip_bad: self.skip_bad,
+            normalisation: self.normalize,
+            weights: self.weights.as_ref().map(|p| p.display().to_string()),
+            allow_partial: self.allow_partial,
+            split: SplitConfig { fractions, seed: self.split_seed, grouped: !self.leaky_split },
+            augment,
+        })
+    }
+
+    /// The budget: what the user says, or what a software driver can take of the machine's memory.
+    fn memory_limit(&self, gpu: &Gpu) -> Option<u64> {
+        let free = || {
+            let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+            System::new_with_specifics(memory).available_memory()
+        };
+        let software = gpu.adapter().class == DeviceClass::Software;
+        self.memory_limit.map(|mib| mib.saturating_mul(1 << 20)).or_else(|| software.then(free))
+    }
+}
+
+pub(super) fn run(args: &TrainArgs, interrupt: &Interrupt) -> Result<()> {
+    let config = args.config()?;
+    config.validate()?;
+    let gpu = args.device.open()?;
+    let options = RunOptions {
+        run: args.resume.clone().or_else(|| args.run.clone()),
+        runs_root: PathBuf::from("runs"),
+        resume: args.resume.is_some(),
+        cache: args.load.cache.clone(),
+        no_cache: args.load.no_cache,
+        memory_limit: args.memory_limit(&gpu),
+        workers: args.load.workers.into(),
+    };
+    let mut progress = Progress::new();
+    if !args.quiet {
+        let a = gpu.adapter();
+        progress.line(&format!("device   {} ({}, {})", a.name, a.class.name(), a.driver));
+    }
+    let result = train(&gpu, &config, &options, interrupt, &mut |event| {
+        if !args.quiet {
+            show(&mut progress, &config, event);
+        }
+    });
+    progress.clear();
+    let summary = result?;
+    if let Some(test) = &summary.test {
+        say(format!("\ntest images, best checkpoint (epoch {}):\n{}", summary.progress.best_epoch, test.report));
+    }
+    say(format!("run folder: {}", summary.folder.path().display()));
+    Ok(())
+}
+
+fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
+    match event {
+        Event::Note(note) => progress.line(&format!("note     {note}")),
+        Event::Decoding(done, total) => progress.show("decoding", done, total, String::new),
+        Event::Ready { run, dataset, split, memory, trainable, steps } => {
+            let kind = match (split.given, config.split.grouped) {
+                (true, _) => "given by the dataset",
+                (false, true) => "by lesion, stratified",
+                (false, false) => "by image, NOT by lesion: lesions leak between the splits",
+            };
+            let (images, lesions, classes) = (dataset.samples.len(), dataset.group_count(), dataset.classes.len());
+            let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
+            let TrainConfig { model, size, batch, .. } = config;
+            progress
+                .line(&format!("data     {}: {images} images of {lesions} lesions, {classes} classes", dataset.name));
+            progress.line(&format!("split    {train} train, {val} validation, {test} test ({kind})"));
+            progress
+                .line(&format!("model    {model}, {trainable} trained values, {size}x{size} pixels, batch {batch}"));
+            progress.line(&format!(
+                "memory   {} on the device: {} parameters and optimizer, {} activations and gradients ({} without reuse)",
+                bytes(memory.total()),
+                bytes(memory.variables),
+                bytes(memory.slots + memory.io),
+                bytes(memory.without_reuse)
+            ));
+            progress.line(&format!("run      {}, {steps} steps an epoch", run.path().display()));
+        }
+        Event::Step { epoch, done, steps, loss } => {
+            progress.show(&format!("epoch {epoch}"), done, steps, || format!("loss {loss:.4}"));
+        }
+        Event::Epoch(result) => progress.line(&epoch_line(result)),
+        Event::Stopped(why) => progress.line(&format!("stopped  {why}")),
+    }
+}
+
+fn epoch_line(r: &EpochResult) -> String {
+    let val = r.val.as_ref().map_or(String::new(), |v| {
+        format!(
+            " | val loss {:.4} acc {:.4} balanced {:.4} macro-F1 {:.4}",
+            v.loss, v.report.accuracy, v.report.balanced_accuracy, v.report.macro_f1
+        )
+    });
+    format!(
+        "epoch {:>3} | train loss {:.4} acc {:.4}{val} | {:.1} s, {:.0} img/s{}",
+        r.epoch,
+        r.train_loss,
+        r.train_accuracy,
+        r.seconds,
+        r.images_per_second,
+        if r.best { " *" } else { "" }
+    )
+}

@@ -1,0 +1,323 @@
+//! The configuration of a run: everything its result depends on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::SplitSpec;
+use crate::error::{Error, Kind, Result};
+use crate::ops::adam::AdamConfig;
+use crate::ops::augment::Augment;
+use crate::optim::{Optimizer, Schedule};
+
+/// Declares an enum whose variants have the names used on the command line and in files.
+macro_rules! named {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vmeta])* #[serde(rename = $text)] $variant),* }
+
+        impl $name {
+            /// The names, in order.
+            pub const NAMES: &'static [&'static str] = &[$($text),*];
+
+            /// The name.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self> {
+                match text {
+                    $($text => Ok(Self::$variant),)*
+                    _ => Err(Error::new(Kind::Usage, format!("unknown choice '{text}'"))
+                        .next(format!("choose one of: {}", Self::NAMES.join(", ")))),
+                }
+            }
+        }
+    };
+}
+
+named! {
+    /// The optimizer.
+    OptimizerKind {
+        /// Adam, weight decay added to the gradient.
+        Adam = "adam",
+        /// Adam with decoupled weight decay.
+        AdamW = "adamw",
+        /// Stochastic gradient descent with momentum.
+        Sgd = "sgd",
+    }
+}
+
+named! {
+    /// The learning-rate schedule.
+    ScheduleKind {
+        /// Always the same.
+        Constant = "constant",
+        /// Half a cosine down to zero.
+        Cosine = "cosine",
+    }
+}
+
+named! {
+    /// The weights of the classes in the loss.
+    ClassWeighting {
+        /// `N / (K * n_c)`.
+        Balanced = "balanced",
+        /// `median(n) / n_c`.
+        Median = "median",
+        /// All one.
+        None = "none",
+    }
+}
+
+named! {
+    /// What decides which epoch was best.
+    Monitor {
+        /// Validation balanced accuracy, the higher the better.
+        BalancedAccuracy = "balanced-accuracy",
+        /// Validation loss, the lower the better.
+        Loss = "loss",
+    }
+}
+
+named! {
+    /// Mean and standard deviation taken from the pixels.
+    Normalisation {
+        /// Those of ImageNet, which pretrained weights expect.
+        ImageNet = "imagenet",
+        /// Those of HAM10000.
+        Ham10000 = "ham10000",
+        /// None: pixels in `[0, 1]`.
+        Unit = "unit",
+    }
+}
+
+impl Normalisation {
+    /// Mean and standard deviation of red, green, blue, for pixels in `[0, 1]`.
+    pub fn mean_std(self) -> ([f32; 3], [f32; 3]) {
+        match self {
+            Self::ImageNet => ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+            Self::Ham10000 => ([0.7630, 0.5456, 0.5700], [0.1409, 0.1526, 0.1700]),
+            Self::Unit => ([0.0; 3], [1.0; 3]),
+        }
+    }
+}
+
+/// How the data is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitConfig {
+    /// Shares of train, val and test.
+    pub fractions: [f64; 3],
+    /// Seed.
+    pub seed: u32,
+    /// Whether all pictures of a lesion stay together.
+    pub grouped: bool,
+}
+
+impl SplitConfig {
+    /// As the data layer takes it.
+    pub fn spec(self) -> SplitSpec {
+        SplitSpec { fractions: self.fractions, seed: self.seed, grouped: self.grouped }
+    }
+}
+
+/// Random changes of training pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AugmentConfig {
+    /// Mirror left and right, half of the time.
+    pub hflip: bool,
+    /// Mirror up and down, half of the time.
+    pub vflip: bool,
+    /// Rotate by up to this many degrees either way.
+    pub rotation: f32,
+    /// Scale by up to this share either way.
+    pub zoom: f32,
+    /// Scale the brightness by up to this share either way.
+    pub brightness: f32,
+    /// Scale the contrast by up to this share either way.
+    pub contrast: f32,
+}
+
+impl AugmentConfig {
+    /// No change at all.
+    pub const NONE: Self =
+        Self { hflip: false, vflip: false, rotation: 0.0, zoom: 0.0, brightness: 0.0, contrast: 0.0 };
+}
+
+/// The configuration of a training run. Two runs with equal configurations, on the same data and device, are equal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Model name.
+    pub model: String,
+    /// Dataset: a path, or `synthetic`.
+    pub data: String,
+    /// Image side in pixels.
+    pub size: usize,
+    /// Images a step.
+    pub batch: usize,
+    /// Passes over the training images.
+    pub epochs: u32,
+    /// Stop after this many steps in all, if given.
+    pub max_steps: Option<u64>,
+    /// Optimizer.
+    pub optimizer: OptimizerKind,
+    /// Learning rate.
+    pub lr: f64,
+    /// Learning-rate schedule.
+    pub schedule: ScheduleKind,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Momentum of SGD.
+    pub momentum: f64,
+    /// Class weights in the loss.
+    pub class_weights: ClassWeighting,
+    /// Label smoothing.
+    pub label_smoothing: f64,
+    /// Stop after this many epochs without improvement; 0 for never.
+    pub patience: u32,
+    /// What improvement is measured by.
+    pub monitor: Monitor,
+    /// Seed of initial weights, order, augmentation, dropout and generated pictures.
+    pub seed: u32,
+    /// Whether the order of the images is drawn anew each epoch.
+    pub shuffle: bool,
+    /// Leave bad samples out instead of failing.
+    pub skip_bad: bool,
+    /// Pixel statistics.
+    pub normalisation: Normalisation,
+    /// Weight file to start from.
+    pub weights: Option<String>,
+    /// Accept a weight file that lacks some of the parameters.
+    pub allow_partial: bool,
+    /// Data split.
+    pub split: SplitConfig,
+    /// Augmentation.
+    pub augment: AugmentConfig,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            model: "resnet18".into(),
+            data: String::new(),
+            size: 64,
+            batch: 32,
+            epochs: 10,
+            max_steps: None,
+            optimizer: OptimizerKind::Adam,
+            lr: 1e-3,
+            schedule: ScheduleKind::Constant,
+            weight_decay: 0.0,
+            momentum: 0.9,
+            class_weights: ClassWeighting::Balanced,
+            label_smoothing: 0.0,
+            patience: 0,
+            monitor: Monitor::BalancedAccuracy,
+            seed: 42,
+            shuffle: true,
+            skip_bad: false,
+            normalisation: Normalisation::ImageNet,
+            weights: None,
+            allow_partial: false,
+            split: SplitConfig { fractions: [0.70, 0.15, 0.15], seed: 42, grouped: true },
+            augment: AugmentConfig { hflip: true, vflip: true, ..AugmentConfig::NONE },
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Checks every number.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] naming the first that makes no sense.
+    pub fn validate(&self) -> Result<()> {
+        let checks: [(&str, bool, &str); 15] = [
+            ("--size", (1..=4096).contains(&self.size), "between 1 and 4096"),
+            ("--batch", (1..=65_536).contains(&self.batch), "between 1 and 65536"),
+            ("--epochs", self.epochs >= 1, "at least 1"),
+            ("--steps", self.max_steps != Some(0), "at least 1"),
+            ("--lr", self.lr.is_finite() && self.lr > 0.0, "a positive number"),
+            ("--weight-decay", (0.0..=1.0).contains(&self.weight_decay), "between 0 and 1"),
+            ("--momentum", (0.0..1.0).contains(&self.momentum), "at least 0 and below 1"),
+            ("--label-smoothing", (0.0..1.0).contains(&self.label_smoothing), "at least 0 and below 1"),
+            ("--rotation", (0.0..=180.0).contains(&self.augment.rotation), "between 0 and 180 degrees"),
+            ("--zoom", (0.0..1.0).contains(&self.augment.zoom), "at least 0 and below 1"),
+            ("--brightness", (0.0..1.0).contains(&self.augment.brightness), "at least 0 and below 1"),
+            ("--contrast", (0.0..1.0).contains(&self.augment.contrast), "at least 0 and below 1"),
+            ("--split", self.split.fractions[0] > 0.0, "three shares with some training"),
+            ("--split", self.split.fractions.iter().all(|f| (0.0..=1.0).contains(f)), "three shares between 0 and 1"),
+            ("--split", (self.split.fractions.iter().sum::<f64>() - 1.0).abs() < 1e-6, "three shares that sum to 1"),
+        ];
+        match checks.iter().find(|(_, ok, _)| !ok) {
+            None => Ok(()),
+            Some((flag, _, must)) => Err(Error::new(Kind::Usage, format!("{flag} must be {must}"))),
+        }
+    }
+
+    /// The optimizer it describes.
+    pub fn optimizer(&self) -> Optimizer {
+        let weight_decay = self.weight_decay as f32;
+        let adam =
+            |decoupled| Optimizer::Adam(AdamConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, decoupled });
+        match self.optimizer {
+            OptimizerKind::Adam => adam(false),
+            OptimizerKind::AdamW => adam(true),
+            OptimizerKind::Sgd => Optimizer::Sgd { momentum: self.momentum as f32, weight_decay, nesterov: false },
+        }
+    }
+
+    /// The schedule it describes.
+    pub fn schedule(&self) -> Schedule {
+        match self.schedule {
+            ScheduleKind::Constant => Schedule::Constant,
+            ScheduleKind::Cosine => Schedule::Cosine,
+        }
+    }
+
+    /// What happens to training pictures.
+    pub fn train_augment(&self) -> Augment {
+        let a = self.augment;
+        Augment {
+            hflip: a.hflip,
+            vflip: a.vflip,
+            rotation: a.rotation,
+            zoom: a.zoom,
+            brightness: a.brightness,
+            contrast: a.contrast,
+            seed: self.seed,
+            ..self.eval_augment()
+        }
+    }
+
+    /// What happens to evaluation pictures: normalisation only.
+    pub fn eval_augment(&self) -> Augment {
+        let (mean, std) = self.normalisation.mean_std();
+        Augment::none(mean, std)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_through_toml_and_rejects_nonsense() {
+        let config = TrainConfig { max_steps: Some(3), weights: Some("w".into()), ..TrainConfig::default() };
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<TrainConfig>(&text).unwrap(), config);
+        config.validate().unwrap();
+        for bad in [
+            TrainConfig { batch: 0, ..config.clone() },
+            TrainConfig { lr: f64::NAN, ..config.clone() },
+            TrainConfig { epochs: 0, ..config.clone() },
+        ] {
+            assert_eq!(bad.validate().unwrap_err().kind(), Kind::Usage);
+        }
+    }
+}

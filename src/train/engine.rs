@@ -1,0 +1,505 @@
+//! The training loop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::checkpoint::{Checkpoint, Progress};
+use super::classifier::{Scores, score};
+use super::graph::{EvalGraph, Fit, TrainGraph};
+use super::run_folder::{RunFolder, Table};
+use super::session::{
+    EvalSession, StepResult, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
+};
+use super::{ClassWeighting, Monitor, TrainConfig};
+use crate::autograd::{Memory, Store};
+use crate::data::{
+    Cache, Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, SplitAssignment, Weighting,
+    class_weights, epoch_order, split,
+};
+use crate::error::{Error, Kind, Result};
+use crate::gpu::Gpu;
+use crate::models::Model;
+use crate::weights::read_safetensors;
+
+/// Set (by Ctrl-C) to stop at the next step.
+pub type Interrupt = Arc<AtomicBool>;
+
+/// What a run depends on besides its configuration: nothing here changes a result.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// The folder of this run; by default a new one under `runs_root`.
+    pub run: Option<PathBuf>,
+    /// Where runs without a name go.
+    pub runs_root: PathBuf,
+    /// Continue the run in `run`.
+    pub resume: bool,
+    /// Where decoded images are kept.
+    pub cache: Option<PathBuf>,
+    /// Do not keep decoded images.
+    pub no_cache: bool,
+    /// Bytes on the device to stay below.
+    pub memory_limit: Option<u64>,
+    /// Threads that prepare batches.
+    pub workers: usize,
+}
+
+/// The result of an epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EpochResult {
+    /// From 1.
+    pub epoch: u32,
+    /// Learning rate of its last step.
+    pub lr: f64,
+    /// Mean loss over the training images, as they were trained on.
+    pub train_loss: f64,
+    /// Accuracy on the training images, as they were trained on.
+    pub train_accuracy: f64,
+    /// Scores on the validation images, if there are any.
+    pub val: Option<Scores>,
+    /// Seconds of training, without the evaluation.
+    pub seconds: f64,
+    /// Training images a second.
+    pub images_per_second: f64,
+    /// Whether it is the best so far.
+    pub best: bool,
+}
+
+/// What happens during a run, for whoever shows it.
+#[derive(Debug, Clone)]
+pub enum Event<'a> {
+    /// Something to know.
+    Note(String),
+    /// Images are being decoded: done, total.
+    Decoding(usize, usize),
+    /// Everything is ready: the run folder, the data, the memory it will take.
+    Ready {
+        /// The run folder.
+        run: &'a RunFolder,
+        /// The data.
+        dataset: &'a Dataset,
+        /// Its split.
+        split: &'a SplitAssignment,
+        /// The training step's memory.
+        memory: Memory,
+        /// Trained values.
+        trainable: usize,
+        /// Steps of an epoch.
+        steps: usize,
+    },
+    /// A step was submitted; `done` of `steps` in this epoch.
+    Step {
+        /// The epoch, from 1.
+        epoch: u32,
+        /// Steps submitted.
+        done: usize,
+        /// Steps of the epoch.
+        steps: usize,
+        /// Mean training loss of the epoch so far.
+        loss: f64,
+    },
+    /// An epoch ended.
+    Epoch(&'a EpochResult),
+    /// Training ended before the last epoch, and why.
+    Stopped(String),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct RunSummary {
+    /// Its folder.
+    pub folder: RunFolder,
+    /// How far it came.
+    pub progress: Progress,
+    /// Scores of the best checkpoint on the test images, if there are any.
+    pub test: Option<Scores>,
+}
+
+/// Runs a training from start to end.
+///
+/// # Errors
+/// Any kind; [`Kind::Interrupted`] after Ctrl-C, when the run can be resumed, and [`Kind::Diverged`] if the loss is not
+/// finite any more.
+pub fn run(
+    gpu: &Gpu,
+    config: &TrainConfig,
+    options: &RunOptions,
+    interrupt: &Interrupt,
+    notify: &mut dyn FnMut(Event<'_>),
+) -> Result<RunSummary> {
+    config.validate()?;
+    let model = Model::find(&config.model)?;
+    let resumed = match (&options.run, options.resume) {
+        (Some(path), true) => {
+            let folder = RunFolder::open(path)?;
+            let checkpoint = Checkpoint::read(&folder.last())?;
+            Some((folder, checkpoint))
+        }
+        (None, true) => return Err(Error::new(Kind::Usage, "--resume needs the folder of a run")),
+        (_, false) => None,
+    };
+    let weights = match (&config.weights, &resumed) {
+        (Some(path), None) => Some(read_safetensors(path.as_ref())?),
+        _ => None,
+    };
+
+    let check = || interrupted(interrupt);
+    let open = OpenOptions { skip_bad: config.skip_bad, synthetic_seed: config.seed };
+    let mut dataset = Dataset::open(&config.data, &open)?;
+    let pixels = prepare(&mut dataset, config.size, options, &check, notify)?;
+    let split = split(&dataset, &config.split.spec())?;
+    let classes = dataset.classes.len();
+    let labels: Arc<[u32]> = dataset.labels().into();
+    let steps = split.train.len() / config.batch;
+    if steps == 0 {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("a batch of {} is more than the {} training images", config.batch, split.train.len()),
+        )
+        .next(format!("use --batch {} or less", split.train.len().max(1))));
+    }
+    let weighting = match config.class_weights {
+        ClassWeighting::Balanced => Some(Weighting::Balanced),
+        ClassWeighting::Median => Some(Weighting::MedianFrequency),
+        ClassWeighting::None => None,
+    };
+    let class_weights = match weighting {
+        None => vec![1.0; classes],
+        Some(weighting) => {
+            let train_labels = split.train.iter().map(|&i| dataset.samples[i].label);
+            let weights = class_weights(train_labels, &dataset.classes, weighting);
+            weights.notes.into_iter().for_each(|note| notify(Event::Note(note)));
+            weights.weights
+        }
+    };
+
+    let graph = fitting_graph(gpu, model, config, classes, options.memory_limit)?;
+    let memory = graph.plan.memory;
+    let eval_graph = EvalGraph::new(model, config.eval_augment(), config.size, config.batch, classes, gpu.caps())?;
+    let mut store = Store::new();
+    let train = TrainSession::new(gpu, graph, classes, &class_weights, &mut store)?;
+    let eval = EvalSession::new(gpu, eval_graph, classes, &mut store)?;
+    gpu.save_pipelines();
+    check()?;
+
+    let (folder, progress) = match resumed {
+        Some((folder, checkpoint)) => {
+            folder.check_split(&dataset, &split)?;
+            load_weights(gpu, &store, train.parameters(), &checkpoint.weights, false)?;
+            load_optimizer(gpu, &store, &checkpoint.optimizer, checkpoint.progress.step)?;
+            (folder, checkpoint.progress)
+        }
+        None => {
+            initialise(gpu, &store, train.parameters(), config.seed)?;
+            if let Some(file) = &weights {
+                let difference = load_weights(gpu, &store, train.parameters(), &file.tensors, config.allow_partial)?;
+                if !difference.is_empty() {
+                    notify(Event::Note(format!("loaded what fits of the weight file:\n  {}", difference.describe())));
+                }
+            }
+            let folder = RunFolder::create(options.run.as_deref(), &options.runs_root, &config.model)?;
+            folder.write_config(config)?;
+            folder.write_environment(gpu)?;
+            folder.write_split(&dataset, &split)?;
+            (folder, Progress::default())
+        }
+    };
+    notify(Event::Ready {
+        run: &folder,
+        dataset: &dataset,
+        split: &split,
+        memory,
+        trainable: train.parameters().iter().filter(|p| p.trainable).map(|p| p.count()).sum(),
+        steps,
+    });
+
+    let keep = options.resume.then_some(progress.step);
+    let steps_table = folder.table("steps.csv", "step,epoch,lr,loss", keep)?;
+    let results_header = "epoch,steps,lr,train_loss,train_accuracy,val_loss,val_accuracy,val_balanced_accuracy,\
+                          val_macro_f1,seconds,images_per_second";
+    let keep = options.resume.then_some(u64::from(progress.epoch) + 1);
+    let results = folder.table("results.csv", results_header, keep)?;
+    let loader =
+        LoaderOptions { batch: config.batch, workers: options.workers.max(1), prefetch: 2, last: LastBatch::Drop };
+    let mut engine = Engine {
+        gpu,
+        config,
+        dataset,
+        split,
+        labels,
+        pixels: Arc::new(pixels),
+        class_weights,
+        store,
+        train,
+        eval,
+        folder,
+        progress,
+        steps,
+        loader,
+        steps_table,
+        results,
+        interrupt,
+        notify,
+    };
+    engine.train()?;
+    let test = engine.test()?;
+    Ok(RunSummary { folder: engine.folder, progress: engine.progress, test })
+}
+
+fn interrupted(interrupt: &Interrupt) -> Result<()> {
+    if interrupt.load(Ordering::Relaxed) { Err(Error::new(Kind::Interrupted, "interrupted")) } else { Ok(()) }
+}
+
+pub(super) fn prepare(
+    dataset: &mut Dataset,
+    size: usize,
+    options: &RunOptions,
+    check: &dyn Fn() -> Result<()>,
+    notify: &mut dyn FnMut(Event<'_>),
+) -> Result<PixelStore> {
+    let cache = match &options.cache {
+        _ if options.no_cache => Cache::Off,
+        Some(folder) => Cache::Dir(folder),
+        None => Cache::Default,
+    };
+    let pixels = PixelStore::prepare(dataset, size, cache, &mut |done, total| {
+        notify(Event::Decoding(done, total));
+        check()
+    })?;
+    dataset.notes.iter().chain(pixels.notes()).for_each(|note| notify(Event::Note(note.clone())));
+    Ok(pixels)
+}
+
+/// The training graph, or an error that names the largest batch that fits.
+fn fitting_graph(
+    gpu: &Gpu,
+    model: Model,
+    config: &TrainConfig,
+    classes: usize,
+    budget: Option<u64>,
+) -> Result<TrainGraph> {
+    let caps = gpu.caps();
+    let fit = |batch| Fit::of(model, config, batch, classes, caps, budget);
+    let needs = match fit(config.batch)? {
+        Fit::Fits(_) => {
+            let graph = TrainGraph::new(model, config, config.batch, classes, caps)?;
+            if graph.plan.fits(gpu)? {
+                return Ok(graph);
+            }
+            let on_device = |batch| match TrainGraph::new(model, config, batch, classes, caps) {
+                Ok(graph) => graph.plan.fits(gpu),
+                Err(_) => Ok(false),
+            };
+            let largest = Fit::largest(config.batch, on_device)?;
+            return Err(Fit::refuse(config.batch, Some(graph.plan.memory.total()), None, largest));
+        }
+        Fit::TooLarge(needs) => needs,
+    };
+    let largest = Fit::largest(config.batch, |batch| Ok(matches!(fit(batch)?, Fit::Fits(_))))?;
+    Err(Fit::refuse(config.batch, needs, budget, largest))
+}
+
+struct Engine<'a> {
+    gpu: &'a Gpu,
+    config: &'a TrainConfig,
+    dataset: Dataset,
+    split: SplitAssignment,
+    labels: Arc<[u32]>,
+    pixels: Arc<PixelStore>,
+    class_weights: Vec<f32>,
+    store: Store,
+    train: TrainSession,
+    eval: EvalSession,
+    folder: RunFolder,
+    progress: Progress,
+    steps: usize,
+    loader: LoaderOptions,
+    steps_table: Table,
+    results: Table,
+    interrupt: &'a Interrupt,
+    notify: &'a mut dyn FnMut(Event<'_>),
+}
+
+impl Engine<'_> {
+    fn total_steps(&self) -> u64 {
+        let all = self.steps as u64 * u64::from(self.config.epochs);
+        self.config.max_steps.map_or(all, |limit| limit.min(all))
+    }
+
+    fn train(&mut self) -> Result<()> {
+        while self.progress.epoch < self.config.epochs && self.progress.step < self.total_steps() {
+            let result = self.epoch()?;
+            (self.notify)(Event::Epoch(&result));
+            let since_best = self.progress.epoch - self.progress.best_epoch;
+            let patience = self.config.patience;
+            if patience > 0 && since_best >= patience && self.progress.epoch < self.config.epochs {
+                let monitor = self.config.monitor.name();
+                (self.notify)(Event::Stopped(format!(
+                    "no better {monitor} for {patience} epochs; the best was epoch {}",
+                    self.progress.best_epoch
+                )));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn rate(&self, step: u64) -> f64 {
+        self.config.schedule().rate(self.config.lr, step, self.total_steps())
+    }
+
+    /// One epoch, or the rest of one that was interrupted.
+    fn epoch(&mut self) -> Result<EpochResult> {
+        let config = self.config;
+        let epoch = self.progress.epoch;
+        let begin = self.progress.step - self.steps as u64 * u64::from(epoch);
+        let left = self.total_steps() - self.progress.step;
+        let order = epoch_order(&self.split.train, config.seed, epoch, config.shuffle);
+        let first = begin as usize * config.batch;
+        let count = (self.steps - begin as usize).min(left as usize);
+        let order = order[first..first + count * config.batch].to_vec();
+        let loader = Loader::new(self.pixels.clone(), self.labels.clone(), order, self.loader)?;
+        let started = Instant::now();
+        for (i, batch) in loader.enumerate() {
+            let batch = batch?;
+            let rate = self.rate(self.progress.step);
+            let finished = self.train.step(self.gpu, &batch, self.progress.step, epoch, rate)?;
+            self.progress.step += 1;
+            if let Some(result) = finished {
+                self.record(epoch, result)?;
+            }
+            let done = begin as usize + i + 1;
+            let [loss, _, images] = self.progress.epoch_sums;
+            (self.notify)(Event::Step { epoch: epoch + 1, done, steps: self.steps, loss: loss / images.max(1.0) });
+            if self.interrupt.load(Ordering::Relaxed) {
+                self.drain(epoch)?;
+                self.progress.seconds += started.elapsed().as_secs_f64();
+                self.checkpoint()?.write(&self.folder.last())?;
+                return Err(Error::new(Kind::Interrupted, format!("interrupted at step {}", self.progress.step))
+                    .at(self.folder.path().display())
+                    .next(format!("continue with `lesion-gpu train --resume {}`", self.folder.path().display())));
+            }
+        }
+        self.drain(epoch)?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.progress.seconds += seconds;
+        let [loss, correct, images] = std::mem::take(&mut self.progress.epoch_sums);
+        self.progress.epoch += 1;
+
+        let val = match self.split.val.is_empty() {
+            true => None,
+            false => Some(self.scores(&self.split.val.clone())?),
+        };
+        let value = match (&val, config.monitor) {
+            (Some(scores), Monitor::BalancedAccuracy) => scores.report.balanced_accuracy,
+            (Some(scores), Monitor::Loss) => -scores.loss,
+            // Without validation images the last epoch is the best.
+            (None, _) => f64::from(self.progress.epoch),
+        };
+        let best = self.progress.best.is_none_or(|b| value > b);
+        if best {
+            self.progress.best = Some(value);
+            self.progress.best_epoch = self.progress.epoch;
+        }
+        let checkpoint = self.checkpoint()?;
+        if best {
+            checkpoint.write(&self.folder.best())?;
+        }
+        checkpoint.write(&self.folder.last())?;
+        let result = EpochResult {
+            epoch: self.progress.epoch,
+            lr: self.rate(self.progress.step.saturating_sub(1)),
+            train_loss: loss / images.max(1.0),
+            train_accuracy: correct / images.max(1.0),
+            val,
+            seconds,
+            images_per_second: (count * config.batch) as f64 / seconds.max(1e-9),
+            best,
+        };
+        let of_val = |f: fn(&Scores) -> f64| result.val.as_ref().map_or(String::new(), |v| format!("{:.6}", f(v)));
+        self.results.row(&[
+            result.epoch.to_string(),
+            self.progress.step.to_string(),
+            format!("{:e}", result.lr),
+            format!("{:.6}", result.train_loss),
+            format!("{:.6}", result.train_accuracy),
+            of_val(|v| v.loss),
+            of_val(|v| v.report.accuracy),
+            of_val(|v| v.report.balanced_accuracy),
+            of_val(|v| v.report.macro_f1),
+            format!("{:.3}", result.seconds),
+            format!("{:.1}", result.images_per_second),
+        ])?;
+        Ok(result)
+    }
+
+    fn record(&mut self, epoch: u32, result: StepResult) -> Result<()> {
+        let rate = self.rate(result.step);
+        let row = [result.step.to_string(), (epoch + 1).to_string(), format!("{rate:e}"), format!("{:?}", result.loss)];
+        self.steps_table.row(&row)?;
+        if !result.loss.is_finite() {
+            return Err(Error::new(Kind::Diverged, format!("the loss of step {} is {}", result.step, result.loss))
+                .at(self.folder.path().display())
+                .next("use a smaller --lr; the last whole epoch is kept in weights/last.safetensors"));
+        }
+        let images = result.images as f64;
+        let sums = &mut self.progress.epoch_sums;
+        sums[0] += f64::from(result.loss) * images;
+        sums[1] += result.correct as f64;
+        sums[2] += images;
+        Ok(())
+    }
+
+    /// Waits for all steps under way.
+    fn drain(&mut self, epoch: u32) -> Result<()> {
+        while let Some(result) = self.train.collect(self.gpu)? {
+            self.record(epoch, result)?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self) -> Result<Checkpoint> {
+        Ok(Checkpoint {
+            config: self.config.clone(),
+            classes: self.dataset.classes.clone(),
+            progress: self.progress,
+            weights: export_weights(self.gpu, &self.store, self.train.parameters())?,
+            optimizer: export_optimizer(self.gpu, &self.store)?,
+        })
+    }
+
+    fn scores(&mut self, indices: &[usize]) -> Result<Scores> {
+        let options = LoaderOptions { last: LastBatch::Pad, ..self.loader };
+        let loader = Loader::new(self.pixels.clone(), self.labels.clone(), indices.to_vec(), options)?;
+        let interrupt = self.interrupt;
+        let logits = self.eval.logits(self.gpu, loader, &mut |_| interrupted(interrupt))?;
+        let labels: Vec<usize> = indices.iter().map(|&i| self.dataset.samples[i].label).collect();
+        score(&labels, &logits, &self.dataset.classes, &self.class_weights)
+    }
+
+    /// Scores the best checkpoint on the test images and writes `metrics.json`.
+    fn test(&mut self) -> Result<Option<Scores>> {
+        let best = Checkpoint::read(&self.folder.best())?;
+        load_weights(self.gpu, &self.store, self.eval.parameters(), &best.weights, false)?;
+        let of = |engine: &mut Self, indices: Vec<usize>| match indices.is_empty() {
+            true => Ok(None),
+            false => engine.scores(&indices).map(Some),
+        };
+        let val = of(self, self.split.val.clone())?;
+        let test = of(self, self.split.test.clone())?;
+        self.folder.write_json(
+            "metrics.json",
+            &serde_json::json!({
+                "best_epoch": best.progress.best_epoch,
+                "steps": self.progress.step,
+                "epochs": self.progress.epoch,
+                "training_seconds": self.progress.seconds,
+                "classes": self.dataset.classes,
+                "val": val,
+                "test": test,
+            }),
+        )?;
+        Ok(test)
+    }
+}

@@ -1,0 +1,183 @@
+//! The training and evaluation graphs of a classifier, and the largest batch that fits a device.
+
+use super::TrainConfig;
+use crate::autograd::{Plan, Tape, Tensor};
+use crate::error::{Error, Kind, Result};
+use crate::gpu::Caps;
+use crate::models::Model;
+use crate::nn::{Mode, Net, Parameter};
+use crate::ops::augment::{Augment, augment};
+use crate::ops::{self, softmax_cross_entropy};
+use crate::tensor::TensorType;
+
+/// Names of the host-uploaded tensors.
+pub(super) mod input {
+    /// RGBA8 pixels, u32 `[N, S, S]`.
+    pub const PIXELS: &str = "pixels";
+    /// Dataset index of each row, u32 `[N]`.
+    pub const SAMPLES: &str = "samples";
+    /// Class of each row, u32 `[N]`.
+    pub const LABELS: &str = "labels";
+    /// Epoch, u32 `[1]`.
+    pub const EPOCH: &str = "epoch";
+    /// Learning rate, f32 `[1]`.
+    pub const LR: &str = "learning rate";
+    /// Weight of each class in the loss, f32 `[K]`.
+    pub const CLASS_WEIGHTS: &str = "class weights";
+}
+
+/// A traced and planned training step. Outputs: loss `[1]`, logits `[N, K]`.
+#[derive(Debug, Clone)]
+pub struct TrainGraph {
+    /// The plan.
+    pub plan: Plan,
+    /// The model's parameters.
+    pub parameters: Vec<Parameter>,
+}
+
+/// A traced and planned evaluation. Output: logits `[N, K]`.
+#[derive(Debug, Clone)]
+pub struct EvalGraph {
+    /// The plan.
+    pub plan: Plan,
+    /// The model's parameters.
+    pub parameters: Vec<Parameter>,
+}
+
+fn images(tape: &mut Tape, batch: usize, size: usize, how: Augment) -> Result<Tensor> {
+    let pixels = tape.input(input::PIXELS, TensorType::u32([batch, size, size]));
+    let samples = tape.input(input::SAMPLES, TensorType::u32([batch]));
+    let epoch = tape.input(input::EPOCH, TensorType::u32([1]));
+    augment(tape, pixels, samples, epoch, how)
+}
+
+impl TrainGraph {
+    /// Traces and plans a training step of `batch` images for a device.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if the images are too small for the model, [`Kind::OutOfMemory`] if a tensor exceeds the
+    /// device's limits.
+    pub fn new(model: Model, config: &TrainConfig, batch: usize, classes: usize, caps: &Caps) -> Result<Self> {
+        let mut tape = Tape::new();
+        let x = images(&mut tape, batch, config.size, config.train_augment())?;
+        let mut net = Net::new(&mut tape, Mode::Train, config.seed);
+        let logits = model.forward(&mut net, x, classes)?;
+        let parameters = net.into_parameters();
+        let labels = tape.input(input::LABELS, TensorType::u32([batch]));
+        let weights = tape.input(input::CLASS_WEIGHTS, TensorType::f32([classes]));
+        let smoothing = config.label_smoothing as f32;
+        let loss = softmax_cross_entropy::softmax_cross_entropy(&mut tape, logits, labels, Some(weights), smoothing)?;
+        let gradients = ops::backward(&mut tape, loss)?;
+        let lr = tape.input(input::LR, TensorType::f32([1]));
+        config.optimizer().append(&mut tape, &gradients, lr)?;
+        let plan = Plan::new(&tape, &[loss, logits], caps)?;
+        Ok(Self { plan, parameters })
+    }
+}
+
+impl EvalGraph {
+    /// Traces and plans an evaluation of `batch` images for a device.
+    ///
+    /// # Errors
+    /// As [`TrainGraph::new`].
+    pub fn new(model: Model, how: Augment, size: usize, batch: usize, classes: usize, caps: &Caps) -> Result<Self> {
+        let mut tape = Tape::new();
+        let x = images(&mut tape, batch, size, how)?;
+        let mut net = Net::new(&mut tape, Mode::Eval, 0);
+        let logits = model.forward(&mut net, x, classes)?;
+        let parameters = net.into_parameters();
+        let plan = Plan::new(&tape, &[logits], caps)?;
+        Ok(Self { plan, parameters })
+    }
+}
+
+/// Whether a batch fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// It does, and takes this many bytes.
+    Fits(u64),
+    /// It needs this many bytes (`None` if a single tensor is too large) and does not fit.
+    TooLarge(Option<u64>),
+}
+
+impl Fit {
+    /// Plans a training step of `batch` images and compares it with `budget` bytes.
+    ///
+    /// # Errors
+    /// Those of tracing, other than lack of memory.
+    pub fn of(
+        model: Model,
+        config: &TrainConfig,
+        batch: usize,
+        classes: usize,
+        caps: &Caps,
+        budget: Option<u64>,
+    ) -> Result<Self> {
+        match TrainGraph::new(model, config, batch, classes, caps) {
+            Ok(graph) => {
+                let needs = graph.plan.memory.total();
+                Ok(if budget.is_some_and(|b| needs > b) { Self::TooLarge(Some(needs)) } else { Self::Fits(needs) })
+            }
+            Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::Unsupported) => Ok(Self::TooLarge(None)),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The largest batch below `batch` for which `fits` holds; `None` if not even a single image does.
+    ///
+    /// # Errors
+    /// Those of `fits`.
+    pub fn largest(batch: usize, mut fits: impl FnMut(usize) -> Result<bool>) -> Result<Option<usize>> {
+        let (mut low, mut high) = (0, batch);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if fits(middle)? {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Ok((low > 0).then_some(low))
+    }
+
+    /// The error for a batch that does not fit, with the largest that does.
+    ///
+    /// # Errors
+    /// Those of tracing.
+    pub fn refuse(batch: usize, needs: Option<u64>, budget: Option<u64>, largest: Option<usize>) -> Error {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let what = match (needs, budget) {
+            (Some(needs), Some(budget)) => format!(
+                "a training step of {batch} images needs {:.0} MiB and there are {:.0} MiB",
+                mib(needs),
+                mib(budget)
+            ),
+            (Some(needs), None) => {
+                format!("a training step of {batch} images needs {:.0} MiB, which the device refused", mib(needs))
+            }
+            (None, _) => format!("a training step of {batch} images needs a tensor larger than the device can bind"),
+        };
+        let next = match largest {
+            Some(fits) => format!("the largest batch that fits is {fits}: use --batch {fits}, or a smaller --size"),
+            None => "not even a single image fits: use a smaller --size or another model".to_owned(),
+        };
+        Error::new(Kind::OutOfMemory, what).next(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_batch_is_found_and_really_the_largest() {
+        let caps = Caps::baseline();
+        let config = TrainConfig { model: "simple-cnn".into(), size: 32, ..TrainConfig::default() };
+        let model = Model::find("simple-cnn").unwrap();
+        let Fit::Fits(budget) = Fit::of(model, &config, 21, 7, &caps, None).unwrap() else { panic!("21 should fit") };
+        let fits = |b| Ok(matches!(Fit::of(model, &config, b, 7, &caps, Some(budget))?, Fit::Fits(_)));
+        assert_eq!(Fit::largest(64, fits).unwrap(), Some(21));
+        assert!(!fits(22).unwrap());
+        assert_eq!(Fit::largest(64, |_| Ok(false)).unwrap(), None);
+    }
+}

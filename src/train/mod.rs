@@ -1,0 +1,26 @@
+//! Training, evaluation and prediction: the model, the data and the device together.
+//!
+//! - `config`: everything a run depends on, resolved and serialisable
+//! - `graph`: the training and evaluation graphs, and the largest batch that fits
+//! - `session`: a graph on a device, step by step
+//! - `checkpoint`, `run_folder`: what is kept on disk
+//! - `engine`: the training loop
+//! - `classifier`: evaluation and prediction from a checkpoint or a bare weight file
+
+mod checkpoint;
+mod classifier;
+mod config;
+mod engine;
+mod graph;
+mod run_folder;
+mod session;
+
+pub use checkpoint::{Checkpoint, Progress};
+pub use classifier::{Classifier, ModelSource};
+pub use config::{
+    AugmentConfig, ClassWeighting, Monitor, Normalisation, OptimizerKind, ScheduleKind, SplitConfig, TrainConfig,
+};
+pub use engine::{EpochResult, Event, Interrupt, RunOptions, RunSummary, run};
+pub use graph::{EvalGraph, Fit, TrainGraph};
+pub use run_folder::RunFolder;
+pub use session::{EvalSession, StepResult, TrainSession};

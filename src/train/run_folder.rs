@@ -1,0 +1,240 @@
+//! The run folder: everything a run leaves behind. It is never overwritten.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::TrainConfig;
+use crate::data::{Dataset, Split, SplitAssignment};
+use crate::error::{Error, Kind, Result};
+use crate::gpu::Gpu;
+use crate::weights::write_atomically;
+
+/// A folder with `config.toml`, `environment.json`, `split.csv`, `steps.csv`, `results.csv`, `metrics.json` and
+/// `weights/{best,last}.safetensors`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes a new folder: `path`, or the next free `runs/MODEL-NNN` under `root`.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] if `path` exists and holds anything, [`Kind::Io`].
+    pub fn create(path: Option<&Path>, root: &Path, model: &str) -> Result<Self> {
+        let path = match path {
+            Some(path) => {
+                let occupied = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+                if occupied || path.is_file() {
+                    return Err(Error::new(Kind::Checkpoint, "the run folder exists, and runs are never overwritten")
+                        .at(path.display())
+                        .next("choose another --run, or continue this one with --resume"));
+                }
+                std::fs::create_dir_all(path).map_err(|e| Error::io("create the run folder", path, &e))?;
+                path.to_owned()
+            }
+            None => {
+                std::fs::create_dir_all(root).map_err(|e| Error::io("create the folder of runs", root, &e))?;
+                let mut number = 1;
+                loop {
+                    let path = root.join(format!("{model}-{number:03}"));
+                    // Making a folder fails if another process was first: then the next number is tried.
+                    match std::fs::create_dir(&path) {
+                        Ok(()) => break path,
+                        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                        Err(e) => return Err(Error::io("create the run folder", &path, &e)),
+                    }
+                }
+            }
+        };
+        let weights = path.join("weights");
+        std::fs::create_dir_all(&weights).map_err(|e| Error::io("create a folder", &weights, &e))?;
+        Ok(Self { path })
+    }
+
+    /// An existing run.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] if there is no configuration in it.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.join("config.toml").is_file() {
+            return Ok(Self { path: path.to_owned() });
+        }
+        Err(Error::new(Kind::Checkpoint, "this is not a run folder: there is no config.toml in it")
+            .at(path.display())
+            .next("give a folder made by `lesion-gpu train`"))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The checkpoint of the best epoch.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("weights").join("best.safetensors")
+    }
+
+    /// The checkpoint of the last epoch.
+    pub fn last(&self) -> PathBuf {
+        self.path.join("weights").join("last.safetensors")
+    }
+
+    /// Writes the resolved configuration.
+    ///
+    /// # Errors
+    /// [`Kind::Io`].
+    pub fn write_config(&self, config: &TrainConfig) -> Result<()> {
+        let text = toml::to_string(config)
+            .map_err(|e| Error::new(Kind::Internal, format!("could not encode the configuration: {e}")))?;
+        write_atomically(&self.file("config.toml"), text.as_bytes())
+    }
+
+    /// Writes what the run ran on.
+    ///
+    /// # Errors
+    /// [`Kind::Io`].
+    pub fn write_environment(&self, gpu: &Gpu) -> Result<()> {
+        let adapter = gpu.adapter();
+        self.write_json(
+            "environment.json",
+            &serde_json::json!({
+                "lesion_gpu": env!("CARGO_PKG_VERSION"),
+                "os": std::env::consts::OS,
+                "arch": std::env::consts::ARCH,
+                "adapter": adapter.name,
+                "class": adapter.class.name(),
+                "backend": adapter.backend,
+                "driver": adapter.driver,
+                "features": adapter.features.iter().map(|f| f.name()).collect::<Vec<_>>(),
+                "command": std::env::args().collect::<Vec<_>>(),
+            }),
+        )
+    }
+
+    /// Writes a JSON file.
+    ///
+    /// # Errors
+    /// [`Kind::Io`].
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|e| Error::new(Kind::Internal, format!("could not encode {name}: {e}")))?;
+        write_atomically(&self.file(name), (text + "\n").as_bytes())
+    }
+
+    /// The split as CSV, one line for each sample: `image_id,label,group,split`.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] if it cannot be encoded.
+    fn split_csv(dataset: &Dataset, split: &SplitAssignment) -> Result<Vec<u8>> {
+        let mut csv = csv::Writer::from_writer(vec![]);
+        let failed = |e: String| Error::new(Kind::Internal, format!("could not encode the split: {e}"));
+        csv.write_record(["image_id", "label", "group", "split"]).map_err(|e| failed(e.to_string()))?;
+        for part in [Split::Train, Split::Val, Split::Test] {
+            for &i in split.indices(part) {
+                let s = &dataset.samples[i];
+                csv.write_record([&s.id, &dataset.classes[s.label], &s.group, &part.to_string()])
+                    .map_err(|e| failed(e.to_string()))?;
+            }
+        }
+        csv.into_inner().map_err(|e| failed(e.to_string()))
+    }
+
+    /// Writes the split.
+    ///
+    /// # Errors
+    /// [`Kind::Io`].
+    pub fn write_split(&self, dataset: &Dataset, split: &SplitAssignment) -> Result<()> {
+        write_atomically(&self.file("split.csv"), &Self::split_csv(dataset, split)?)
+    }
+
+    /// Checks that the data still splits as it did when the run began.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] if not, [`Kind::Io`].
+    pub fn check_split(&self, dataset: &Dataset, split: &SplitAssignment) -> Result<()> {
+        let path = self.file("split.csv");
+        let before = std::fs::read(&path).map_err(|e| Error::io("read the split of the run", &path, &e))?;
+        if before == Self::split_csv(dataset, split)? {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Checkpoint, "the dataset has changed since the run began: its split is not the same")
+            .at(path.display())
+            .next("restore the dataset, or start a new run from these weights with --weights"))
+    }
+
+    /// Opens a CSV file for appending rows; `header` starts a new file. With `keep`, only the rows whose first field is
+    /// below that number stay (a resumed run writes the others again).
+    ///
+    /// # Errors
+    /// [`Kind::Io`].
+    pub(super) fn table(&self, name: &str, header: &str, keep: Option<u64>) -> Result<Table> {
+        let path = self.file(name);
+        let fail = |e: &std::io::Error| Error::io("write", &path, e);
+        match keep {
+            None => write_atomically(&path, format!("{header}\n").as_bytes())?,
+            Some(limit) => {
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                let first = |line: &str| line.split(',').next().and_then(|f| f.parse::<u64>().ok());
+                let rows = text.lines().skip(1).filter(|line| first(line).is_some_and(|n| n < limit));
+                let kept: String = std::iter::once(header).chain(rows).map(|line| format!("{line}\n")).collect();
+                write_atomically(&path, kept.as_bytes())?;
+            }
+        }
+        let file = OpenOptions::new().append(true).open(&path).map_err(|e| fail(&e))?;
+        Ok(Table { path, file })
+    }
+}
+
+/// A CSV file of numbers that grows row by row.
+pub(super) struct Table {
+    path: PathBuf,
+    file: File,
+}
+
+impl Table {
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// [`Kind::Io`].
+    pub fn row(&mut self, fields: &[String]) -> Result<()> {
+        writeln!(self.file, "{}", fields.join(",")).map_err(|e| Error::io("write", &self.path, &e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_numbered_and_never_overwritten() {
+        let root = tempfile::tempdir().unwrap();
+        let first = RunFolder::create(None, root.path(), "m").unwrap();
+        let second = RunFolder::create(None, root.path(), "m").unwrap();
+        assert!(first.path().ends_with("m-001") && second.path().ends_with("m-002"));
+        let named = root.path().join("mine");
+        RunFolder::create(Some(&named), root.path(), "m").unwrap();
+        assert_eq!(RunFolder::create(Some(&named), root.path(), "m").unwrap_err().kind(), Kind::Checkpoint);
+        assert_eq!(RunFolder::open(&named).unwrap_err().kind(), Kind::Checkpoint);
+    }
+
+    #[test]
+    fn a_resumed_table_keeps_the_rows_that_stay_valid() {
+        let root = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(None, root.path(), "m").unwrap();
+        let mut table = run.table("t.csv", "step,x", None).unwrap();
+        for step in 0..5 {
+            table.row(&[step.to_string(), "1".into()]).unwrap();
+        }
+        drop(run.table("t.csv", "step,x", Some(3)).unwrap());
+        assert_eq!(std::fs::read_to_string(run.file("t.csv")).unwrap(), "step,x\n0,1\n1,1\n2,1\n");
+    }
+}

@@ -1,0 +1,255 @@
+//! A training or evaluation graph on a device, step by step.
+
+use std::collections::VecDeque;
+
+use super::graph::{EvalGraph, TrainGraph, input};
+use crate::autograd::{Executable, Memory, PendingOutputs, Store};
+use crate::data::Batch;
+use crate::error::{Error, Kind, Result};
+use crate::gpu::Gpu;
+use crate::nn::Parameter;
+use crate::ops::STEP;
+use crate::optim::STATE_PREFIX;
+use crate::tensor::{DType, HostTensor};
+use crate::weights::{Difference, Tensors};
+
+/// What a step returns, some steps after it was submitted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepResult {
+    /// The step, from 0.
+    pub step: u64,
+    /// Its loss.
+    pub loss: f32,
+    /// Images whose largest logit was that of their class.
+    pub correct: usize,
+    /// Images.
+    pub images: usize,
+}
+
+/// A training graph on a device.
+pub struct TrainSession {
+    executable: Executable,
+    parameters: Vec<Parameter>,
+    classes: usize,
+    in_flight: VecDeque<(u64, Vec<u32>, PendingOutputs)>,
+}
+
+impl TrainSession {
+    /// Builds everything the graph needs; persistent tensors live in `store`.
+    ///
+    /// # Errors
+    /// Those of [`Executable::new`].
+    pub fn new(gpu: &Gpu, graph: TrainGraph, classes: usize, class_weights: &[f32], store: &mut Store) -> Result<Self> {
+        let executable = Executable::new(gpu, graph.plan, store)?;
+        executable.set_input(gpu, input::CLASS_WEIGHTS, bytemuck::cast_slice(class_weights))?;
+        Ok(Self { executable, parameters: graph.parameters, classes, in_flight: VecDeque::new() })
+    }
+
+    /// The model's parameters.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// The memory the graph takes.
+    pub fn memory(&self) -> Memory {
+        self.executable.memory()
+    }
+
+    /// The executable, for benchmarks and profiles.
+    pub fn executable(&self) -> &Executable {
+        &self.executable
+    }
+
+    /// Submits a step and returns the results of earlier ones that have had time to finish.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn step(&mut self, gpu: &Gpu, batch: &Batch, step: u64, epoch: u32, lr: f64) -> Result<Option<StepResult>> {
+        self.upload(gpu, batch, epoch, lr)?;
+        self.executable.run(gpu);
+        let pending = self.executable.start_read(gpu);
+        self.in_flight.push_back((step, batch.labels.clone(), pending));
+        gpu.check()?;
+        if self.in_flight.len() < Executable::IN_FLIGHT { Ok(None) } else { self.collect(gpu) }
+    }
+
+    /// Uploads a batch without running it.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] for a batch of another size.
+    pub fn upload(&self, gpu: &Gpu, batch: &Batch, epoch: u32, lr: f64) -> Result<()> {
+        let e = &self.executable;
+        e.set_input(gpu, input::PIXELS, bytemuck::cast_slice(&batch.pixels))?;
+        e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples))?;
+        e.set_input(gpu, input::LABELS, bytemuck::cast_slice(&batch.labels))?;
+        e.set_input(gpu, input::EPOCH, &epoch.to_le_bytes())?;
+        e.set_input(gpu, input::LR, &(lr as f32).to_le_bytes())
+    }
+
+    /// Waits for the oldest step under way; `None` if there is none.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn collect(&mut self, gpu: &Gpu) -> Result<Option<StepResult>> {
+        let Some((step, labels, pending)) = self.in_flight.pop_front() else { return Ok(None) };
+        let outputs = self.executable.finish_read(gpu, pending)?;
+        let loss: Vec<f32> = bytemuck::pod_collect_to_vec(&outputs[0]);
+        let logits: Vec<f32> = bytemuck::pod_collect_to_vec(&outputs[1]);
+        let rows = logits.chunks_exact(self.classes).zip(&labels);
+        let correct = rows.filter(|(row, label)| argmax(row) == **label as usize).count();
+        Ok(Some(StepResult { step, loss: loss[0], correct, images: labels.len() }))
+    }
+}
+
+/// The position of the largest value; the first of several.
+pub(super) fn argmax(row: &[f32]) -> usize {
+    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
+}
+
+/// An evaluation graph on a device.
+pub struct EvalSession {
+    executable: Executable,
+    parameters: Vec<Parameter>,
+    classes: usize,
+    in_flight: VecDeque<(usize, PendingOutputs)>,
+}
+
+impl EvalSession {
+    /// Builds everything the graph needs; persistent tensors live in `store`.
+    ///
+    /// # Errors
+    /// Those of [`Executable::new`].
+    pub fn new(gpu: &Gpu, graph: EvalGraph, classes: usize, store: &mut Store) -> Result<Self> {
+        let executable = Executable::new(gpu, graph.plan, store)?;
+        Ok(Self { executable, parameters: graph.parameters, classes, in_flight: VecDeque::new() })
+    }
+
+    /// The model's parameters.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Logits `[rows, classes]` of the valid rows of all batches, in order. `progress` is called with the batches done.
+    ///
+    /// # Errors
+    /// Those of the batches and of `progress`; device errors.
+    pub fn logits(
+        &mut self,
+        gpu: &Gpu,
+        batches: impl IntoIterator<Item = Result<Batch>>,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<f32>> {
+        let mut logits = vec![];
+        self.in_flight.clear();
+        let mut done = 0;
+        for batch in batches {
+            let batch = batch?;
+            let e = &mut self.executable;
+            e.set_input(gpu, input::PIXELS, bytemuck::cast_slice(&batch.pixels))?;
+            e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples))?;
+            e.set_input(gpu, input::EPOCH, &0u32.to_le_bytes())?;
+            e.run(gpu);
+            let pending = e.start_read(gpu);
+            self.in_flight.push_back((batch.valid, pending));
+            if self.in_flight.len() == Executable::IN_FLIGHT {
+                self.collect(gpu, &mut logits)?;
+            }
+            done += 1;
+            progress(done)?;
+        }
+        while !self.in_flight.is_empty() {
+            self.collect(gpu, &mut logits)?;
+        }
+        Ok(logits)
+    }
+
+    fn collect(&mut self, gpu: &Gpu, logits: &mut Vec<f32>) -> Result<()> {
+        if let Some((valid, pending)) = self.in_flight.pop_front() {
+            let outputs = self.executable.finish_read(gpu, pending)?;
+            let rows: Vec<f32> = bytemuck::pod_collect_to_vec(&outputs[0]);
+            logits.extend_from_slice(&rows[..valid * self.classes]);
+        }
+        Ok(())
+    }
+}
+
+/// Writes initial values for all parameters.
+///
+/// # Errors
+/// [`Kind::Internal`] if the store lacks one.
+pub(super) fn initialise(gpu: &Gpu, store: &Store, parameters: &[Parameter], seed: u32) -> Result<()> {
+    parameters.iter().try_for_each(|p| store.write(gpu, &p.name, &p.to_device(&p.initial(seed))))
+}
+
+/// Writes the parameters that `tensors` hold, in the file's layout. Returns what was missing or unexpected.
+///
+/// # Errors
+/// [`Kind::Weights`] unless file and model agree, or `allow_partial` is set and at least one parameter is there.
+pub(super) fn load_weights(
+    gpu: &Gpu,
+    store: &Store,
+    parameters: &[Parameter],
+    tensors: &Tensors,
+    allow_partial: bool,
+) -> Result<Difference> {
+    let difference = compare(parameters, tensors);
+    let refuse = |what: &str| {
+        Err(Error::new(Kind::Weights, format!("{what}\n  {}", difference.describe()))
+            .next("check --model and the number of classes, or load what fits with --allow-partial"))
+    };
+    if !difference.is_empty() && !allow_partial {
+        return refuse("the weight file does not fit the model");
+    }
+    let mut loaded = 0;
+    for p in parameters {
+        if let Some(tensor) = tensors.get(&p.name).filter(|t| *t.shape() == p.file_shape) {
+            store.write(gpu, &p.name, &p.to_device(tensor))?;
+            loaded += 1;
+        }
+    }
+    if loaded == 0 { refuse("the weight file has nothing in common with the model") } else { Ok(difference) }
+}
+
+/// What differs between a model and a file; optimizer state in a checkpoint is not unexpected.
+pub(super) fn compare(parameters: &[Parameter], tensors: &Tensors) -> Difference {
+    let mut difference = Difference::of(tensors, parameters.iter().map(|p| (p.name.as_str(), &p.file_shape)));
+    difference.unexpected.retain(|name| !name.starts_with(STATE_PREFIX));
+    difference
+}
+
+/// Reads all parameters back, in the file's layout.
+///
+/// # Errors
+/// Device errors.
+pub(super) fn export_weights(gpu: &Gpu, store: &Store, parameters: &[Parameter]) -> Result<Tensors> {
+    parameters.iter().map(|p| Ok((p.name.clone(), p.to_file(&store.read(gpu, &p.name)?)))).collect()
+}
+
+/// Reads the optimizer's float state back, in the device's layout.
+///
+/// # Errors
+/// Device errors.
+pub(super) fn export_optimizer(gpu: &Gpu, store: &Store) -> Result<Tensors> {
+    let names = store.types().filter(|(name, ty)| name.starts_with(STATE_PREFIX) && ty.dtype == DType::F32);
+    names.map(|(name, _)| Ok((name.to_owned(), store.read(gpu, name)?))).collect()
+}
+
+/// Writes the optimizer's state: its float tensors and its step counter.
+///
+/// # Errors
+/// [`Kind::Checkpoint`] if a tensor is missing or has another shape.
+pub(super) fn load_optimizer(gpu: &Gpu, store: &Store, tensors: &Tensors, step: u64) -> Result<()> {
+    let state: Vec<(String, HostTensor)> = store
+        .types()
+        .filter(|(name, ty)| name.starts_with(STATE_PREFIX) && ty.dtype == DType::F32)
+        .map(|(name, ty)| {
+            let tensor = tensors.get(name).filter(|t| *t.shape() == ty.shape).cloned();
+            tensor.map(|t| (name.to_owned(), t)).ok_or_else(|| {
+                Error::new(Kind::Checkpoint, format!("the checkpoint lacks the optimizer's '{name}'"))
+                    .next("resume with the configuration it was made with")
+            })
+        })
+        .collect::<Result<_>>()?;
+    state.iter().try_for_each(|(name, tensor)| store.write(gpu, name, tensor))?;
+    store.write_bytes(gpu, STEP, &(step as u32).to_le_bytes())
+}
