@@ -222,8 +222,11 @@ fn relative(ours: f64, theirs: f64) -> f64 {
 fn projections(seed: u32, name: &str, count: usize, data: &[f32]) -> Vec<f64> {
     let project = |j| {
         let stream = Stream::named(seed, &format!("projection/{j}/{name}"));
-        let dot = |(i, &v): (usize, &f32)| f64::from(v) * (2.0 * f64::from(stream.uniform(i as u64)) - 1.0);
-        data.iter().enumerate().map(dot).sum::<f64>() * 3.0_f64.sqrt()
+        let mut dot = 0.0;
+        for (i, &v) in data.iter().enumerate() {
+            dot += f64::from(v) * (2.0 * f64::from(stream.uniform(i as u64)) - 1.0);
+        }
+        dot * 3.0_f64.sqrt()
     };
     (0..count).map(project).collect()
 }
@@ -351,7 +354,8 @@ impl Worst {
     }
 
     fn row(&self) -> String {
-        format!("    {:<16} {:8.1e}  of {:.0e}  {}\n", self.what, self.error, self.limit, self.name)
+        let row = format!("    {:<16} {:8.1e}  of {:.0e}  {}", self.what, self.error, self.limit, self.name);
+        format!("{}\n", row.trim_end())
     }
 }
 
