@@ -70,6 +70,7 @@ pub struct Net<'a> {
     tape: &'a mut Tape,
     parameters: Vec<Parameter>,
     mode: Mode,
+    dropout: bool,
     seed: u32,
     prefix: Vec<String>,
 }
@@ -77,7 +78,15 @@ pub struct Net<'a> {
 impl<'a> Net<'a> {
     /// Traces onto `tape`. `seed` keys dropout.
     pub fn new(tape: &'a mut Tape, mode: Mode, seed: u32) -> Self {
-        Self { tape, parameters: vec![], mode, seed, prefix: vec![] }
+        Self { tape, parameters: vec![], mode, dropout: true, seed, prefix: vec![] }
+    }
+
+    /// Leaves dropout out even in training mode: what is then trained does not depend on a random mask, so that it can be
+    /// compared with another program.
+    #[must_use]
+    pub fn without_dropout(mut self) -> Self {
+        self.dropout = false;
+        self
     }
 
     /// The parameters declared so far, in order of declaration.
@@ -243,13 +252,13 @@ impl<'a> Net<'a> {
         self.tape.view(x, [n, features])
     }
 
-    /// Inverted dropout in training mode; nothing in evaluation mode. The mask is drawn from the seed, the layer and the
+    /// Inverted dropout in training mode; nothing in evaluation mode or [without dropout](Self::without_dropout). The mask is drawn from the seed, the layer and the
     /// optimizer's step counter, which lives on the device.
     ///
     /// # Errors
     /// [`Kind::Shape`] if the rate is not in `[0, 1)`.
     pub fn dropout(&mut self, x: Tensor, rate: f32) -> Result<Tensor> {
-        if self.mode == Mode::Eval || rate == 0.0 {
+        if self.mode == Mode::Eval || !self.dropout || rate == 0.0 {
             return Ok(x);
         }
         let key = Stream::named(self.seed, &format!("dropout/{}/{}", self.prefix.join("."), x.index())).key();
