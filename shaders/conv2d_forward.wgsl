@@ -13,7 +13,7 @@ struct Params {
     groups: u32,
 }
 
-const COLUMNS: u32 = 8u;
+const VECTORS: u32 = COLUMNS / 4u; // of four columns
 const OUT: u32 = 4u; // binding of the result
 
 // Bindings, declared by the libraries that load and store them:
@@ -39,10 +39,11 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
         left[j] = q * p.stride_w - p.pad_left;
     }
 
-    var acc: array<array<vec4f, 2>, ROWS>;
+    var acc: array<array<vec4f, VECTORS>, ROWS>;
     for (var i = 0u; i < ROWS; i++) {
-        acc[i][0] = vec4f();
-        acc[i][1] = vec4f();
+        for (var j = 0u; j < VECTORS; j++) {
+            acc[i][j] = vec4f();
+        }
     }
     for (var r = 0u; r < p.r; r++) {
         for (var s = 0u; s < p.s; s++) {
@@ -61,12 +62,15 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
                     x[j] = select(vec4f(), load_activation(pixel[j] + c), inside[j]);
                 }
                 for (var v = 0u; v < XV; v++) {
-                    let b0 = load_columns(tap + c + v, column);
-                    let b1 = load_columns(tap + c + v, column + 4u);
+                    var b: array<vec4f, VECTORS>;
+                    for (var j = 0u; j < VECTORS; j++) {
+                        b[j] = load_columns(tap + c + v, column + 4u * j);
+                    }
                     for (var i = 0u; i < ROWS; i++) {
                         let a = vec4f(spread(x[i / SPREAD][v], i % SPREAD));
-                        acc[i][0] = fma(a, b0, acc[i][0]);
-                        acc[i][1] = fma(a, b1, acc[i][1]);
+                        for (var j = 0u; j < VECTORS; j++) {
+                            acc[i][j] = fma(a, b[j], acc[i][j]);
+                        }
                     }
                 }
             }
@@ -75,8 +79,9 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     for (var i = 0u; i < ROWS; i++) {
         let row = first_row + i;
         if row < rows {
-            store_columns(row, column, acc[i][0] + load_bias(column));
-            store_columns(row, column + 4u, acc[i][1] + load_bias(column + 4u));
+            for (var j = 0u; j < VECTORS; j++) {
+                store_columns(row, column + 4u * j, acc[i][j] + load_bias(column + 4u * j));
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ struct Params {
     groups: u32,
 }
 
-const COLUMNS: u32 = 8u;
+const VECTORS: u32 = COLUMNS / 4u; // of four columns
 const OUT: u32 = 3u; // binding of the result
 
 // Bindings, declared by the libraries that load and store them:
@@ -51,10 +51,11 @@ fn grad_input(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
         left[j] = select(0x40000000u, w + p.pad_left, row < rows);
     }
 
-    var acc: array<array<vec4f, 2>, ROWS>;
+    var acc: array<array<vec4f, VECTORS>, ROWS>;
     for (var i = 0u; i < ROWS; i++) {
-        acc[i][0] = vec4f();
-        acc[i][1] = vec4f();
+        for (var j = 0u; j < VECTORS; j++) {
+            acc[i][j] = vec4f();
+        }
     }
     for (var r = 0u; r < p.r; r++) {
         if (r * p.dilation_h) % p.stride_h != phase_h {
@@ -86,12 +87,15 @@ fn grad_input(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
                     b[j] = load_reduction((tap + min(column + j, p.c - 1u)) * p.k + k);
                 }
                 for (var v = 0u; v < XV; v++) {
-                    let b0 = vec4f(b[0][v], b[1][v], b[2][v], b[3][v]);
-                    let b1 = vec4f(b[4][v], b[5][v], b[6][v], b[7][v]);
+                    var row: array<vec4f, VECTORS>;
+                    for (var j = 0u; j < VECTORS; j++) {
+                        row[j] = vec4f(b[4u * j][v], b[4u * j + 1u][v], b[4u * j + 2u][v], b[4u * j + 3u][v]);
+                    }
                     for (var i = 0u; i < ROWS; i++) {
                         let a = vec4f(spread(d[i / SPREAD][v], i % SPREAD));
-                        acc[i][0] = fma(a, b0, acc[i][0]);
-                        acc[i][1] = fma(a, b1, acc[i][1]);
+                        for (var j = 0u; j < VECTORS; j++) {
+                            acc[i][j] = fma(a, row[j], acc[i][j]);
+                        }
                     }
                 }
             }
@@ -103,8 +107,9 @@ fn grad_input(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
             let w = first_w + row % phase_columns * p.stride_w;
             let h = first_h + row / phase_columns % phase_rows * p.stride_h;
             let pixel = (row / phase_columns / phase_rows * p.h + h) * p.w + w;
-            store_columns(pixel, column, acc[i][0]);
-            store_columns(pixel, column + 4u, acc[i][1]);
+            for (var j = 0u; j < VECTORS; j++) {
+                store_columns(pixel, column + 4u * j, acc[i][j]);
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ struct Params {
     run: u32,
 }
 
-const COLUMNS: u32 = 8u;
+const VECTORS: u32 = COLUMNS / 4u; // of four columns
 const OUT: u32 = 3u; // binding of the result
 
 @group(0) @binding(1) var<storage, read> x: array<f32>; // [N, H, W, C]
@@ -41,10 +41,11 @@ fn grad_weight(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocatio
         tap_h[j] = row / p.c / p.s * p.dilation_h - p.pad_top;
     }
 
-    var acc: array<array<vec4f, 2>, ROWS>;
+    var acc: array<array<vec4f, VECTORS>, ROWS>;
     for (var i = 0u; i < ROWS; i++) {
-        acc[i][0] = vec4f();
-        acc[i][1] = vec4f();
+        for (var j = 0u; j < VECTORS; j++) {
+            acc[i][j] = vec4f();
+        }
     }
     var q = begin % p.out_w;
     var o = begin / p.out_w % p.out_h;
@@ -58,12 +59,15 @@ fn grad_weight(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocatio
             let at = select(0u, ((n * p.h + h) * p.w + w) * p.c + channel[j], inside);
             a[j] = select(0.0, x[at], inside);
         }
-        let b0 = load_columns(pixel, column);
-        let b1 = load_columns(pixel, column + 4u);
+        var b: array<vec4f, VECTORS>;
+        for (var j = 0u; j < VECTORS; j++) {
+            b[j] = load_columns(pixel, column + 4u * j);
+        }
         for (var i = 0u; i < ROWS; i++) {
             let v = vec4f(spread(a[i / SPREAD], i % SPREAD));
-            acc[i][0] = fma(v, b0, acc[i][0]);
-            acc[i][1] = fma(v, b1, acc[i][1]);
+            for (var j = 0u; j < VECTORS; j++) {
+                acc[i][j] = fma(v, b[j], acc[i][j]);
+            }
         }
         q++;
         if q == p.out_w {
@@ -78,8 +82,9 @@ fn grad_weight(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocatio
     for (var i = 0u; i < ROWS; i++) {
         let row = first_row + i;
         if row < rows {
-            store_columns(workgroup.z * rows + row, column, acc[i][0]);
-            store_columns(workgroup.z * rows + row, column + 4u, acc[i][1]);
+            for (var j = 0u; j < VECTORS; j++) {
+                store_columns(workgroup.z * rows + row, column + 4u * j, acc[i][j]);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ pub fn cases() -> Vec<Case> {
     let (beta1, beta2) = (0.9, 0.999);
     let mut cases = vec![];
     for (n, weight_decay, decoupled, t) in
-        [(1, 0.0, false, 1), (65, 0.0, false, 10), (130, 0.05, false, 3), (64, 0.05, true, 3)]
+        [(1, 0.0, false, 1), (65, 0.0, false, 10), (2100, 0.01, true, 2), (130, 0.05, false, 3), (64, 0.05, true, 3)]
     {
         let config = AdamConfig { beta1, beta2, eps: 1e-8, weight_decay, decoupled };
         let correction = [1.0 - beta1.powi(t), 1.0 - beta2.powi(t)].map(|c: f64| c as f32);

@@ -18,6 +18,9 @@ use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("adam.wgsl");
 
+/// Elements of a lane; `EACH` in the shader.
+const EACH: u32 = 16;
+
 uniform_block! {
     /// Mirrors `Params` of `adam.wgsl`.
     struct Params {
@@ -105,7 +108,7 @@ impl Op for Update {
             weight_decay,
             decoupled: decoupled.into(),
         };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "update"), params.block(), grid_for(count, WORKGROUP))
+        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "update"), params.block(), grid_for(count, WORKGROUP * EACH))
             .bind(Operand::Input(0), Access::ReadWrite)
             .input(1)
             .bind(Operand::Input(2), Access::ReadWrite)

@@ -44,6 +44,7 @@ fn launch(
     let kernel = Kernel::new(&SOURCE, entry).with_bool("COUNT_INCLUDE_PAD", count_include_pad);
     let area = window.size[0] as u64 * window.size[1] as u64;
     Ok(Dispatch::new(kernel, params.block(), grid_for(count, WORKGROUP))
+        .specialised()
         .input(0)
         .output(0)
         .work(y.shape.len() as u64 * area, image.bytes() + y.bytes()))

@@ -47,9 +47,6 @@ pub enum Backend {
     Subgroup,
 }
 
-/// Columns of a lane's tile; `COLUMNS` in the shaders.
-const COLUMNS: u32 = 8;
-
 uniform_block! {
     /// Mirrors `Params` of the convolution shaders (the last field is `groups` or `run`).
     struct Params {
@@ -130,6 +127,7 @@ struct Tile {
     lanes_m: u32,
     lanes_n: u32,
     rows: u32,
+    columns: u32,
     subgroup: bool,
 }
 
@@ -147,17 +145,23 @@ impl Tile {
             return None;
         }
         Some(match subgroup {
-            Some(lanes_n) => Self { lanes_m: 1, lanes_n, rows: 16, subgroup: true },
-            // Narrow results waste fewer lanes with a narrow workgroup.
-            None if width <= 16 => Self { lanes_m: 32, lanes_n: 2, rows: 4, subgroup: false },
-            None => Self { lanes_m: 8, lanes_n: 8, rows: 8, subgroup: false },
+            // Narrow results leave no lane idle with narrow tiles.
+            Some(lanes_n) => {
+                let columns = if width <= 4 * lanes_n as usize { 4 } else { 8 };
+                Self { lanes_m: 1, lanes_n, rows: 16, columns, subgroup: true }
+            }
+            None if width <= 16 => Self { lanes_m: 32, lanes_n: 2, rows: 4, columns: 8, subgroup: false },
+            None => Self { lanes_m: 8, lanes_n: 8, rows: 8, columns: 8, subgroup: false },
         })
     }
 
     /// Adds what every tiled kernel needs.
     fn apply(self, kernel: Kernel) -> Kernel {
-        let kernel =
-            kernel.with_u32("LANES_M", self.lanes_m).with_u32("LANES_N", self.lanes_n).with_u32("ROWS", self.rows);
+        let kernel = kernel
+            .with_u32("LANES_M", self.lanes_m)
+            .with_u32("LANES_N", self.lanes_n)
+            .with_u32("ROWS", self.rows)
+            .with_u32("COLUMNS", self.columns);
         if self.subgroup {
             kernel.with_library(&SPREAD_SUBGROUP).with_subgroups()
         } else {
@@ -175,7 +179,7 @@ impl Tile {
     fn groups(self, rows: usize, width: usize) -> [u32; 2] {
         [
             rows.div_ceil((self.lanes_m * self.rows) as usize) as u32,
-            width.div_ceil((self.lanes_n * COLUMNS) as usize) as u32,
+            width.div_ceil((self.lanes_n * self.columns) as usize) as u32,
         ]
     }
 }
@@ -201,7 +205,7 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, caps: &Caps) -> Result<Lower
                 .with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR))
                 .with_library(pick(vec4, &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR))
                 .with_library(&BIAS);
-            Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1))
+            Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)).specialised()
         }
     };
     // Without a bias its binding holds the weight, which the kernel then never reads through it.
@@ -228,7 +232,7 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
             // The largest phase decides; workgroups past the end of a smaller one leave at once.
             let rows = g.n * g.h.div_ceil(stride_h) * g.w.div_ceil(stride_w);
             let grid = tile.grid(rows, g.c, stride_h * stride_w);
-            Dispatch::new(kernel, g.params().block(), grid).input(0).input(1).output(0)
+            Dispatch::new(kernel, g.params().block(), grid).specialised().input(0).input(1).output(0)
         }
     };
     Ok(Lowered::one(dispatch.work(2 * g.macs(), bytes(g))))
@@ -270,8 +274,11 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
         .with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR))
         .with_library(pick(vec4, &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR));
     let params: WeightParams = bytemuck::cast(Params { groups: run as u32, ..g.params() });
-    let product =
-        Dispatch::new(kernel, params.block(), [x, y, splits as u32]).input(0).input(1).work(2 * g.macs(), bytes(g));
+    let product = Dispatch::new(kernel, params.block(), [x, y, splits as u32])
+        .specialised()
+        .input(0)
+        .input(1)
+        .work(2 * g.macs(), bytes(g));
     if splits == 1 {
         return Ok(Lowered::one(product.output(0)));
     }

@@ -17,6 +17,8 @@
 //!    (`spread_subgroup.wgsl`): there a load costs as much as a dozen multiplications. Elsewhere each lane
 //!    loads it for itself, from cache (`spread_direct.wgsl`).
 //!
+//! The shape is compiled in as constants: loops have known lengths and divisions become multiplications.
+//!
 //! All sums are in f32; the order is fixed by the shape and the device, so results repeat bit for bit.
 
 mod cases;

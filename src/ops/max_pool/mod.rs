@@ -10,6 +10,8 @@
 //! invocations write the same place and the order of addition is fixed.
 //!
 //! Numerics: exact forward. A NaN in the window is its maximum, as in PyTorch.
+//!
+//! The shape is compiled in as constants: integer division by a variable would cost more than everything else.
 
 mod cases;
 mod reference;
@@ -67,7 +69,9 @@ impl Op for MaxPool {
         let count = cx.outputs[0].shape.len();
         let params = self.window.params(count, image, self.window.outputs(image[1], image[2])?);
         let entry = if self.argmax { "forward_argmax" } else { "forward" };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, entry), params.block(), grid_for(count, WORKGROUP)).input(0);
+        let dispatch = Dispatch::new(Kernel::new(&SOURCE, entry), params.block(), grid_for(count, WORKGROUP))
+            .specialised()
+            .input(0);
         let dispatch = (0..cx.outputs.len()).fold(dispatch, Dispatch::output);
         let area = self.window.size[0] * self.window.size[1];
         let moved = cx.inputs[0].bytes() + cx.outputs.iter().map(TensorType::bytes).sum::<u64>();
@@ -95,7 +99,8 @@ impl Op for MaxPoolGrad {
         let image = image_batch(&self.image)?;
         let count = self.image.shape.len();
         let params = self.window.params(count, image, self.window.outputs(image[1], image[2])?);
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "grad_x"), params.block(), grid_for(count, WORKGROUP));
+        let dispatch =
+            Dispatch::new(Kernel::new(&SOURCE, "grad_x"), params.block(), grid_for(count, WORKGROUP)).specialised();
         let moved = cx.inputs.iter().map(TensorType::bytes).sum::<u64>() + self.image.bytes();
         Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(cx.inputs[0].shape.len() as u64, moved)))
     }
