@@ -1,0 +1,253 @@
+//! The program as a user runs it: train, evaluate, predict, resume, and what it says to wrong input.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use lesion_gpu::train::Checkpoint;
+
+/// Runs the program in `folder` with its caches there too.
+fn run(folder: &Path, args: &[&str]) -> Output {
+    let cache = folder.join("cache");
+    Command::new(env!("CARGO_BIN_EXE_lesion-gpu"))
+        .args(args)
+        .current_dir(folder)
+        .env("XDG_CACHE_HOME", &cache)
+        .env("HOME", folder)
+        .env("LOCALAPPDATA", &cache)
+        .output()
+        .expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs and expects success; returns standard output.
+fn ok(folder: &Path, args: &[&str]) -> String {
+    let output = run(folder, args);
+    assert!(output.status.success(), "{args:?}: {}\n{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Runs and expects an exit code; returns standard error.
+fn fails(folder: &Path, code: i32, args: &[&str]) -> String {
+    let output = run(folder, args);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    stderr
+}
+
+const TRAIN: &[&str] = &[
+    "train",
+    "--data",
+    "synthetic:120",
+    "--model",
+    "simple-cnn",
+    "--size",
+    "32",
+    "--batch",
+    "8",
+    "--schedule",
+    "cosine",
+    "--rotation",
+    "30",
+    "--zoom",
+    "0.1",
+    "--brightness",
+    "0.1",
+    "--contrast",
+    "0.1",
+];
+
+fn train(folder: &Path, extra: &[&str]) -> String {
+    ok(folder, &[TRAIN, extra].concat())
+}
+
+fn rows(folder: &Path, file: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(folder.join(file)).expect("a table");
+    text.lines().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_run_leaves_everything_and_is_repeatable_scored_and_used() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let printed = train(dir, &["--epochs", "2", "--run", "a"]);
+    assert!(printed.contains("memory") && printed.contains("epoch   2"), "{printed}");
+    for file in [
+        "config.toml",
+        "environment.json",
+        "split.csv",
+        "steps.csv",
+        "results.csv",
+        "metrics.json",
+        "weights/best.safetensors",
+        "weights/last.safetensors",
+    ] {
+        assert!(dir.join("a").join(file).is_file(), "{file} is missing");
+    }
+    assert_eq!(rows(dir, "a/results.csv").len(), 2);
+    let steps = rows(dir, "a/steps.csv");
+    assert!(steps.len() >= 20 && steps[0].starts_with("0,1,"), "{steps:?}");
+
+    // The same configuration gives the same run, to the last digit.
+    train(dir, &["--epochs", "2", "--run", "b"]);
+    assert_eq!(rows(dir, "b/steps.csv"), steps);
+    let checkpoint = |run: &str| Checkpoint::read(&dir.join(run).join("weights/best.safetensors")).unwrap();
+    assert!(checkpoint("a").weights == checkpoint("b").weights, "the weights differ");
+
+    // A run folder is never overwritten.
+    let args = [TRAIN, &["--run", "a"]].concat();
+    assert!(fails(dir, 10, &args).contains("never overwritten"));
+
+    let scores = ok(dir, &["eval", "a", "--json", "scores.json"]);
+    assert!(scores.contains("balanced accuracy"), "{scores}");
+    let scores: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("scores.json")).unwrap()).unwrap();
+    let metrics: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.join("a/metrics.json")).unwrap()).unwrap();
+    assert_eq!(scores["balanced_accuracy"], metrics["test"]["balanced_accuracy"]);
+
+    lesion_gpu::data::synthetic::write(&dir.join("made"), 9, 3, 48).unwrap();
+    let pictures = find_images(&dir.join("made"));
+    let picture = pictures[0].to_str().unwrap();
+    let json = ok(dir, &["predict", "a", picture, "--format", "json", "--top-k", "2"]);
+    let answer: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(answer[0]["top"].as_array().unwrap().len(), 2, "{json}");
+    let csv = ok(dir, &["predict", "a", picture, "--format", "csv", "--logits"]);
+    assert!(csv.starts_with("image,label,akiec,"), "{csv}");
+    // A checkpoint's weights are plain safetensors with plain names: they serve as bare weights too.
+    let bare = ["predict", "--model", "simple-cnn", "--weights", "a/weights/best.safetensors", "--size", "32", picture];
+    let same = [&bare[..], &["--format", "csv", "--logits"]].concat();
+    assert_eq!(ok(dir, &same), csv);
+
+    std::fs::write(dir.join("broken.jpg"), b"not a picture").unwrap();
+    assert!(fails(dir, 8, &["predict", "a", "broken.jpg"]).contains("broken.jpg"));
+}
+
+fn find_images(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(find_images(&path));
+        } else if path.extension().is_some_and(|e| e == "png") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_resumed_run_equals_one_that_was_never_interrupted() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    train(dir, &["--epochs", "3", "--run", "whole"]);
+    // The same run, stopped in the middle of its second epoch as Ctrl-C would.
+    let args = [TRAIN, &["--epochs", "3", "--run", "parts"]].concat();
+    interrupt_after(dir, &args, 14);
+    train_resumed(dir, "parts");
+    assert_eq!(rows(dir, "parts/steps.csv"), rows(dir, "whole/steps.csv"));
+    let without_times = |file| -> Vec<String> {
+        rows(dir, file).iter().map(|r| r.split(',').take(9).collect::<Vec<_>>().join(",")).collect()
+    };
+    assert_eq!(without_times("parts/results.csv"), without_times("whole/results.csv"));
+    let checkpoint = |run: &str| Checkpoint::read(&dir.join(run).join("weights/last.safetensors")).unwrap();
+    let (whole, parts) = (checkpoint("whole"), checkpoint("parts"));
+    assert!(whole.weights == parts.weights, "the weights differ");
+    assert!(whole.optimizer == parts.optimizer, "the optimizer's state differs");
+}
+
+fn train_resumed(dir: &Path, run: &str) {
+    let printed = ok(dir, &["train", "--resume", run]);
+    assert!(printed.contains("run folder"), "{printed}");
+}
+
+/// Trains through the library and sets the interrupt flag after `steps` steps.
+fn interrupt_after(dir: &Path, args: &[&str], steps: usize) {
+    use lesion_gpu::train::{AugmentConfig, Event, Interrupt, RunOptions, ScheduleKind, TrainConfig};
+    assert!(args.contains(&"synthetic:120"), "the configuration below repeats these arguments");
+    let config = TrainConfig {
+        model: "simple-cnn".into(),
+        data: "synthetic:120".into(),
+        size: 32,
+        batch: 8,
+        epochs: 3,
+        schedule: ScheduleKind::Cosine,
+        augment: AugmentConfig { hflip: true, vflip: true, rotation: 30.0, zoom: 0.1, brightness: 0.1, contrast: 0.1 },
+        ..TrainConfig::default()
+    };
+    let options = RunOptions { run: Some(dir.join("parts")), no_cache: true, workers: 1, ..RunOptions::default() };
+    let interrupt = Interrupt::default();
+    let gpu = common::gpu().unwrap();
+    let mut seen = 0;
+    let result = lesion_gpu::train::run(&gpu, &config, &options, &interrupt, &mut |event| {
+        if let Event::Step { .. } = event {
+            seen += 1;
+            if seen == steps {
+                interrupt.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+    });
+    assert_eq!(result.unwrap_err().kind(), lesion_gpu::Kind::Interrupted);
+}
+
+#[test]
+fn wrong_input_gets_one_clear_error_and_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let train = |extra: &[&str], code| fails(dir, code, &[&["train"][..], extra].concat());
+    // Before any device is opened.
+    train(&["--data", "synthetic", "--no-such-flag"], 2);
+    train(&[], 2);
+    train(&["--data", "synthetic", "--batch", "0"], 2);
+    train(&["--data", "synthetic", "--lr", "-1"], 2);
+    train(&["--data", "synthetic", "--split", "0.5,0.5"], 2);
+    train(&["--resume", "nowhere"], 10);
+    if common::gpu().is_none() {
+        return;
+    }
+    assert!(train(&["--data", "synthetic", "--adapter", "no such device"], 3).contains("no adapter matches"));
+    assert!(train(&["--data", "synthetic", "--model", "resnet19"], 2).contains("resnet18"));
+    assert!(train(&["--data", "missing.zip"], 11).contains("missing.zip"));
+    std::fs::write(dir.join("bad.csv"), "path,label\nmissing1.jpg,a\nmissing2.jpg,b\n").unwrap();
+    let message = train(&["--data", "bad.csv"], 8);
+    assert!(message.contains("missing1.jpg") && message.contains("missing2.jpg"), "every fault in one pass: {message}");
+    train(&["--data", "synthetic:60", "--model", "simple-cnn", "--size", "8"], 12);
+    std::fs::write(dir.join("bad.safetensors"), b"\x08\0\0\0\0\0\0\0nonsense").unwrap();
+    train(&["--data", "synthetic:60", "--weights", "bad.safetensors"], 9);
+    let big =
+        ["--data", "synthetic:200", "--model", "simple-cnn", "--size", "32", "--batch", "120", "--memory-limit", "30"];
+    let message = train(&big, 5);
+    assert!(message.contains("the largest batch that fits is"), "{message}");
+    assert!(!dir.join("runs").exists(), "a refused run leaves no folder behind");
+}
+
+#[test]
+fn training_follows_its_initial_weights() {
+    let Some(gpu) = common::gpu() else { return };
+    drop(gpu);
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let first = ["--epochs", "1", "--no-augment", "--no-shuffle"];
+    train(dir, &[&first[..], &["--run", "a"]].concat());
+    // Starting from the weights of a run continues from its loss, not from a fresh one.
+    let weights = ["--weights", "a/weights/last.safetensors", "--run", "b", "--seed", "7"];
+    train(dir, &[&first[..], &weights[..]].concat());
+    let loss = |run: &str| -> f32 {
+        rows(dir, &format!("{run}/steps.csv"))[0].split(',').next_back().unwrap().parse().unwrap()
+    };
+    assert_ne!(loss("a"), loss("b"));
+    // A model of another shape is refused, and nothing is trained.
+    let args = ["train", "--data", "synthetic:120", "--model", "simple-cnn", "--weights", "a/weights/last.safetensors"];
+    assert!(fails(dir, 9, &args).contains("fc1.weight"));
+}
