@@ -1,7 +1,7 @@
 // Weight gradient of a 2-D convolution without groups, as a matrix product with a long reduction:
 // d_w[(r, s, c), k] = sum over output pixels of x[pixel at tap (r, s), c] * d_y[pixel, k].
 // There are few result tiles and many pixels, so the pixels are split into runs: workgroup z sums run z into
-// its own partial result, and `reduce` adds the partial results in order (deterministic split-K).
+// its own partial result, and sum_splits.wgsl adds the partial results in order (deterministic split-K).
 
 struct Params {
     n: u32, h: u32, w: u32, c: u32,

@@ -1,5 +1,5 @@
-// Sum of all elements in a fixed order, in two stages: each workgroup of `partial` sums a contiguous run of
-// `run` elements; `forward` then runs once more over the partial sums with a single workgroup. And the broadcast of a scalar, which is the
+// Sum of all elements in a fixed order, in two stages: each workgroup of `forward` sums a contiguous run of
+// `run` elements; it then runs once more over the partial sums with a single workgroup. And the broadcast of a scalar, which is the
 // gradient.
 
 struct Params {

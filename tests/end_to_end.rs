@@ -152,19 +152,27 @@ fn a_resumed_run_equals_one_that_was_never_interrupted() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     train(dir, &["--epochs", "3", "--run", "whole"]);
-    // The same run, stopped in the middle of its second epoch as Ctrl-C would.
-    let args = [TRAIN, &["--epochs", "3", "--run", "parts"]].concat();
-    interrupt_after(dir, &args, 14);
-    train_resumed(dir, "parts");
-    assert_eq!(rows(dir, "parts/steps.csv"), rows(dir, "whole/steps.csv"));
-    let without_times = |file| -> Vec<String> {
-        rows(dir, file).iter().map(|r| r.split(',').take(9).collect::<Vec<_>>().join(",")).collect()
-    };
-    assert_eq!(without_times("parts/results.csv"), without_times("whole/results.csv"));
-    let checkpoint = |run: &str| Checkpoint::read(&dir.join(run).join("weights/last.safetensors")).unwrap();
-    let (whole, parts) = (checkpoint("whole"), checkpoint("parts"));
-    assert!(whole.weights == parts.weights, "the weights differ");
-    assert!(whole.optimizer == parts.optimizer, "the optimizer's state differs");
+    // The same run, stopped as Ctrl-C would: in the middle of its second epoch, and after its very last step, when only
+    // the evaluation is left.
+    let total = rows(dir, "whole/steps.csv").len();
+    for (run, steps) in [("middle", total / 2 - 1), ("end", total)] {
+        interrupt_after(dir, run, steps);
+        train_resumed(dir, run);
+        let file = |run: &str, name: &str| format!("{run}/{name}");
+        assert_eq!(rows(dir, &file(run, "steps.csv")), rows(dir, "whole/steps.csv"));
+        let without_times = |file: &str| -> Vec<String> {
+            rows(dir, file).iter().map(|r| r.split(',').take(9).collect::<Vec<_>>().join(",")).collect()
+        };
+        assert_eq!(without_times(&file(run, "results.csv")), without_times("whole/results.csv"));
+        let checkpoint = |run: &str| Checkpoint::read(&dir.join(run).join("weights/last.safetensors")).unwrap();
+        let (whole, parts) = (checkpoint("whole"), checkpoint(run));
+        assert!(whole.weights == parts.weights, "the weights differ");
+        assert!(whole.optimizer == parts.optimizer, "the optimizer's state differs");
+    }
+    // A finished run stays as it is.
+    train_resumed(dir, "whole");
+    assert_eq!(rows(dir, "whole/steps.csv").len(), total);
+    assert!(fails(dir, 2, &["train", "--resume", "whole", "--epochs", "9"]).contains("--epochs"));
 }
 
 fn train_resumed(dir: &Path, run: &str) {
@@ -173,9 +181,9 @@ fn train_resumed(dir: &Path, run: &str) {
 }
 
 /// Trains through the library and sets the interrupt flag after `steps` steps.
-fn interrupt_after(dir: &Path, args: &[&str], steps: usize) {
+fn interrupt_after(dir: &Path, run: &str, steps: usize) {
     use lesion_gpu::train::{AugmentConfig, Event, Interrupt, RunOptions, ScheduleKind, TrainConfig};
-    assert!(args.contains(&"synthetic:120"), "the configuration below repeats these arguments");
+    // The configuration of `TRAIN`.
     let config = TrainConfig {
         model: "simple-cnn".into(),
         data: "synthetic:120".into(),
@@ -186,7 +194,7 @@ fn interrupt_after(dir: &Path, args: &[&str], steps: usize) {
         augment: AugmentConfig { hflip: true, vflip: true, rotation: 30.0, zoom: 0.1, brightness: 0.1, contrast: 0.1 },
         ..TrainConfig::default()
     };
-    let options = RunOptions { run: Some(dir.join("parts")), no_cache: true, workers: 1, ..RunOptions::default() };
+    let options = RunOptions { run: Some(dir.join(run)), no_cache: true, workers: 1, ..RunOptions::default() };
     let interrupt = Interrupt::default();
     let gpu = common::gpu().unwrap();
     let mut seen = 0;
@@ -216,6 +224,7 @@ fn wrong_input_gets_one_clear_error_and_its_exit_code() {
     if common::gpu().is_none() {
         return;
     }
+    assert!(train(&["--data", "synthetic", "--adapter", "99"], 3).contains("no adapter matches"));
     assert!(train(&["--data", "synthetic", "--adapter", "no such device"], 3).contains("no adapter matches"));
     assert!(train(&["--data", "synthetic", "--model", "resnet19"], 2).contains("resnet18"));
     assert!(train(&["--data", "missing.zip"], 11).contains("missing.zip"));

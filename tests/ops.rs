@@ -2,6 +2,7 @@
 
 mod common;
 
+use lesion_gpu::gpu::{Gpu, GpuOptions};
 use lesion_gpu::ops::{all_cases, check_case, finite_differences};
 
 #[test]
@@ -18,9 +19,20 @@ fn twins_agree_with_finite_differences() {
 #[test]
 fn kernels_agree_with_twins() {
     let Some(gpu) = common::gpu() else { return };
+    compare(&gpu);
+}
+
+/// Once more with the driver-independent bounds and loop checks, which turn an access out of range into a wrong number.
+#[test]
+fn kernels_agree_with_twins_under_runtime_checks() {
+    let Some(gpu) = common::gpu_with(GpuOptions { checked: true, ..GpuOptions::default() }) else { return };
+    compare(&gpu);
+}
+
+fn compare(gpu: &Gpu) {
     let mut failures = vec![];
     for case in all_cases() {
-        match check_case(&gpu, &case, 1) {
+        match check_case(gpu, &case, 1) {
             Err(e) => failures.push(format!("{}: {e}", case.label())),
             Ok(report) => {
                 for m in report.measured.iter().filter(|m| m.error.is_nan() || m.error > m.limit) {

@@ -53,6 +53,17 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// The memory of two plans that share their variables, held at the same time.
+    #[must_use]
+    pub fn beside(self, other: Self) -> Self {
+        Self {
+            variables: self.variables.max(other.variables),
+            io: self.io + other.io,
+            slots: self.slots + other.slots,
+            without_reuse: self.without_reuse + other.without_reuse,
+        }
+    }
+
     /// All bytes.
     pub fn total(&self) -> u64 {
         self.variables + self.io + self.slots

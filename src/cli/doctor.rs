@@ -68,8 +68,12 @@ pub(super) fn run(args: &DoctorArgs, interrupt: &Interrupt) -> Result<()> {
     if cases.is_empty() {
         return Err(Error::new(Kind::Usage, "no case matches the filter").next("leave it out to run all"));
     }
-    let mut ops: Vec<&str> = cases.iter().map(|c| c.op).collect();
-    ops.dedup();
+    let mut ops: Vec<&str> = vec![];
+    for case in &cases {
+        if !ops.contains(&case.op) {
+            ops.push(case.op);
+        }
+    }
     let (mut total, mut failed) = (0, 0);
     for op in ops {
         let mut tally = Tally::default();

@@ -10,7 +10,7 @@ use super::source::BareArgs;
 use super::{DeviceArgs, LoadArgs, interrupted, say};
 use crate::data::{Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, Split, split};
 use crate::error::{Error, Kind, Result};
-use crate::train::{Classifier, Interrupt};
+use crate::train::{Classifier, Interrupt, ModelSource, RunFolder};
 use crate::weights::write_atomically;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -85,6 +85,12 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
         progress.line(&format!("note     {note}"));
     }
     let parts = split(&dataset, &config.split.spec())?;
+    // Scoring what a model was trained on would flatter it: the split must be the one of the run.
+    if let (ModelSource::Run(path), None) = (&source, &args.data)
+        && path.is_dir()
+    {
+        RunFolder::open(path)?.check_split(&dataset, &parts)?;
+    }
     let indices: Vec<usize> = match args.split {
         Part::Train => parts.indices(Split::Train).to_vec(),
         Part::Val => parts.indices(Split::Val).to_vec(),
@@ -107,7 +113,7 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
     })?;
     progress.clear();
     let part = format!("{:?}", args.split).to_lowercase();
-    say(format!("{} images ({part}) of {}, cross-entropy {:.4}", labels.len(), dataset.name, scores.loss));
+    say(format!("{} images ({part}) of {}, unweighted cross-entropy {:.4}", labels.len(), dataset.name, scores.loss));
     say(scores.report.to_string());
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&scores)

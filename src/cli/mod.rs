@@ -144,13 +144,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints a line. A closed pipe (`lesion-gpu devices | head -1`) ends the program quietly, as other tools do.
+/// Prints a line. A closed pipe (`lesion-gpu train … | head`) costs the rest of the output and nothing else.
 fn say(text: impl AsRef<str>) {
-    if let Err(e) = writeln!(std::io::stdout().lock(), "{}", text.as_ref())
-        && e.kind() == std::io::ErrorKind::BrokenPipe
-    {
-        std::process::exit(0);
-    }
+    let _ = writeln!(std::io::stdout().lock(), "{}", text.as_ref());
 }
 
 fn interrupted(interrupt: &Interrupt) -> Result<()> {

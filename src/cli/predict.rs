@@ -114,6 +114,10 @@ fn load(files: &[PathBuf], size: usize, rows: usize) -> Result<Batch> {
 
 fn print(args: &PredictArgs, files: &[PathBuf], logits: &[f32], classes: &[String]) -> Result<()> {
     let k = classes.len();
+    if logits.iter().any(|v| !v.is_finite()) {
+        return Err(Error::new(Kind::Diverged, "the model's outputs are not finite numbers")
+            .next("the weights are damaged or come from a run that diverged"));
+    }
     let probabilities = softmax(logits, k)?;
     let mut answers = vec![];
     for ((file, raw), p) in files.iter().zip(logits.chunks_exact(k)).zip(probabilities.chunks_exact(k)) {

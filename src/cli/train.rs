@@ -14,6 +14,41 @@ use crate::train::{
     RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig, run as train,
 };
 
+/// The flags that make up a run's configuration: a resumed run has its own.
+const CONFIGURATION: [&str; 31] = [
+    "data",
+    "run",
+    "model",
+    "weights",
+    "allow_partial",
+    "size",
+    "batch",
+    "epochs",
+    "steps",
+    "optimizer",
+    "lr",
+    "schedule",
+    "weight_decay",
+    "momentum",
+    "class_weights",
+    "label_smoothing",
+    "patience",
+    "monitor",
+    "seed",
+    "split",
+    "split_seed",
+    "leaky_split",
+    "skip_bad",
+    "normalize",
+    "no_shuffle",
+    "no_augment",
+    "no_flip",
+    "rotation",
+    "zoom",
+    "brightness",
+    "contrast",
+];
+
 #[derive(Debug, Args)]
 #[command(before_help = "\
 Examples:
@@ -25,8 +60,8 @@ pub(super) struct TrainArgs {
     /// HAM10000 folder or zip, a CSV with columns path,label[,group][,split], or `synthetic[:COUNT]`
     #[arg(long, value_name = "DATA", required_unless_present = "resume")]
     data: Option<String>,
-    /// Continue the run in this folder with its own configuration (other training flags are not used)
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "run", "weights"])]
+    /// Continue the run in this folder, with its own configuration
+    #[arg(long, value_name = "RUN", conflicts_with_all = CONFIGURATION)]
     resume: Option<PathBuf>,
     /// Folder of this run; it must be new [default: the next runs/MODEL-NNN]
     #[arg(long, value_name = "DIR")]
@@ -163,7 +198,7 @@ impl TrainArgs {
         };
         Ok(TrainConfig {
             model: self.model.clone(),
-            data: self.data.clone().unwrap_or_default(),
+            data: self.data.as_deref().map_or(Ok(String::new()), absolute)?,
             size: self.size,
             batch: self.batch,
             epochs: self.epochs,
@@ -197,6 +232,15 @@ impl TrainArgs {
         let software = gpu.adapter().class == DeviceClass::Software;
         self.memory_limit.map(|mib| mib.saturating_mul(1 << 20)).or_else(|| software.then(free))
     }
+}
+
+/// The dataset as it can be found from any folder.
+fn absolute(data: &str) -> Result<String> {
+    if data == "synthetic" || data.starts_with("synthetic:") {
+        return Ok(data.to_owned());
+    }
+    let path = std::path::absolute(data).map_err(|e| Error::io("resolve the path", data.as_ref(), &e))?;
+    Ok(path.display().to_string())
 }
 
 pub(super) fn run(args: &TrainArgs, interrupt: &Interrupt) -> Result<()> {

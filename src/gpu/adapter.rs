@@ -237,9 +237,12 @@ pub(super) fn choose(adapters: Vec<wgpu::Adapter>, wanted: Option<&str>) -> Resu
     let index = match wanted {
         None => 0,
         Some(text) => {
-            let by_index = text.parse::<usize>().ok().filter(|&i| i < adapters.len());
-            let by_name = || names.iter().position(|n| n.to_lowercase().contains(&text.to_lowercase()));
-            by_index.or_else(by_name).ok_or_else(|| {
+            // A number is an index and nothing else: names hold digits too.
+            let found = match text.parse::<usize>() {
+                Ok(index) => Some(index).filter(|&i| i < adapters.len()),
+                Err(_) => names.iter().position(|n| n.to_lowercase().contains(&text.to_lowercase())),
+            };
+            found.ok_or_else(|| {
                 let list = names.iter().enumerate().map(|(i, n)| format!("{i}: {n}")).collect::<Vec<_>>().join(", ");
                 Error::new(Kind::NoAdapter, format!("no adapter matches '{text}'"))
                     .next(format!("choose by index or by part of a name: {list}"))

@@ -34,6 +34,7 @@ impl Buffer {
 pub struct PendingRead {
     buffer: wgpu::Buffer,
     bytes: u64,
+    submission: wgpu::SubmissionIndex,
     done: mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
 }
 
@@ -82,13 +83,13 @@ impl Gpu {
         let bytes = source.bytes.next_multiple_of(4);
         let mut encoder = self.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(&source.inner, 0, &staging.inner, 0, bytes);
-        self.queue.submit([encoder.finish()]);
+        let submission = self.queue.submit([encoder.finish()]);
         let (sender, done) = mpsc::channel();
         staging.inner.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
             // The receiver is gone if nobody waits any more: then nobody needs the answer.
             let _ = sender.send(result);
         });
-        PendingRead { buffer: staging.inner.clone(), bytes: source.bytes, done }
+        PendingRead { buffer: staging.inner.clone(), bytes: source.bytes, submission, done }
     }
 
     /// Collects a copy, waiting for it if it has not arrived, and frees its staging buffer for the next.
@@ -99,7 +100,8 @@ impl Gpu {
         let answer = match read.done.try_recv() {
             Ok(answer) => answer,
             Err(_) => {
-                self.wait()?;
+                // For this submission only: later ones stay under way.
+                self.wait_for(read.submission)?;
                 read.done.recv().map_err(|_| Error::new(Kind::Internal, "a buffer mapping was abandoned"))?
             }
         };

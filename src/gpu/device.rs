@@ -141,6 +141,13 @@ impl Gpu {
         polled.map(drop).map_err(|e| self.lost(&e.to_string()))
     }
 
+    /// Waits until a submission has run.
+    pub(super) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        let polled = self.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
+        self.check()?;
+        polled.map(drop).map_err(|e| self.lost(&e.to_string()))
+    }
+
     /// Lets the driver make progress without waiting, so that callbacks run.
     ///
     /// # Errors

@@ -177,13 +177,8 @@ impl Gpu {
             entries.push(wgpu::BindGroupEntry { binding: 0, resource: buffer.inner.as_entire_binding() });
         }
         for (i, buffer) in buffers.iter().enumerate() {
-            // Slots are shared by tensors of several sizes: a binding past the device's limit is cut, and the
-            // planner has already refused any single tensor that would need more.
-            let size = buffer.inner.size().min(self.caps().max_binding & !3);
-            let binding =
-                wgpu::BufferBinding { buffer: &buffer.inner, offset: 0, size: std::num::NonZeroU64::new(size) };
-            entries
-                .push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: wgpu::BindingResource::Buffer(binding) });
+            // The planner has refused anything larger than the device can bind.
+            entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: buffer.inner.as_entire_binding() });
         }
         let bind_group = self
             .scoped(wgpu::ErrorFilter::Validation, || {

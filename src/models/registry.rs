@@ -135,6 +135,7 @@ mod tests {
             ("resnet50", 64, 1000, 25_557_032),
             ("resnet101", 64, 1000, 44_549_160),
             ("resnet152", 64, 1000, 60_192_808),
+            ("seresnet50", 64, 1000, 28_088_024),
         ];
         for (name, size, classes, want) in counts {
             let summary = Model::find(name).unwrap().summary(size, classes).unwrap();

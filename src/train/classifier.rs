@@ -17,7 +17,7 @@ use crate::weights::{Difference, Tensors, read_safetensors};
 /// The scores of a set of images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
-    /// Cross-entropy, weighted by class as in training.
+    /// Cross-entropy: weighted by class during training, unweighted from `eval`.
     pub loss: f64,
     /// Everything else.
     #[serde(flatten)]
@@ -111,6 +111,7 @@ impl Classifier {
                 (config, classes, weights, *allow_partial)
             }
         };
+        config.validate()?;
         let model = Model::find(&config.model)?;
         let graph = EvalGraph::new(model, config.eval_augment(), config.size, batch, classes.len(), gpu.caps())?;
         let mut store = Store::new();

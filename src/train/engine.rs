@@ -133,11 +133,19 @@ pub fn run(
     let resumed = match (&options.run, options.resume) {
         (Some(path), true) => {
             let folder = RunFolder::open(path)?;
+            if !folder.last().is_file() {
+                return Err(Error::new(Kind::Checkpoint, "the run stopped before its first checkpoint")
+                    .at(path.display())
+                    .next("start it again under another name"));
+            }
             let checkpoint = Checkpoint::read(&folder.last())?;
             Some((folder, checkpoint))
         }
         (None, true) => return Err(Error::new(Kind::Usage, "--resume needs the folder of a run")),
-        (_, false) => None,
+        (path, false) => {
+            path.as_ref().map_or(Ok(()), |path| RunFolder::check_free(path))?;
+            None
+        }
     };
     let weights = match (&config.weights, &resumed) {
         (Some(path), None) => Some(read_safetensors(path.as_ref())?),
@@ -175,8 +183,8 @@ pub fn run(
     };
 
     let graph = fitting_graph(gpu, model, config, classes, options.memory_limit)?;
-    let memory = graph.plan.memory;
     let eval_graph = EvalGraph::new(model, config.eval_augment(), config.size, config.batch, classes, gpu.caps())?;
+    let memory = graph.plan.memory.beside(eval_graph.plan.memory);
     let mut store = Store::new();
     let train = TrainSession::new(gpu, graph, classes, &class_weights, &mut store)?;
     let eval = EvalSession::new(gpu, eval_graph, classes, &mut store)?;
@@ -186,6 +194,13 @@ pub fn run(
     let (folder, progress) = match resumed {
         Some((folder, checkpoint)) => {
             folder.check_split(&dataset, &split)?;
+            let progress = checkpoint.progress;
+            let done = steps as u64 * u64::from(progress.epoch);
+            if progress.step < done.min(config.max_steps.unwrap_or(u64::MAX)) || progress.step > done + steps as u64 {
+                return Err(Error::new(Kind::Checkpoint, "the checkpoint's step and epoch do not go together")
+                    .at(folder.last().display())
+                    .next("the file is damaged: start a new run from weights/best.safetensors with --weights"));
+            }
             load_weights(gpu, &store, train.parameters(), &checkpoint.weights, false)?;
             load_optimizer(gpu, &store, &checkpoint.optimizer, checkpoint.progress.step)?;
             (folder, checkpoint.progress)
@@ -296,7 +311,12 @@ fn fitting_graph(
         }
         Fit::TooLarge(needs) => needs,
     };
-    let largest = Fit::largest(config.batch, |batch| Ok(matches!(fit(batch)?, Fit::Fits(_))))?;
+    let largest = Fit::largest(config.batch, |batch| match fit(batch) {
+        Ok(fit) => Ok(matches!(fit, Fit::Fits(_))),
+        // Batch-norm cannot train on a single value per channel: too small a batch is no answer either.
+        Err(e) if e.kind() == Kind::Shape => Ok(false),
+        Err(e) => Err(e),
+    })?;
     Err(Fit::refuse(config.batch, needs, budget, largest))
 }
 
@@ -328,12 +348,13 @@ impl Engine<'_> {
     }
 
     fn train(&mut self) -> Result<()> {
-        while self.progress.epoch < self.config.epochs && self.progress.step < self.total_steps() {
-            let result = self.epoch()?;
-            (self.notify)(Event::Epoch(&result));
-            let since_best = self.progress.epoch - self.progress.best_epoch;
+        while self.progress.epoch < self.config.epochs
+            && (self.progress.step < self.total_steps() || self.epoch_is_open())
+        {
+            // Asked before the epoch, so that a run that was stopped here stays stopped when it is resumed.
+            let since_best = self.progress.epoch.saturating_sub(self.progress.best_epoch);
             let patience = self.config.patience;
-            if patience > 0 && since_best >= patience && self.progress.epoch < self.config.epochs {
+            if patience > 0 && since_best >= patience && !self.epoch_is_open() {
                 let monitor = self.config.monitor.name();
                 (self.notify)(Event::Stopped(format!(
                     "no better {monitor} for {patience} epochs; the best was epoch {}",
@@ -341,8 +362,15 @@ impl Engine<'_> {
                 )));
                 break;
             }
+            let result = self.epoch()?;
+            (self.notify)(Event::Epoch(&result));
         }
         Ok(())
+    }
+
+    /// Whether steps of an epoch are done that is not: it was interrupted, perhaps in its evaluation.
+    fn epoch_is_open(&self) -> bool {
+        self.progress.step > self.steps as u64 * u64::from(self.progress.epoch)
     }
 
     fn rate(&self, step: u64) -> f64 {
@@ -354,7 +382,7 @@ impl Engine<'_> {
         let config = self.config;
         let epoch = self.progress.epoch;
         let begin = self.progress.step - self.steps as u64 * u64::from(epoch);
-        let left = self.total_steps() - self.progress.step;
+        let left = self.total_steps().saturating_sub(self.progress.step);
         let order = epoch_order(&self.split.train, config.seed, epoch, config.shuffle);
         let first = begin as usize * config.batch;
         let count = (self.steps - begin as usize).min(left as usize);
@@ -376,21 +404,20 @@ impl Engine<'_> {
                 self.drain(epoch)?;
                 self.progress.seconds += started.elapsed().as_secs_f64();
                 self.checkpoint()?.write(&self.folder.last())?;
-                return Err(Error::new(Kind::Interrupted, format!("interrupted at step {}", self.progress.step))
-                    .at(self.folder.path().display())
-                    .next(format!("continue with `lesion-gpu train --resume {}`", self.folder.path().display())));
+                return Err(self.stopped_here());
             }
         }
         self.drain(epoch)?;
         let seconds = started.elapsed().as_secs_f64();
         self.progress.seconds += seconds;
-        let [loss, correct, images] = std::mem::take(&mut self.progress.epoch_sums);
-        self.progress.epoch += 1;
-
+        // Kept with the epoch still open: an evaluation that is interrupted is done again, not the training.
+        self.checkpoint()?.write(&self.folder.last())?;
         let val = match self.split.val.is_empty() {
             true => None,
             false => Some(self.scores(&self.split.val.clone())?),
         };
+        let [loss, correct, images] = std::mem::take(&mut self.progress.epoch_sums);
+        self.progress.epoch += 1;
         let value = match (&val, config.monitor) {
             (Some(scores), Monitor::BalancedAccuracy) => scores.report.balanced_accuracy,
             (Some(scores), Monitor::Loss) => -scores.loss,
@@ -402,11 +429,6 @@ impl Engine<'_> {
             self.progress.best = Some(value);
             self.progress.best_epoch = self.progress.epoch;
         }
-        let checkpoint = self.checkpoint()?;
-        if best {
-            checkpoint.write(&self.folder.best())?;
-        }
-        checkpoint.write(&self.folder.last())?;
         let result = EpochResult {
             epoch: self.progress.epoch,
             lr: self.rate(self.progress.step.saturating_sub(1)),
@@ -431,7 +453,21 @@ impl Engine<'_> {
             format!("{:.3}", result.seconds),
             format!("{:.1}", result.images_per_second),
         ])?;
+        // After the row: a resumed run drops rows beyond its checkpoint, but could not make up for one that is missing.
+        let checkpoint = self.checkpoint()?;
+        if best {
+            checkpoint.write(&self.folder.best())?;
+        }
+        checkpoint.write(&self.folder.last())?;
         Ok(result)
+    }
+
+    /// The error of an interruption, which says how to go on.
+    fn stopped_here(&self) -> Error {
+        let folder = self.folder.path().display().to_string();
+        Error::new(Kind::Interrupted, format!("interrupted after step {}", self.progress.step))
+            .at(&folder)
+            .next(format!("continue with `lesion-gpu train --resume {folder}`"))
     }
 
     fn record(&mut self, epoch: u32, result: StepResult) -> Result<()> {
@@ -439,9 +475,13 @@ impl Engine<'_> {
         let row = [result.step.to_string(), (epoch + 1).to_string(), format!("{rate:e}"), format!("{:?}", result.loss)];
         self.steps_table.row(&row)?;
         if !result.loss.is_finite() {
+            let kept = match self.progress.epoch {
+                0 => "",
+                _ => "; the last whole epoch is kept in weights/last.safetensors",
+            };
             return Err(Error::new(Kind::Diverged, format!("the loss of step {} is {}", result.step, result.loss))
                 .at(self.folder.path().display())
-                .next("use a smaller --lr; the last whole epoch is kept in weights/last.safetensors"));
+                .next(format!("use a smaller --lr{kept}")));
         }
         let images = result.images as f64;
         let sums = &mut self.progress.epoch_sums;
@@ -473,7 +513,8 @@ impl Engine<'_> {
         let options = LoaderOptions { last: LastBatch::Pad, ..self.loader };
         let loader = Loader::new(self.pixels.clone(), self.labels.clone(), indices.to_vec(), options)?;
         let interrupt = self.interrupt;
-        let logits = self.eval.logits(self.gpu, loader, &mut |_| interrupted(interrupt))?;
+        let logits = self.eval.logits(self.gpu, loader, &mut |_| interrupted(interrupt));
+        let logits = logits.map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })?;
         let labels: Vec<usize> = indices.iter().map(|&i| self.dataset.samples[i].label).collect();
         score(&labels, &logits, &self.dataset.classes, &self.class_weights)
     }

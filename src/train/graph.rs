@@ -115,7 +115,8 @@ impl Fit {
     ) -> Result<Self> {
         match TrainGraph::new(model, config, batch, classes, caps) {
             Ok(graph) => {
-                let needs = graph.plan.memory.total();
+                let eval = EvalGraph::new(model, config.eval_augment(), config.size, batch, classes, caps)?;
+                let needs = graph.plan.memory.beside(eval.plan.memory).total();
                 Ok(if budget.is_some_and(|b| needs > b) { Self::TooLarge(Some(needs)) } else { Self::Fits(needs) })
             }
             Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::Unsupported) => Ok(Self::TooLarge(None)),
@@ -141,9 +142,6 @@ impl Fit {
     }
 
     /// The error for a batch that does not fit, with the largest that does.
-    ///
-    /// # Errors
-    /// Those of tracing.
     pub fn refuse(batch: usize, needs: Option<u64>, budget: Option<u64>, largest: Option<usize>) -> Error {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let what = match (needs, budget) {

@@ -20,6 +20,20 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
+    /// Checks that a folder for a new run is free.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] if it exists and holds anything.
+    pub fn check_free(path: &Path) -> Result<()> {
+        let occupied = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+        if !occupied && !path.is_file() {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Checkpoint, "the run folder exists, and runs are never overwritten")
+            .at(path.display())
+            .next("choose another --run, or continue this one with --resume"))
+    }
+
     /// Makes a new folder: `path`, or the next free `runs/MODEL-NNN` under `root`.
     ///
     /// # Errors
@@ -27,12 +41,7 @@ impl RunFolder {
     pub fn create(path: Option<&Path>, root: &Path, model: &str) -> Result<Self> {
         let path = match path {
             Some(path) => {
-                let occupied = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-                if occupied || path.is_file() {
-                    return Err(Error::new(Kind::Checkpoint, "the run folder exists, and runs are never overwritten")
-                        .at(path.display())
-                        .next("choose another --run, or continue this one with --resume"));
-                }
+                Self::check_free(path)?;
                 std::fs::create_dir_all(path).map_err(|e| Error::io("create the run folder", path, &e))?;
                 path.to_owned()
             }
@@ -182,7 +191,10 @@ impl RunFolder {
         match keep {
             None => write_atomically(&path, format!("{header}\n").as_bytes())?,
             Some(limit) => {
-                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                let text = match std::fs::read_to_string(&path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("read", &path, &e)),
+                    text => text.unwrap_or_default(),
+                };
                 let first = |line: &str| line.split(',').next().and_then(|f| f.parse::<u64>().ok());
                 let rows = text.lines().skip(1).filter(|line| first(line).is_some_and(|n| n < limit));
                 let kept: String = std::iter::once(header).chain(rows).map(|line| format!("{line}\n")).collect();

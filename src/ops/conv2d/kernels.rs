@@ -48,7 +48,7 @@ pub enum Backend {
 }
 
 uniform_block! {
-    /// Mirrors `Params` of the convolution shaders (the last field is `groups` or `run`).
+    /// Mirrors `Params` of the convolution shaders but the weight gradient's.
     struct Params {
         n: u32, h: u32, w: u32, c: u32,
         k: u32, r: u32, s: u32,

@@ -11,7 +11,7 @@
 //!    every faster kernel is checked against it (and against the CPU twin).
 //! 2. `conv2d_forward`, `conv2d_grad_input`, `conv2d_grad_weight`: the same three sums as matrix products whose left-hand matrix is
 //!    never built ("implicit GEMM", Chetlur et al., cuDNN, 2014, section 3). Each invocation keeps a tile of several
-//!    rows by eight columns in registers, so that a value loaded once is used eight or more times. The data gradient goes
+//!    rows by four or eight columns in registers, so that a value loaded once is used eight or more times. The data gradient goes
 //!    by stride phase; the weight gradient splits its long reduction into runs that a second launch adds in order.
 //! 3. Where the subgroup size is known and small (software drivers), a row's value is loaded by one lane only and passed to the others
 //!    (`spread_subgroup.wgsl`): there a load costs as much as a dozen multiplications. Elsewhere each lane
