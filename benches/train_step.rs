@@ -1,7 +1,7 @@
 //! Times a training step: `cargo bench --bench train_step -- --model resnet18 --batch 8 --size 128`.
 //!
-//! Prints the step time (median, fastest, slowest), images/s, GFLOP/s and the share of each kernel. FLOPs are those each
-//! launch states: twice the multiply-adds of the convolutions, and the small change of the other kernels.
+//! Prints the step time (median, fastest, slowest), images/s, GFLOP/s and the share of each kernel. FLOPs are those
+//! each launch states: twice the multiply-adds of the convolutions, and the small change of the other kernels.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-// Average pooling over windows of R x S pixels: y[n, p, q, c] = sum of x over window (p, q) / divisor, where the divisor is
-// R * S with COUNT_INCLUDE_PAD, else the number of pixels of the image under the window.
+// Average pooling over windows of R x S pixels: y[n, p, q, c] = sum of x over window (p, q) / divisor, where the
+// divisor is R * S with COUNT_INCLUDE_PAD, else the number of pixels of the image under the window.
 
 struct Params {
     count: u32, // elements written

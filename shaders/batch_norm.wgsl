@@ -1,6 +1,6 @@
-// Batch normalisation of x [rows, channels]. A workgroup covers LANES_C channels and 64 / LANES_C runs of rows; the lanes of a
-// run walk down its rows side by side, so that loads are contiguous and per-channel values stay in registers.
-// Workgroups are folded over runs in x and y and count channel tiles in z.
+// Batch normalisation of x [rows, channels]. A workgroup covers LANES_C channels and 64 / LANES_C runs of rows; the
+// lanes of a run walk down its rows side by side, so that loads are contiguous and per-channel values stay in
+// registers. Workgroups are folded over runs in x and y and count channel tiles in z.
 
 struct Params {
     rows: u32,

@@ -76,8 +76,8 @@ fn merge(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_inde
 @group(0) @binding(7) var<storage, read> d_beta: array<f32>; // [channels]
 @group(0) @binding(8) var<storage, read_write> d_x: array<f32>; // [rows, channels]
 
-/// gamma / std * (d_y - mean(d_y) - normalised x * mean(d_y * normalised x)); with running statistics, which do not depend on
-/// x, only the first term.
+/// gamma / std * (d_y - mean(d_y) - normalised x * mean(d_y * normalised x)); with running statistics, which do not
+/// depend on x, only the first term.
 @compute @workgroup_size(WG)
 fn grad_x(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     let channel = workgroup.z * LANES_C + lane % LANES_C;

@@ -1,5 +1,5 @@
-// Channel-wise scaling: y[n, pixel, c] = x[n, pixel, c] * s[n, c]. The gradient of x is the same kernel on d_y; that of s
-// is a sum over pixels, here in runs of `run` pixels.
+// Channel-wise scaling: y[n, pixel, c] = x[n, pixel, c] * s[n, c]. The gradient of x is the same kernel on d_y; that
+// of s is a sum over pixels, here in runs of `run` pixels.
 
 struct Params {
     count: u32, // elements written

@@ -1,7 +1,7 @@
-// 2-D convolution as an implicit matrix product without groups: y[pixel, k] = sum over (r, s, c) of
-// x[pixel at tap (r, s), c] * w[(r, s, c), k]. A lane owns ROWS output pixels by COLUMNS output channels in registers; LANES_M by
-// LANES_N lanes make a workgroup. Activations come in through `spread` (loaded once in a subgroup and passed around,
-// or loaded by every lane), XV channels at a time; columns (weights, bias, results) as vec4 or one by one.
+// 2-D convolution as an implicit matrix product without groups: y[pixel, k] = sum over (r, s, c) of x[pixel at tap (r,
+// s), c] * w[(r, s, c), k]. A lane owns ROWS output pixels by COLUMNS output channels in registers; LANES_M by LANES_N
+// lanes make a workgroup. Activations come in through `spread` (loaded once in a subgroup and passed around, or loaded
+// by every lane), XV channels at a time; columns (weights, bias, results) as vec4 or one by one.
 
 struct Params {
     n: u32, h: u32, w: u32, c: u32,

@@ -1,7 +1,7 @@
-// Data gradient of a 2-D convolution without groups, as an implicit matrix product by stride phase:
-// d_x[pixel, c] = sum over (r, s, k) of d_y[window at tap (r, s), k] * w[(r, s, c), k].
-// Input pixels whose position has the same remainder modulo the stride see the same taps: that is a phase, and
-// workgroup z counts phases within column tiles, so that no zero of a dilated gradient is ever loaded. Tiles as in conv2d_forward.wgsl.
+// Data gradient of a 2-D convolution without groups, as an implicit matrix product by stride phase: d_x[pixel, c] =
+// sum over (r, s, k) of d_y[window at tap (r, s), k] * w[(r, s, c), k]. Input pixels whose position has the same
+// remainder modulo the stride see the same taps: that is a phase, and workgroup z counts phases within column tiles,
+// so that no zero of a dilated gradient is ever loaded. Tiles as in conv2d_forward.wgsl.
 
 struct Params {
     n: u32, h: u32, w: u32, c: u32,

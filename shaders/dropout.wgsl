@@ -1,5 +1,6 @@
-// Inverted dropout: y = keep ? scale * x : 0, element by element, where `keep` is a pure function of the key, the step and the
-// element's index: element i is kept in a step if the first word of threefry(key, (i, step)) as a float is at least `rate`.
+// Inverted dropout: y = keep ? scale * x : 0, element by element, where `keep` is a pure function of the key, the step
+// and the element's index: element i is kept in a step if the first word of threefry(key, (i, step)) as a float is at
+// least `rate`.
 
 struct Params {
     count: u32,

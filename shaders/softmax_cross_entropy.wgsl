@@ -1,5 +1,5 @@
-// Softmax cross-entropy of logits [N, K], one lane for one row. The target distribution of a row comes from the targets library
-// (class indices or probabilities), smoothed: t' = t * (1 - smoothing) + smoothing / K.
+// Softmax cross-entropy of logits [N, K], one lane for one row. The target distribution of a row comes from the
+// targets library (class indices or probabilities), smoothed: t' = t * (1 - smoothing) + smoothing / K.
 
 struct Params {
     n: u32,

@@ -1,6 +1,6 @@
-// Sum of all elements in a fixed order, in two stages: each workgroup of `forward` sums a contiguous run of
-// `run` elements; it then runs once more over the partial sums with a single workgroup. And the broadcast of a scalar, which is the
-// gradient.
+// Sum of all elements in a fixed order, in two stages: each workgroup of `forward` sums a contiguous run of `run`
+// elements; it then runs once more over the partial sums with a single workgroup. And the broadcast of a scalar, which
+// is the gradient.
 
 struct Params {
     count: u32,

@@ -47,7 +47,8 @@ fn is_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The positions after every `path` (such as `crate::`) that is not the end of a longer name or of a macro's `$crate::`.
+/// The positions after every `path` (such as `crate::`) that is not the end of a longer name or of a macro's
+/// `$crate::`.
 fn after<'a>(code: &'a str, path: &'a str) -> impl Iterator<Item = usize> + 'a {
     code.match_indices(path).filter_map(move |(at, _)| {
         let before = code[..at].chars().next_back();

@@ -102,7 +102,8 @@ impl Dataset {
     /// Opens a dataset and verifies its listing; every fault is named in one error.
     ///
     /// `spec` is one of
-    /// - `synthetic` or `synthetic:COUNT`: generated pictures (2,000 by default; a folder of that name is `./synthetic`)
+    /// - `synthetic` or `synthetic:COUNT`: generated pictures (2,000 by default; a folder of that name is
+    ///   `./synthetic`)
     /// - a folder or zip archive in the layout of HAM10000: its metadata table, and images in folders of any name,
     ///   or (in a folder) still in the archives `HAM10000_images_part_1.zip` and `_2.zip`
     /// - a CSV file with the columns `path,label` and optionally `group` and `split` (train, val, test), in any order;

@@ -1,6 +1,7 @@
-//! Residual networks (He et al., "Deep residual learning for image recognition", 2016, table 1), exactly as torchvision has
-//! them: stride on the 3x3 convolution of a bottleneck ("v1.5"), batch-norm eps 1e-5, the same parameter names. And two
-//! relatives with squeeze-and-excitation (Hu et al., "Squeeze-and-excitation networks", 2018).
+//! Residual networks (He et al., "Deep residual learning for image recognition", 2016, table 1), exactly as
+//! torchvision has them: stride on the 3x3 convolution of a bottleneck ("v1.5"), batch-norm eps 1e-5, the same
+//! parameter names. And two relatives with squeeze-and-excitation (Hu et al., "Squeeze-and-excitation networks",
+//! 2018).
 
 use crate::autograd::Tensor;
 use crate::error::Result;

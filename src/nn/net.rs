@@ -81,8 +81,8 @@ impl<'a> Net<'a> {
         Self { tape, parameters: vec![], mode, dropout: true, seed, prefix: vec![] }
     }
 
-    /// Leaves dropout out even in training mode: what is then trained does not depend on a random mask, so that it can be
-    /// compared with another program.
+    /// Leaves dropout out even in training mode: what is then trained does not depend on a random mask, so that it can
+    /// be compared with another program.
     #[must_use]
     pub fn without_dropout(mut self) -> Self {
         self.dropout = false;
@@ -252,8 +252,8 @@ impl<'a> Net<'a> {
         self.tape.view(x, [n, features])
     }
 
-    /// Inverted dropout in training mode; nothing in evaluation mode or [without dropout](Self::without_dropout). The mask is drawn from the seed, the layer and the
-    /// optimizer's step counter, which lives on the device.
+    /// Inverted dropout in training mode; nothing in evaluation mode or [without dropout](Self::without_dropout). The
+    /// mask is drawn from the seed, the layer and the optimizer's step counter, which lives on the device.
     ///
     /// # Errors
     /// [`Kind::Shape`] if the rate is not in `[0, 1)`.
@@ -266,8 +266,8 @@ impl<'a> Net<'a> {
         dropout::dropout(self.tape, x, rate, key, step)
     }
 
-    /// A squeeze-and-excitation block (Hu et al., 2018, section 3): the map's mean through two linear layers, the second as
-    /// wide as the map, gates the channels. Parameters `name.fc1`, `name.fc2`.
+    /// A squeeze-and-excitation block (Hu et al., 2018, section 3): the map's mean through two linear layers, the
+    /// second as wide as the map, gates the channels. Parameters `name.fc1`, `name.fc2`.
     ///
     /// # Errors
     /// [`Kind::Shape`] if x is not a map or has fewer than `reduction` channels.

@@ -39,8 +39,8 @@ impl Layout {
 pub enum Init {
     /// One value everywhere.
     Constant(f32),
-    /// Normal with standard deviation `sqrt(2 / fan_out)`: He et al., "Delving deep into rectifiers", 2015, with the fan
-    /// counted at the output, as torchvision's ResNets have it.
+    /// Normal with standard deviation `sqrt(2 / fan_out)`: He et al., "Delving deep into rectifiers", 2015, with the
+    /// fan counted at the output, as torchvision's ResNets have it.
     KaimingNormalFanOut,
     /// Uniform in `+-1/sqrt(fan)`: PyTorch's default for linear and convolution layers, weights and biases.
     UniformFanIn {

@@ -222,8 +222,8 @@ pub fn check_case(gpu: &Gpu, case: &Case, seed: u32) -> Result<CaseReport> {
     Ok(report)
 }
 
-/// A loss around the op under test: every output times a weight, summed, plus three times every leaf, so that the op sees
-/// an incoming gradient that is not one and its input is used twice.
+/// A loss around the op under test: every output times a weight, summed, plus three times every leaf, so that the op
+/// sees an incoming gradient that is not one and its input is used twice.
 fn mid_graph_loss(
     tape: &mut Tape,
     outputs: &[Tensor],

@@ -49,8 +49,8 @@ impl Window {
     /// Rows and columns of windows over an image of `height` x `width` that lie wholly inside the padded image.
     ///
     /// # Errors
-    /// [`Kind::Shape`] for an empty window, a stride of 0, padding not smaller than the window (a window could then miss
-    /// the image) or a window larger than the padded image.
+    /// [`Kind::Shape`] for an empty window, a stride of 0, padding not smaller than the window (a window could then
+    /// miss the image) or a window larger than the padded image.
     pub fn outputs(&self, height: usize, width: usize) -> Result<[usize; 2]> {
         let Padding { top, bottom, left, right } = self.padding;
         let axis = |axis: usize, extent: usize, before: usize, after: usize| {
@@ -116,8 +116,8 @@ uniform_block! {
 pub(crate) mod reference {
     use super::Window;
 
-    /// Calls `f(row within the window, column within the window, h, w)` for the pixels of the image under window `(p, q)`, in
-    /// row-major order.
+    /// Calls `f(row within the window, column within the window, h, w)` for the pixels of the image under window `(p,
+    /// q)`, in row-major order.
     pub(crate) fn pixels(
         window: &Window,
         [height, width]: [usize; 2],

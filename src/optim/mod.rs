@@ -1,5 +1,5 @@
-//! Optimizers and learning-rate schedules. The update kernels are ops (`ops::sgd`, `ops::adam`); here they are appended to a
-//! tape, one for each parameter, with their state as variables called `optimizer.…`.
+//! Optimizers and learning-rate schedules. The update kernels are ops (`ops::sgd`, `ops::adam`); here they are
+//! appended to a tape, one for each parameter, with their state as variables called `optimizer.…`.
 
 use crate::autograd::{Gradients, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
@@ -79,8 +79,8 @@ impl Optimizer {
 pub enum Schedule {
     /// Always the same.
     Constant,
-    /// Half a cosine from the full rate to zero over all steps (Loshchilov and Hutter, "SGDR", 2017, equation 5, without
-    /// restarts).
+    /// Half a cosine from the full rate to zero over all steps (Loshchilov and Hutter, "SGDR", 2017, equation 5,
+    /// without restarts).
     Cosine,
 }
 

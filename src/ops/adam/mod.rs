@@ -1,6 +1,7 @@
-//! Adam (Kingma and Ba, 2015, algorithm 1) and AdamW (Loshchilov and Hutter, 2019, algorithm 2), in place, as PyTorch defines
-//! them: `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, `w -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`;
-//! weight decay is added to the gradient, or, decoupled, shrinks w by `1 - lr * weight_decay` first. No gradient.
+//! Adam (Kingma and Ba, 2015, algorithm 1) and AdamW (Loshchilov and Hutter, 2019, algorithm 2), in place, as PyTorch
+//! defines them: `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, `w -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 -
+//! b2^t) + eps)`; weight decay is added to the gradient, or, decoupled, shrinks w by `1 - lr * weight_decay` first. No
+//! gradient.
 //!
 //! The step counter and the bias corrections `1 - b^t` live on the device and are moved by [`adam_tick`].
 

@@ -20,8 +20,8 @@
 //! `[sample id, 8 * epoch + d]`. It depends on nothing else: not on the batch size, the position in the batch or which
 //! other augmentations are on.
 //!
-//! Numerics: all in f32. Sine and cosine are polynomials in the kernel, accurate to a few units of 1e-7 on every driver,
-//! where the built-in functions may be off by 5e-4. There is no gradient.
+//! Numerics: all in f32. Sine and cosine are polynomials in the kernel, accurate to a few units of 1e-7 on every
+//! driver, where the built-in functions may be off by 5e-4. There is no gradient.
 //!
 //! Source: bilinear resampling by the inverse map as in R. Gonzalez, R. Woods, "Digital Image Processing", section 2.6;
 //! random numbers as in [`crate::rng`].

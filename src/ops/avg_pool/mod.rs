@@ -1,12 +1,12 @@
-//! Average pooling: `x: [N, H, W, C]` to `y: [N, P, Q, C]` with `P = (H + top + bottom - R) / stride + 1`, rounded down, and
-//! `Q` likewise: `y[n, p, q, c] = sum over r < R, s < S of x[n, p * stride + r - top, q * stride + s - left, c] / d(p, q)`.
-//! Padding counts as zeros: with `count_include_pad` the divisor `d` is always `R * S`, without it is the number of
-//! pixels of the image under the window.
+//! Average pooling: `x: [N, H, W, C]` to `y: [N, P, Q, C]` with `P = (H + top + bottom - R) / stride + 1`, rounded
+//! down, and `Q` likewise: `y[n, p, q, c] = sum over r < R, s < S of x[n, p * stride + r - top, q * stride + s - left,
+//! c] / d(p, q)`. Padding counts as zeros: with `count_include_pad` the divisor `d` is always `R * S`, without it is
+//! the number of pixels of the image under the window.
 //!
 //! Backward: `d_x[n, h, w, c] = sum of d_y[n, p, q, c] / d(p, q)` over the windows that cover the pixel.
 //!
-//! Kernels (`avg_pool.wgsl`): `forward`, one invocation an output; `grad_x`, one invocation a pixel, which gathers from the
-//! windows that cover it in a fixed order. The divisor rule is a compile-time constant.
+//! Kernels (`avg_pool.wgsl`): `forward`, one invocation an output; `grad_x`, one invocation a pixel, which gathers
+//! from the windows that cover it in a fixed order. The divisor rule is a compile-time constant.
 
 mod cases;
 mod reference;

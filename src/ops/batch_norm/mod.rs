@@ -1,5 +1,5 @@
-//! Batch normalisation (Ioffe and Szegedy, 2015, algorithm 1) over the last axis: `y = (x - mean) / sqrt(var + eps) * gamma + beta`.
-//! x is `[.., C]`; gamma, beta and the statistics are `[C]`; rows are everything but the last axis.
+//! Batch normalisation (Ioffe and Szegedy, 2015, algorithm 1) over the last axis: `y = (x - mean) / sqrt(var + eps) *
+//! gamma + beta`. x is `[.., C]`; gamma, beta and the statistics are `[C]`; rows are everything but the last axis.
 //!
 //! In training, mean and (biased) variance are those of the rows, and the running statistics move towards them as in
 //! PyTorch: `running = (1 - momentum) * running + momentum * batch`, with the unbiased variance. In evaluation the
@@ -8,8 +8,8 @@
 //! Backward, with `xh` the normalised x and R rows: `d_beta = sum(d_y)`, `d_gamma = sum(d_y * xh)`,
 //! `d_x = gamma / std * (d_y - d_beta / R - xh * d_gamma / R)`; in evaluation the last two terms are absent.
 //!
-//! Kernels: runs of rows are reduced side by side, then merged in order with the formula of Chan, Golub and LeVeque; sums
-//! are shifted, so a large mean costs no digits. Results repeat bit for bit.
+//! Kernels: runs of rows are reduced side by side, then merged in order with the formula of Chan, Golub and LeVeque;
+//! sums are shifted, so a large mean costs no digits. Results repeat bit for bit.
 
 mod cases;
 mod reference;

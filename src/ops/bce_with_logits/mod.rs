@@ -5,8 +5,8 @@
 //! Backward: `d_x = d_loss (sigmoid(x) - t) / count`. Targets have no gradient.
 //!
 //! Numerics: the exponent is never positive, so nothing overflows; `log(1 + e)` is a series that keeps its relative
-//! accuracy for small `e` (WGSL has no `log1p`); loss and gradient of a well-classified element do not cancel. The order
-//! of summation is fixed, as in [`sum`](crate::ops::sum).
+//! accuracy for small `e` (WGSL has no `log1p`); loss and gradient of a well-classified element do not cancel. The
+//! order of summation is fixed, as in [`sum`](crate::ops::sum).
 
 mod cases;
 mod reference;

@@ -1,21 +1,22 @@
-//! 2-D convolution, NHWC: `y[n,p,q,k] = b[k] + sum_{r,s,c} x[n, p*sh + r*dh - top, q*sw + s*dw - left, c] * w[r,s,c,k]`,
-//! zero outside of x. Shapes: x `[N, H, W, C]`, weight `[R, S, C/groups, K]`, bias `[K]`, y `[N, P, Q, K]` with
-//! `P = (H + top + bottom - dh*(R-1) - 1) / sh + 1`, likewise Q. A linear layer is the 1x1 case on a 1x1 map.
+//! 2-D convolution, NHWC: `y[n,p,q,k] = b[k] + sum_{r,s,c} x[n, p*sh + r*dh - top, q*sw + s*dw - left, c] *
+//! w[r,s,c,k]`, zero outside of x. Shapes: x `[N, H, W, C]`, weight `[R, S, C/groups, K]`, bias `[K]`, y `[N, P, Q,
+//! K]` with `P = (H + top + bottom - dh*(R-1) - 1) / sh + 1`, likewise Q. A linear layer is the 1x1 case on a 1x1 map.
 //!
-//! Backward: `d_x` gathers `d_y * w` over the windows that cover a pixel, `d_w` sums `x * d_y` over all windows, `d_b` sums
-//! `d_y` over all pixels.
+//! Backward: `d_x` gathers `d_y * w` over the windows that cover a pixel, `d_w` sums `x * d_y` over all windows, `d_b`
+//! sums `d_y` over all pixels.
 //!
 //! # Kernels, from plain to fast
 //!
-//! 1. `conv2d_plain.wgsl`: one invocation for one element of the result. Takes everything, groups and depthwise included;
-//!    every faster kernel is checked against it (and against the CPU twin).
-//! 2. `conv2d_forward`, `conv2d_grad_input`, `conv2d_grad_weight`: the same three sums as matrix products whose left-hand matrix is
-//!    never built ("implicit GEMM", Chetlur et al., cuDNN, 2014, section 3). Each invocation keeps a tile of several
-//!    rows by four or eight columns in registers, so that a value loaded once is used eight or more times. The data gradient goes
-//!    by stride phase; the weight gradient splits its long reduction into runs that a second launch adds in order.
-//! 3. Where the subgroup size is known and small (software drivers), a row's value is loaded by one lane only and passed to the others
-//!    (`spread_subgroup.wgsl`): there a load costs as much as a dozen multiplications. Elsewhere each lane
-//!    loads it for itself, from cache (`spread_direct.wgsl`).
+//! 1. `conv2d_plain.wgsl`: one invocation for one element of the result. Takes everything, groups and depthwise
+//!    included; every faster kernel is checked against it (and against the CPU twin).
+//! 2. `conv2d_forward`, `conv2d_grad_input`, `conv2d_grad_weight`: the same three sums as matrix products whose
+//!    left-hand matrix is never built ("implicit GEMM", Chetlur et al., cuDNN, 2014, section 3). Each invocation keeps
+//!    a tile of several rows by four or eight columns in registers, so that a value loaded once is used eight or more
+//!    times. The data gradient goes by stride phase; the weight gradient splits its long reduction into runs that a
+//!    second launch adds in order.
+//! 3. Where the subgroup size is known and small (software drivers), a row's value is loaded by one lane only and
+//!    passed to the others (`spread_subgroup.wgsl`): there a load costs as much as a dozen multiplications. Elsewhere
+//!    each lane loads it for itself, from cache (`spread_direct.wgsl`).
 //!
 //! The shape is compiled in as constants: loops have known lengths and divisions become multiplications.
 //!

@@ -1,16 +1,16 @@
-//! Inverted dropout: `y = x / (1 - rate)` where an element is kept and 0 where it is not, any shape. Each element is kept
-//! with probability `1 - rate`, so the mean of `y` is `x` and nothing needs to change when the op is left out.
+//! Inverted dropout: `y = x / (1 - rate)` where an element is kept and 0 where it is not, any shape. Each element is
+//! kept with probability `1 - rate`, so the mean of `y` is `x` and nothing needs to change when the op is left out.
 //!
-//! Whether element `i` is kept in step `t` is a pure function: the first word of Threefry-2x32 for the key of the layer and
-//! the counter `(i, t)`, as a float in [0, 1), is at least `rate`. So nothing is stored, the batch's other elements
-//! do not matter, and a resumed run drops the same elements.
+//! Whether element `i` is kept in step `t` is a pure function: the first word of Threefry-2x32 for the key of the
+//! layer and the counter `(i, t)`, as a float in [0, 1), is at least `rate`. So nothing is stored, the batch's other
+//! elements do not matter, and a resumed run drops the same elements.
 //!
 //! Backward: `d_x` is the op itself on `d_y`, with the mask recomputed.
 //!
 //! Kernel (`dropout.wgsl`): `forward`, one invocation an element.
 //!
-//! Paper: N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, "Dropout: a simple way to prevent neural
-//! networks from overfitting", JMLR 15, 2014; for the generator see [`rng`](crate::rng).
+//! Paper: N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, "Dropout: a simple way to prevent
+//! neural networks from overfitting", JMLR 15, 2014; for the generator see [`rng`](crate::rng).
 
 mod cases;
 mod reference;
@@ -31,8 +31,8 @@ uniform_block! {
 }
 
 /// `x` with a share `rate` of its elements dropped. `key` tells layers apart (see
-/// [`Stream::key`](crate::rng::Stream::key)); `clock` is the step counter, an unsigned tensor of one element, which must
-/// not change between this node and the end of the backward pass.
+/// [`Stream::key`](crate::rng::Stream::key)); `clock` is the step counter, an unsigned tensor of one element, which
+/// must not change between this node and the end of the backward pass.
 ///
 /// # Errors
 /// [`Kind::Shape`] unless `0 <= rate < 1`, `x` is a float tensor and `clock` an unsigned one of one element.

@@ -3,7 +3,7 @@
 //! Backward: `d_x[n, h, w, c] = d_y[n, c] / (H W)`.
 //!
 //! Kernels (`global_avg_pool.wgsl`): `forward`, one invocation a channel and a run of pixels, so that neighbouring
-//! invocations read neighbouring channels; images of more than [`RUN`] pixels are summed in about equal runs, whose
+//! invocations read neighbouring channels; images of more than `RUN` pixels are summed in about equal runs, whose
 //! sums a second launch of the same kernel adds. `grad_x`, one invocation an element.
 //!
 //! Numerics: the order of summation is fixed by the shape alone, and two stages keep the rounding error of large images

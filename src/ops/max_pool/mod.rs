@@ -1,13 +1,13 @@
-//! Max pooling: `x: [N, H, W, C]` to `y: [N, P, Q, C]` with `P = (H + top + bottom - R) / stride + 1`, rounded down, and
-//! `Q` likewise: `y[n, p, q, c] = max over r < R, s < S of x[n, p * stride + r - top, q * stride + s - left, c]`.
+//! Max pooling: `x: [N, H, W, C]` to `y: [N, P, Q, C]` with `P = (H + top + bottom - R) / stride + 1`, rounded down,
+//! and `Q` likewise: `y[n, p, q, c] = max over r < R, s < S of x[n, p * stride + r - top, q * stride + s - left, c]`.
 //! Padding is minus infinity, so it is never the maximum.
 //!
 //! Backward: `d_y` goes to the place of the maximum, the first in row-major order where several are equal; places that
 //! several windows chose add up.
 //!
-//! Kernels (`max_pool.wgsl`): `forward_argmax` also saves where each maximum was, as the offset `r * S + s`; `forward`, without
-//! that, runs where no gradient is needed. `grad_x` is gathered: each pixel asks the windows that cover it, so no two
-//! invocations write the same place and the order of addition is fixed.
+//! Kernels (`max_pool.wgsl`): `forward_argmax` also saves where each maximum was, as the offset `r * S + s`;
+//! `forward`, without that, runs where no gradient is needed. `grad_x` is gathered: each pixel asks the windows that
+//! cover it, so no two invocations write the same place and the order of addition is fixed.
 //!
 //! Numerics: exact forward. A NaN in the window is its maximum, as in PyTorch.
 //!

@@ -1,7 +1,7 @@
 //! ReLU: `y = max(x, 0)`, any shape.
 //!
-//! Backward: `d_x = d_y` where `y > 0`, else 0. It reads the output, so that the input need not be kept. At exactly zero
-//! the gradient is 0. NaN stays NaN in the forward pass.
+//! Backward: `d_x = d_y` where `y > 0`, else 0. It reads the output, so that the input need not be kept. At exactly
+//! zero the gradient is 0. NaN stays NaN in the forward pass.
 //!
 //! Kernels (`relu.wgsl`): `forward` and `grad_x`, one invocation an element; exact.
 //!

@@ -5,8 +5,8 @@
 //! Kernels (`sigmoid.wgsl`): `forward` and `grad_x`, one invocation an element.
 //!
 //! Numerics: with `e = exp(-|x|) <= 1` the result is `1 / (1 + e)` or `e / (1 + e)`, so nothing overflows and small
-//! results keep their relative precision. The gradient is precise relative to its largest value, 1/4, only: `1 - y` loses
-//! digits as `y` approaches 1, and for x > 17 it is 0 in f32.
+//! results keep their relative precision. The gradient is precise relative to its largest value, 1/4, only: `1 - y`
+//! loses digits as `y` approaches 1, and for x > 17 it is 0 in f32.
 
 mod cases;
 mod reference;

@@ -1,9 +1,9 @@
 //! Softmax cross-entropy of logits `[N, K]`, the mean over the batch, shape `[1]`; the semantics are those of PyTorch's
 //! `CrossEntropyLoss(weight, label_smoothing)`.
 //!
-//! With the smoothed target `t' = t (1 - e) + e / K`: `loss = sum_n sum_k -w_k t'_nk log softmax(x_n)_k / D`, where D is
-//! `sum_n w_{y_n}` for class indices y (t is one-hot) and N for target probabilities t. If D is zero the loss is zero.
-//! Backward: `d_x_nk = (softmax(x_n)_k sum_j w_j t'_nj - w_k t'_nk) d_loss / D`.
+//! With the smoothed target `t' = t (1 - e) + e / K`: `loss = sum_n sum_k -w_k t'_nk log softmax(x_n)_k / D`, where D
+//! is `sum_n w_{y_n}` for class indices y (t is one-hot) and N for target probabilities t. If D is zero the loss is
+//! zero. Backward: `d_x_nk = (softmax(x_n)_k sum_j w_j t'_nj - w_k t'_nk) d_loss / D`.
 //!
 //! A row whose label is not below K is left out; the host checks labels, and padding uses this.
 
