@@ -2,8 +2,11 @@
 
 mod common;
 
-use lesion_gpu::gpu::{Gpu, GpuOptions};
-use lesion_gpu::ops::{all_cases, check_case, finite_differences};
+use lesion_gpu::Kind;
+use lesion_gpu::autograd::{Plan, Tape};
+use lesion_gpu::gpu::{Caps, Gpu, GpuOptions};
+use lesion_gpu::ops::{all_cases, check_case, finite_differences, scale};
+use lesion_gpu::tensor::TensorType;
 
 #[test]
 fn twins_agree_with_finite_differences() {
@@ -43,4 +46,22 @@ fn compare(gpu: &Gpu) {
         }
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// A tensor that a weak device cannot bind in one piece is refused when the graph is planned, never cut.
+#[test]
+fn tensors_beyond_a_binding_are_refused() {
+    let caps = Caps::baseline();
+    let plan = |height: usize| {
+        let mut tape = Tape::new();
+        let x = tape.input("x", TensorType::f32([1, height, 1024, 32]));
+        let y = scale::scale(&mut tape, x, 2.0)?;
+        let z = scale::scale(&mut tape, y, 0.5)?;
+        Plan::new(&tape, &[z], &caps)
+    };
+    // 128 MiB exactly, and one row more.
+    assert!(plan(1024).is_ok());
+    let error = plan(1025).unwrap_err();
+    assert_eq!(error.kind(), Kind::OutOfMemory);
+    assert!(error.to_string().contains("128.0 MiB"), "{error}");
 }
