@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Memory, Plan, Storage, Tensor};
+use super::{Memory, Plan, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Buffer, Gpu, PendingRead, Recorded, Usage, Work};
 use crate::tensor::{HostTensor, TensorType};
@@ -38,11 +38,6 @@ impl Store {
     /// The names and types of all variables, sorted by name.
     pub fn types(&self) -> impl Iterator<Item = (&str, &TensorType)> {
         self.entries.iter().map(|(name, (ty, _))| (name.as_str(), ty))
-    }
-
-    /// Bytes of all variables.
-    pub fn bytes(&self) -> u64 {
-        self.entries.values().map(|(ty, _)| ty.bytes()).sum()
     }
 
     fn entry(&self, name: &str) -> Result<&(TensorType, Buffer)> {
@@ -231,11 +226,6 @@ impl Executable {
     pub fn read_output(&self, gpu: &Gpu, i: usize) -> Result<HostTensor> {
         let data = bytemuck::pod_collect_to_vec(&gpu.download(&self.outputs[i])?);
         Ok(HostTensor::new(self.plan.outputs[i].1.shape.clone(), data))
-    }
-
-    /// The position of an output among those asked for.
-    pub fn output_index(&self, t: Tensor) -> Option<usize> {
-        self.plan.outputs.iter().position(|(o, _)| *o == t)
     }
 
     /// How many steps' outputs may be under way at once.

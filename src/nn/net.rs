@@ -94,16 +94,6 @@ impl<'a> Net<'a> {
         self.parameters
     }
 
-    /// The tape.
-    pub fn tape(&mut self) -> &mut Tape {
-        self.tape
-    }
-
-    /// The mode.
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
     /// The shape of a value.
     pub fn shape(&self, x: Tensor) -> &Shape {
         self.tape.shape(x)

@@ -32,7 +32,7 @@ pub use twin::{AnyTwin, Array, Real, Twin};
 
 use crate::autograd::{Gradients, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Library, Source};
+use crate::gpu::Library;
 use crate::tensor::{DType, Shape, TensorType};
 
 /// Index helpers shared by nearly every kernel.
@@ -100,14 +100,6 @@ pub fn backward(tape: &mut Tape, loss: Tensor) -> Result<Gradients> {
 /// Errors of the backward rules.
 pub fn backward_from(tape: &mut Tape, seeds: &[(Tensor, Tensor)]) -> Result<Gradients> {
     tape.backward(seeds, &|tape, a, b| add::add(tape, a, b))
-}
-
-/// Every distinct kernel source of the ops' cases; used to find sources no case reaches.
-pub fn sources(dispatches: &[crate::gpu::Dispatch]) -> Vec<&'static Source> {
-    let mut found: Vec<&'static Source> = dispatches.iter().map(|d| d.kernel.source).collect();
-    found.sort_by_key(|s| s.file);
-    found.dedup_by_key(|s| s.file);
-    found
 }
 
 /// The shape rule of element-by-element ops: all inputs are alike, and so is the output.

@@ -75,7 +75,6 @@ pub struct Classifier {
     pub classes: Vec<String>,
     /// What the weight file lacked or had too much; empty unless it was accepted partially.
     pub difference: Difference,
-    batch: usize,
     session: EvalSession,
 }
 
@@ -119,12 +118,7 @@ impl Classifier {
         super::session::initialise(gpu, &store, session.parameters(), config.seed)?;
         let difference = load_weights(gpu, &store, session.parameters(), &weights, allow_partial)?;
         gpu.save_pipelines();
-        Ok(Self { config, classes, difference, batch, session })
-    }
-
-    /// Images of one batch.
-    pub fn batch(&self) -> usize {
-        self.batch
+        Ok(Self { config, classes, difference, session })
     }
 
     /// Logits `[rows, classes]` of all valid rows. `progress` is called with the batches done.
