@@ -23,7 +23,9 @@ fn jpeg(value: u8) -> Vec<u8> {
 }
 
 fn open(path: &Path) -> Result<Dataset, Error> {
-    Dataset::open(path, &OpenOptions::default())
+    let mut dataset = Dataset::open(path, &OpenOptions::default())?;
+    dataset.settle()?;
+    Ok(dataset)
 }
 
 fn put(root: &Path, name: &str, bytes: impl AsRef<[u8]>) {
@@ -133,6 +135,28 @@ fn every_fault_of_a_listing_is_named_at_once_or_skipped() {
     let notes = dataset.notes.join("\n");
     assert!(notes.contains("skipped: 2 malformed rows"), "{notes}");
     assert!(notes.contains("2 image(s) have no row") && notes.contains("for example C"), "{notes}");
+}
+
+#[test]
+fn faults_of_the_listing_and_of_the_pictures_are_one_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = "path,label\na.png,x\nbad.png,y\ngone.png,x\n./a.png,x\nc.png,y,z\n";
+    put(dir.path(), "set.csv", rows);
+    put(dir.path(), "a.png", picture(1, ImageFormat::Png));
+    put(dir.path(), "bad.png", &picture(2, ImageFormat::Png)[..60]);
+    let mut dataset = Dataset::open(dir.path().join("set.csv"), &OpenOptions::default()).unwrap();
+    let error = PixelStore::prepare(&mut dataset, 8, Cache::Off, &mut |_, _| Ok(())).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.kind(), Kind::Data);
+    for part in [
+        "1 malformed row, 1 duplicate image, 1 row without an image, 1 bad image",
+        "line 4: ",
+        "line 5: names ./a.png, as line 2 does",
+        "line 6: has 3 fields",
+        "bad.png: the",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
 }
 
 #[test]

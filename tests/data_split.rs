@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use lesion_gpu::Kind;
-use lesion_gpu::data::{Dataset, Layout, Sample, Source, SplitAssignment, SplitSpec, split};
+use lesion_gpu::data::{Dataset, Faults, Layout, Sample, Source, SplitAssignment, SplitSpec, split};
 use lesion_gpu::rng::Stream;
 
 /// A dataset of `lesions[c]` lesions of each class, of 1 to 6 pictures (most of 1), in mixed order.
@@ -26,7 +26,7 @@ fn dataset(seed: u32, lesions: &[usize]) -> Dataset {
     let samples = order.into_iter().map(|i| samples[i].clone()).collect();
     let classes = (0..lesions.len()).map(|c| c.to_string()).collect();
     let (name, origin, notes) = ("test".to_owned(), "test".to_owned(), Vec::new());
-    Dataset { name, origin, layout: Layout::Table, classes, samples, notes, skip_bad: false }
+    Dataset { name, origin, layout: Layout::Table, classes, samples, notes, skip_bad: false, faults: Faults::default() }
 }
 
 fn parts(s: &SplitAssignment) -> [&[usize]; 3] {

@@ -9,7 +9,8 @@ The recipe:
 - Data: a zip or folder with a metadata CSV (columns lesion_id, image_id, dx) and JPEG files named by image id, at any
   depth; of several files with one id the first counts. Classes in alphabetical order.
 - Images: decoded to RGB, resized to size x size by Pillow's bilinear filter (antialiased: its support grows with the
-  scale), kept as 8-bit values, then divided by 255. No mean is subtracted, no standard deviation divided by.
+  scale), kept as 8-bit values, then divided by 255. `--normalize imagenet`, the default, then subtracts ImageNet's mean
+  and divides by its standard deviation, each by channel; `--normalize unit` does not.
 - Split: `--split`, either JSON {"train": [image ids], "val": [...], "test": [...]} or CSV with columns image_id,split.
   Without it: 70/15/15 by lesion, stratified by class, so no lesion has images in two parts.
 - Training: Adam (betas .9, .999, eps 1e-8, no weight decay); cross-entropy weighted by N / (K n_c), counted on the
@@ -43,6 +44,11 @@ from sklearn import metrics
 from torch import nn
 
 PARTS = ("train", "val", "test")
+# Mean and standard deviation of each channel.
+NORMALIZATIONS = {
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 
 
 class SimpleCnn(nn.Module):
@@ -140,11 +146,18 @@ def load(ids, label_of, files, read, size):
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels
 
 
-def evaluate(model, images, labels, batch, weight):
+def normalized(images, name):
+    """Float images [N, 3, H, W] of 8-bit ones, by a row of NORMALIZATIONS."""
+    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in NORMALIZATIONS[name])
+    return (images.float() / 255 - mean) / deviation
+
+
+def evaluate(model, images, labels, args, weight):
     """Weighted loss, accuracy, balanced accuracy and macro F1 in eval mode; leaves the model in eval mode."""
     model.eval()
     with torch.no_grad():
-        logits = torch.cat([model(images[i : i + batch].float() / 255) for i in range(0, len(images), batch)])
+        logits = torch.cat([model(normalized(images[i : i + args.batch], args.normalize))
+                            for i in range(0, len(images), args.batch)])
     predicted = logits.argmax(1).numpy()
     truth = labels.numpy()
     return {
@@ -167,6 +180,7 @@ def main():
     parser.add_argument("--split", type=pathlib.Path, help="JSON or CSV; default: 70/15/15 by lesion")
     parser.add_argument("--model", choices=["simple-cnn", "resnet18", "resnet50"], default="simple-cnn")
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--normalize", choices=NORMALIZATIONS, default="imagenet")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -228,7 +242,7 @@ def main():
     adam = torch.optim.Adam(model.parameters(), lr=args.lr)
 
     def step(index):
-        images = x[index].float() / 255
+        images = normalized(x[index], args.normalize)
         if not args.no_augment:
             for dim in (3, 2):
                 flip = torch.rand(len(index)) < 0.5
@@ -262,7 +276,7 @@ def main():
         model.train()
         losses = [step(index) for index in batches]
         seconds = time.perf_counter() - start
-        scores, _ = evaluate(model, *data["val"], args.batch, weight)
+        scores, _ = evaluate(model, *data["val"], args, weight)
         print(f"epoch {epoch}: train loss {np.mean(losses):.4f} ({seconds:.1f} s); val: {shown(scores)}", flush=True)
         if sign * scores[args.monitor] > best:
             best, best_epoch, best_state = sign * scores[args.monitor], epoch, copy.deepcopy(model.state_dict())
@@ -270,7 +284,7 @@ def main():
     if best_state is None:
         sys.exit(f"{args.monitor} was never a number")
     model.load_state_dict(best_state)
-    scores, predicted = evaluate(model, *data["test"], args.batch, weight)
+    scores, predicted = evaluate(model, *data["test"], args, weight)
     print(f"test with the weights of epoch {best_epoch}: {shown(scores)}")
     print(metrics.classification_report(data["test"][1], predicted, target_names=names,
                                         labels=range(len(names)), digits=4, zero_division=0))

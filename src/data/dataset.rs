@@ -96,10 +96,15 @@ pub struct Dataset {
     pub notes: Vec<String>,
     /// Whether bad samples are left out (with a note) where they are found, as asked at opening.
     pub skip_bad: bool,
+    /// What is wrong with the listing and has not been reported: see [`Self::settle`].
+    pub faults: Faults,
 }
 
 impl Dataset {
-    /// Opens a dataset and verifies its listing; every fault is named in one error.
+    /// Opens a dataset and verifies its listing.
+    ///
+    /// Faulty rows do not fail here but in [`PixelStore::prepare`](super::PixelStore::prepare), which adds those of
+    /// the pictures, so that one error names every fault. Who needs no pixels calls [`Self::settle`] instead.
     ///
     /// `spec` is one of
     /// - `synthetic` or `synthetic:COUNT`: generated pictures (2,000 by default; a folder of that name is
@@ -111,7 +116,7 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Kind::Usage`] for a malformed count, [`Kind::Io`] if `spec` cannot be read, [`Kind::Data`] if it holds no
-    /// known layout or has faults (unless `options.skip_bad`, which fails only if nothing is left).
+    /// known layout or no usable sample.
     pub fn open(spec: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = spec.as_ref();
         if let Some(count) = synthetic_count(path)? {
@@ -130,10 +135,12 @@ impl Dataset {
             .at(path.display())
             .next("give a HAM10000 folder or zip, a CSV file with the columns path,label, or `synthetic`")),
         };
-        let (mut dataset, mut faults) = opened?;
+        let mut dataset = opened?;
         dataset.skip_bad = options.skip_bad;
-        dataset.find_split_leaks(&mut faults);
-        dataset.settle(faults)?;
+        dataset.find_split_leaks();
+        if dataset.skip_bad || dataset.samples.is_empty() {
+            dataset.settle()?;
+        }
         dataset.note_mixed_groups();
         Ok(dataset)
     }
@@ -162,8 +169,12 @@ impl Dataset {
         self.samples.iter().map(|s| s.group.as_str()).collect::<HashSet<_>>().len()
     }
 
-    /// Fails with the faults, or notes them where bad samples are to be skipped. Fails if no sample is left.
-    pub(super) fn settle(&mut self, faults: Faults) -> Result<()> {
+    /// Reports the faults found so far: in an error, or in a note where bad samples are skipped.
+    ///
+    /// # Errors
+    /// [`Kind::Data`] naming every fault (unless bad samples are skipped), or if no sample is left.
+    pub fn settle(&mut self) -> Result<()> {
+        let faults = std::mem::take(&mut self.faults);
         if !self.skip_bad && !faults.is_empty() {
             return Err(faults.into_error(&self.origin));
         }
@@ -178,9 +189,9 @@ impl Dataset {
     }
 
     /// Groups that the given splits tear apart. With `skip_bad`, a group stays in the split it is first seen in.
-    fn find_split_leaks(&mut self, faults: &mut Faults) {
+    fn find_split_leaks(&mut self) {
         let mut homes: BTreeMap<String, Split> = BTreeMap::new();
-        let skip_bad = self.skip_bad;
+        let (skip_bad, faults) = (self.skip_bad, &mut self.faults);
         self.samples.retain(|sample| {
             let Some(split) = sample.split else { return true };
             let home = *homes.entry(sample.group.clone()).or_insert(split);

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::error::{Error, Kind};
 
 /// How many faults an error names one by one; the rest are counted.
-const SHOWN: usize = 20;
+const SHOWN: usize = 100;
 
 /// What is wrong with a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,16 +115,16 @@ mod tests {
     #[test]
     fn names_the_first_faults_and_counts_all_by_kind() {
         let mut faults = Faults::default();
-        for line in 0..25 {
+        for line in 0..105 {
             faults.push(FaultKind::MalformedRow, format!("line {line}"), "has 3 fields where the header has 7");
         }
         faults.push(FaultKind::BadImage, "a.jpg", "is truncated");
         let text = faults.into_error("x.csv").to_string();
         assert!(
-            text.starts_with("the dataset has faults: 25 malformed rows, 1 bad image\n    line 0: has 3"),
+            text.starts_with("the dataset has faults: 105 malformed rows, 1 bad image\n    line 0: has 3"),
             "{text}"
         );
-        assert!(text.contains("\n    line 19: ") && !text.contains("line 20"), "{text}");
+        assert!(text.contains("\n    line 99: ") && !text.contains("line 100"), "{text}");
         assert!(text.contains("... and 6 more\n  where: x.csv"), "{text}");
     }
 }

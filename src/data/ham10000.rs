@@ -33,7 +33,7 @@ pub(super) fn is_image_archive(name: &str) -> bool {
 }
 
 /// Reads the listing of `root`. Rows that have faults are not among the samples.
-pub(super) fn open(tree: &Tree, root: &Path) -> Result<(Dataset, Faults)> {
+pub(super) fn open(tree: &Tree, root: &Path) -> Result<Dataset> {
     let table = find_table(tree, root)?;
     let mut faults = Faults::default();
     let mut notes = Vec::new();
@@ -85,7 +85,7 @@ pub(super) fn open(tree: &Tree, root: &Path) -> Result<(Dataset, Faults)> {
     if generated {
         notes.push(synthetic::NOTE.to_owned());
     }
-    let dataset = Dataset {
+    Ok(Dataset {
         name: if generated { synthetic::NAME } else { "HAM10000" }.to_owned(),
         origin: root.display().to_string(),
         layout: Layout::Ham10000,
@@ -93,8 +93,8 @@ pub(super) fn open(tree: &Tree, root: &Path) -> Result<(Dataset, Faults)> {
         samples,
         notes,
         skip_bad: false,
-    };
-    Ok((dataset, faults))
+        faults,
+    })
 }
 
 /// The metadata table nearest to the root.

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::cache::{self, Footer, Opened, Writer};
 use super::dataset::Dataset;
 use super::decode::{decode_rgb, resize_rgb};
-use super::faults::{FaultKind, Faults};
+use super::faults::FaultKind;
 use super::tree::{ReaderPool, Source, SourceReader};
 use super::{content, synthetic};
 use crate::error::{Error, Kind, Result};
@@ -75,7 +75,7 @@ impl PixelStore {
     ///
     /// # Errors
     /// [`Kind::Usage`] for a size outside 1..=4096; [`Kind::Data`] naming every picture that cannot be read or
-    /// decoded; [`Kind::OutOfMemory`] if the pixels must live in memory and do not fit.
+    /// decoded, and every fault of the listing; [`Kind::OutOfMemory`] if the pixels must live in memory and do not fit.
     pub fn prepare(
         dataset: &mut Dataset,
         size: usize,
@@ -115,16 +115,15 @@ impl PixelStore {
         bad.extend(made.bad.iter().map(|(slot, what)| (readable[*slot], what.clone())));
         bad.sort_unstable();
 
-        let mut faults = Faults::default();
         for (sample, what) in &bad {
-            faults.push(FaultKind::BadImage, &dataset.samples[*sample].source, what.as_str());
+            dataset.faults.push(FaultKind::BadImage, &dataset.samples[*sample].source, what.as_str());
         }
         let is_bad = |sample: usize| bad.binary_search_by_key(&sample, |(i, _)| *i).is_ok();
         if dataset.skip_bad {
             let mut sample = 0..;
             dataset.samples.retain(|_| sample.next().is_some_and(|i| !is_bad(i)));
         }
-        dataset.settle(faults)?;
+        dataset.settle()?;
         let slots = (0..readable.len()).filter(|&slot| !is_bad(readable[slot])).collect();
         progress(total, total)?;
         Ok(Self { size, pixels: made.pixels, slots, path: made.path, reused: made.reused, notes })

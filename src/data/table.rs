@@ -11,7 +11,7 @@ use super::tree::Source;
 use crate::error::{Error, Kind, Result};
 
 /// Reads the table at `path`. Rows that have faults are not among the samples.
-pub(super) fn open(path: &Path) -> Result<(Dataset, Faults)> {
+pub(super) fn open(path: &Path) -> Result<Dataset> {
     let place = path.display().to_string();
     let mut faults = Faults::default();
     let table = Delimited::read(&read_limited(path)?, &place, &["path", "label"], &mut faults)?;
@@ -42,7 +42,9 @@ pub(super) fn open(path: &Path) -> Result<(Dataset, Faults)> {
             continue;
         };
         let file = folder.join(image);
-        if let Some(first) = seen.insert(file.clone(), row.line) {
+        // One file may be spelled in several ways; where it does not exist, its absence is the fault to name.
+        let identity = std::fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
+        if let Some(first) = seen.insert(identity, row.line) {
             faults.push(FaultKind::DuplicateId, row.place(), format!("names {image}, as line {first} does"));
             continue;
         }
@@ -74,8 +76,7 @@ pub(super) fn open(path: &Path) -> Result<(Dataset, Faults)> {
     if !table.has("group") {
         notes.push("the table has no column `group`: each image counts as a lesion of its own".to_owned());
     }
-    let dataset = Dataset { name, origin: place, layout: Layout::Table, classes, samples, notes, skip_bad: false };
-    Ok((dataset, faults))
+    Ok(Dataset { name, origin: place, layout: Layout::Table, classes, samples, notes, skip_bad: false, faults })
 }
 
 /// The split a row gives: `Ok(None)` where the table has no such column or the field is blank.

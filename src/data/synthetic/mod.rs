@@ -14,6 +14,7 @@ use image::{GrayImage, RgbImage};
 use rayon::prelude::*;
 
 use super::dataset::{Dataset, Layout, Sample};
+use super::faults::Faults;
 use super::ham10000::CLASSES;
 use super::tree::Source;
 use crate::error::{Error, Kind, Result};
@@ -92,6 +93,7 @@ pub fn dataset(seed: u32, count: usize) -> Dataset {
         samples: samples.collect(),
         notes: vec![NOTE.to_owned()],
         skip_bad: false,
+        faults: Faults::default(),
     }
 }
 
