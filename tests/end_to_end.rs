@@ -242,6 +242,25 @@ fn wrong_input_gets_one_clear_error_and_its_exit_code() {
 }
 
 #[test]
+fn training_stops_early_once_validation_no_longer_improves() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    // At such a rate no weight changes, so the first epoch stays the best.
+    let still = ["--lr", "1e-30", "--epochs", "9", "--patience", "2", "--monitor", "loss", "--run", "a"];
+    let printed = train(dir, &still);
+    assert_eq!(rows(dir, "a/results.csv").len(), 3, "{printed}");
+    assert!(printed.contains("no better loss for 2 epochs; the best was epoch 1"), "{printed}");
+    // Resumed, it stays stopped.
+    train_resumed(dir, "a");
+    assert_eq!(rows(dir, "a/results.csv").len(), 3);
+    let without = [TRAIN, &["--split", "0.8,0,0.2", "--patience", "2"]].concat();
+    assert!(fails(dir, 2, &without).contains("--patience needs validation images"));
+}
+
+#[test]
 fn training_follows_its_initial_weights() {
     let Some(gpu) = common::gpu() else { return };
     drop(gpu);

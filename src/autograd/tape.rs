@@ -209,6 +209,11 @@ impl Tape {
             let shapes = types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             e.at(format!("{} '{}' on {shapes}", op.name(), self.scope))
         })?;
+        let changed = op.updates().iter().filter_map(|&i| inputs.get(i));
+        if changed.into_iter().any(|&t| !matches!(self.values[self.root(t).0].origin, Origin::Variable(_))) {
+            return Err(Error::new(Kind::Internal, format!("{} changes a value that is no variable", op.name()))
+                .at(&self.scope));
+        }
         let requires_grad = inputs.iter().any(|&t| self.values[t.0].requires_grad);
         let node = self.nodes.len();
         let outputs: Vec<Tensor> = outputs

@@ -231,7 +231,7 @@ impl ClassificationReport {
             .at(format!("sample {}", i / classes))
             .next("the model has diverged: train again with a smaller learning rate"));
         }
-        let predictions: Vec<usize> = scores.chunks_exact(classes).map(argmax).collect();
+        let predictions: Vec<usize> = scores.chunks_exact(classes).map(argmax::<f64>).collect();
         let confusion = ConfusionMatrix::from_predictions(classes, labels, &predictions)?;
         let per_class: Vec<ClassScores> = names
             .iter()
@@ -347,7 +347,7 @@ pub fn roc_auc(positive: &[bool], scores: &[f64]) -> Result<Option<f64>> {
 }
 
 /// The index of the largest value, the first of several equal ones (as in NumPy); 0 for an empty slice.
-pub fn argmax(values: &[f64]) -> usize {
+pub fn argmax<T: PartialOrd + Copy>(values: &[T]) -> usize {
     let mut best = 0;
     for (i, &value) in values.iter().enumerate() {
         if value > values[best] {

@@ -17,7 +17,7 @@ pub enum Fill {
     Gaussian(f32, f32),
     /// Uniform between two bounds.
     Uniform(f32, f32),
-    /// A shuffled arithmetic sequence around zero without ties and without zero: for ops that are not smooth, so that
+    /// A shuffled arithmetic sequence around zero without ties, and without zero for an even count: for ops that are not smooth, so that
     /// finite differences do not step over a kink.
     Distinct,
     /// Whole numbers below a bound: labels.

@@ -105,9 +105,10 @@ pub fn backward_from(tape: &mut Tape, seeds: &[(Tensor, Tensor)]) -> Result<Grad
 /// The shape rule of element-by-element ops: all inputs are alike, and so is the output.
 ///
 /// # Errors
-/// [`Kind::Shape`](crate::Kind::Shape) if they differ.
+/// [`Kind::Shape`](crate::Kind::Shape) if they differ; as [`float_shape`].
 pub(crate) fn same_shape(inputs: &[TensorType]) -> Result<Vec<TensorType>> {
     let first = &inputs[0];
+    float_shape(first)?;
     match inputs.iter().find(|ty| *ty != first) {
         None => Ok(vec![first.clone()]),
         Some(other) => Err(crate::Error::new(crate::Kind::Shape, format!("shapes {first} and {other} differ"))),

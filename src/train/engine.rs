@@ -167,6 +167,10 @@ pub fn run(
         )
         .next(format!("use --batch {} or less", split.train.len().max(1))));
     }
+    if split.val.is_empty() && config.patience > 0 {
+        return Err(Error::new(Kind::Usage, "--patience needs validation images, and the split has none")
+            .next("leave --patience away, or give validation a share with --split"));
+    }
     let weighting = match config.class_weights {
         ClassWeighting::Balanced => Some(Weighting::Balanced),
         ClassWeighting::Median => Some(Weighting::MedianFrequency),

@@ -7,6 +7,7 @@ use crate::autograd::{Executable, Memory, PendingOutputs, Store};
 use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
+use crate::metrics::argmax;
 use crate::nn::Parameter;
 use crate::ops::STEP;
 use crate::optim::STATE_PREFIX;
@@ -99,11 +100,6 @@ impl TrainSession {
         let correct = rows.filter(|(row, label)| argmax(row) == **label as usize).count();
         Ok(Some(StepResult { step, loss: loss[0], correct, images: labels.len() }))
     }
-}
-
-/// The position of the largest value; the first of several.
-pub(super) fn argmax(row: &[f32]) -> usize {
-    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 
 /// An evaluation graph on a device.

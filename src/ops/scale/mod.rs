@@ -8,7 +8,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
-use crate::ops::WORKGROUP;
+use crate::ops::{WORKGROUP, same_shape};
 use crate::tensor::TensorType;
 
 static SCALE: Source = crate::wgsl!("scale.wgsl");
@@ -27,7 +27,7 @@ uniform_block! {
 /// `factor * x`.
 ///
 /// # Errors
-/// None for float tensors.
+/// [`Kind::Shape`](crate::Kind::Shape) for another element type, no elements or too many.
 pub fn scale(tape: &mut Tape, x: Tensor, factor: f32) -> Result<Tensor> {
     tape.push1(Scale { factor }, &[x])
 }
@@ -35,7 +35,7 @@ pub fn scale(tape: &mut Tape, x: Tensor, factor: f32) -> Result<Tensor> {
 /// A tensor of type `ty` with every element `value`.
 ///
 /// # Errors
-/// None for float tensors.
+/// As [`scale`].
 pub fn fill(tape: &mut Tape, ty: TensorType, value: f32) -> Result<Tensor> {
     tape.push1(Fill { ty, value }, &[])
 }
@@ -51,7 +51,7 @@ impl Op for Scale {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        Ok(vec![inputs[0].clone()])
+        same_shape(inputs)
     }
 
     fn backward(&self, tape: &mut Tape, _: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
@@ -78,7 +78,7 @@ impl Op for Fill {
     }
 
     fn infer(&self, _: &[TensorType]) -> Result<Vec<TensorType>> {
-        Ok(vec![self.ty.clone()])
+        same_shape(std::slice::from_ref(&self.ty))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
