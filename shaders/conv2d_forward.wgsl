@@ -2,6 +2,9 @@
 // s), c] * w[(r, s, c), k]. A lane owns ROWS output pixels by COLUMNS output channels in registers; LANES_M by LANES_N
 // lanes make a workgroup. Activations come in through `spread` (loaded once in a subgroup and passed around, or loaded
 // by every lane), XV channels at a time; columns (weights, bias, results) as vec4 or one by one.
+//
+// All loads of a step come first and the products go row by row: a row's sums stay in registers for XV products, which
+// matters where the whole tile does not fit into them.
 
 struct Params {
     n: u32, h: u32, w: u32, c: u32,
@@ -14,6 +17,7 @@ struct Params {
 }
 
 const VECTORS: u32 = COLUMNS / 4u; // of four columns
+const LOADS: u32 = ROWS / SPREAD; // pixels that a lane loads for
 const OUT: u32 = 4u; // binding of the result
 
 // Bindings, declared by the libraries that load and store them:
@@ -31,7 +35,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     var left: array<u32, LOADS>;
     var image: array<u32, LOADS>;
     for (var j = 0u; j < LOADS; j++) {
-        let row = first_row + loaded_row(lane, j);
+        let row = first_row + loaded_block(lane, j);
         let q = row % p.out_w;
         let o = (row / p.out_w) % p.out_h;
         image[j] = row / p.out_w / p.out_h * p.h;
@@ -61,15 +65,17 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
                 for (var j = 0u; j < LOADS; j++) {
                     x[j] = select(vec4f(), load_activation(pixel[j] + c), inside[j]);
                 }
+                var b: array<array<vec4f, VECTORS>, XV>;
                 for (var v = 0u; v < XV; v++) {
-                    var b: array<vec4f, VECTORS>;
                     for (var j = 0u; j < VECTORS; j++) {
-                        b[j] = load_columns(tap + c + v, column + 4u * j);
+                        b[v][j] = load_columns(tap + c + v, column + 4u * j);
                     }
-                    for (var i = 0u; i < ROWS; i++) {
+                }
+                for (var i = 0u; i < ROWS; i++) {
+                    for (var v = 0u; v < XV; v++) {
                         let a = vec4f(spread(x[i / SPREAD][v], i % SPREAD));
                         for (var j = 0u; j < VECTORS; j++) {
-                            acc[i][j] = fma(a, b[j], acc[i][j]);
+                            acc[i][j] = fma(a, b[v][j], acc[i][j]);
                         }
                     }
                 }

@@ -14,6 +14,7 @@ struct Params {
 }
 
 const VECTORS: u32 = COLUMNS / 4u; // of four columns
+const LOADS: u32 = ROWS / SPREAD; // pixels that a lane loads for
 const OUT: u32 = 3u; // binding of the result
 
 // Bindings, declared by the libraries that load and store them:
@@ -42,7 +43,7 @@ fn grad_input(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
     var left: array<u32, LOADS>;
     var image: array<u32, LOADS>;
     for (var j = 0u; j < LOADS; j++) {
-        let row = first_row + loaded_row(lane, j);
+        let row = first_row + loaded_block(lane, j);
         let w = first_w + row % phase_columns * p.stride_w;
         let h = first_h + row / phase_columns % phase_rows * p.stride_h;
         image[j] = row / phase_columns / phase_rows * p.out_h;
@@ -86,15 +87,12 @@ fn grad_input(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
                 for (var j = 0u; j < COLUMNS; j++) {
                     b[j] = load_reduction((tap + min(column + j, p.c - 1u)) * p.k + k);
                 }
-                for (var v = 0u; v < XV; v++) {
-                    var row: array<vec4f, VECTORS>;
-                    for (var j = 0u; j < VECTORS; j++) {
-                        row[j] = vec4f(b[4u * j][v], b[4u * j + 1u][v], b[4u * j + 2u][v], b[4u * j + 3u][v]);
-                    }
-                    for (var i = 0u; i < ROWS; i++) {
+                for (var i = 0u; i < ROWS; i++) {
+                    for (var v = 0u; v < XV; v++) {
                         let a = vec4f(spread(d[i / SPREAD][v], i % SPREAD));
                         for (var j = 0u; j < VECTORS; j++) {
-                            acc[i][j] = fma(a, row[j], acc[i][j]);
+                            let row = vec4f(b[4u * j][v], b[4u * j + 1u][v], b[4u * j + 2u][v], b[4u * j + 3u][v]);
+                            acc[i][j] = fma(a, row, acc[i][j]);
                         }
                     }
                 }

@@ -1,7 +1,8 @@
 // Weight gradient of a 2-D convolution without groups, as a matrix product with a long reduction:
 // d_w[(r, s, c), k] = sum over output pixels of x[pixel at tap (r, s), c] * d_y[pixel, k].
 // There are few result tiles and many pixels, so the pixels are split into runs: workgroup z sums run z into
-// its own partial result, and sum_splits.wgsl adds the partial results in order (deterministic split-K).
+// its own partial result, and sum_splits.wgsl adds the partial results in order (deterministic split-K). A run goes
+// PIXELS pixels at a time, so that a row's sums stay in registers for as many products.
 
 struct Params {
     n: u32, h: u32, w: u32, c: u32,
@@ -14,10 +15,11 @@ struct Params {
 }
 
 const VECTORS: u32 = COLUMNS / 4u; // of four columns
+const LOADS: u32 = ROWS / (SPREAD * XV); // blocks of XV rows (channels of one tap) that a lane loads
 const OUT: u32 = 3u; // binding of the result
 
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [N, H, W, C]
-// Declared by the columns library: 2 columns_in: d_y [N, P, Q, K]; 3 partial [splits, R * S * C, K]
+// Bindings, declared by the libraries that load and store them:
+// 1 activations: x [N, H, W, C]; 2 columns_in: d_y [N, P, Q, K]; 3 partial [splits, R * S * C, K]
 
 @compute @workgroup_size(LANES_M * LANES_N)
 fn grad_weight(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) local: u32) {
@@ -29,13 +31,13 @@ fn grad_weight(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocatio
     let begin = workgroup.z * p.run;
     let end = min(pixels, begin + p.run);
 
-    // What is fixed of the rows this lane loads: the tap's offset from the window's corner, and the channel.
+    // What is fixed of the rows this lane loads: the tap's offset from the window's corner, and the first channel.
     var tap_h: array<u32, LOADS>;
     var tap_w: array<u32, LOADS>;
     var channel: array<u32, LOADS>;
     for (var j = 0u; j < LOADS; j++) {
-        // Rows past the end repeat the last one and are not stored.
-        let row = min(first_row + loaded_row(lane, j), rows - 1u);
+        // Rows past the end repeat the last ones and are not stored.
+        let row = min(first_row + loaded_block(lane, j) * XV, rows - XV);
         channel[j] = row % p.c;
         tap_w[j] = row / p.c % p.s * p.dilation_w - p.pad_left;
         tap_h[j] = row / p.c / p.s * p.dilation_h - p.pad_top;
@@ -47,35 +49,33 @@ fn grad_weight(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocatio
             acc[i][j] = vec4f();
         }
     }
-    var q = begin % p.out_w;
-    var o = begin / p.out_w % p.out_h;
-    var n = begin / p.out_w / p.out_h;
-    for (var pixel = begin; pixel < end; pixel++) {
-        var a: array<f32, LOADS>;
-        for (var j = 0u; j < LOADS; j++) {
-            let h = o * p.stride_h + tap_h[j];
-            let w = q * p.stride_w + tap_w[j];
-            let inside = h < p.h && w < p.w;
-            let at = select(0u, ((n * p.h + h) * p.w + w) * p.c + channel[j], inside);
-            a[j] = select(0.0, x[at], inside);
-        }
-        var b: array<vec4f, VECTORS>;
-        for (var j = 0u; j < VECTORS; j++) {
-            b[j] = load_columns(pixel, column + 4u * j);
-        }
-        for (var i = 0u; i < ROWS; i++) {
-            let v = vec4f(spread(a[i / SPREAD], i % SPREAD));
+    for (var first = begin; first < end; first += PIXELS) {
+        var x: array<array<vec4f, LOADS>, PIXELS>;
+        var b: array<array<vec4f, VECTORS>, PIXELS>;
+        for (var u = 0u; u < PIXELS; u++) {
+            // A pixel past the end of the run counts as zero.
+            let pixel = first + u;
+            let q = pixel % p.out_w;
+            let o = pixel / p.out_w % p.out_h;
+            let n = pixel / p.out_w / p.out_h;
+            for (var j = 0u; j < LOADS; j++) {
+                let h = o * p.stride_h + tap_h[j];
+                let w = q * p.stride_w + tap_w[j];
+                let inside = h < p.h && w < p.w && pixel < end;
+                let at = select(0u, ((n * p.h + h) * p.w + w) * p.c + channel[j], inside);
+                x[u][j] = select(vec4f(), load_activation(at), inside);
+            }
             for (var j = 0u; j < VECTORS; j++) {
-                acc[i][j] = fma(v, b[j], acc[i][j]);
+                b[u][j] = load_columns(min(pixel, end - 1u), column + 4u * j);
             }
         }
-        q++;
-        if q == p.out_w {
-            q = 0u;
-            o++;
-            if o == p.out_h {
-                o = 0u;
-                n++;
+        for (var i = 0u; i < ROWS; i++) {
+            let block = i / XV;
+            for (var u = 0u; u < PIXELS; u++) {
+                let a = vec4f(spread(x[u][block / SPREAD][i % XV], block % SPREAD));
+                for (var j = 0u; j < VECTORS; j++) {
+                    acc[i][j] = fma(a, b[u][j], acc[i][j]);
+                }
             }
         }
     }

@@ -1,10 +1,12 @@
-// Activations one channel at a time: any channel count.
-
-const XV: u32 = 1u;
+// XV activations at a time, one by one: XV is at most 4 and divides the channel count.
 
 @group(0) @binding(1) var<storage, read> activations: array<f32>; // [.., channels]
 
-/// The channel at element `at`, in the first component.
+/// XV channels from element `at`, in the first components.
 fn load_activation(at: u32) -> vec4f {
-    return vec4f(activations[at], 0.0, 0.0, 0.0);
+    var channels: vec4f;
+    for (var v = 0u; v < XV; v++) {
+        channels[v] = activations[at + v];
+    }
+    return channels;
 }

@@ -1,6 +1,4 @@
-// Activations four channels at a time: the channel count is a multiple of four.
-
-const XV: u32 = 4u;
+// Activations four at a time (XV = 4): the channel count is a multiple of four.
 
 @group(0) @binding(1) var<storage, read> activations: array<vec4f>; // [.., channels]
 

@@ -145,23 +145,36 @@ impl Tile {
             return None;
         }
         Some(match subgroup {
-            // Narrow results leave no lane idle with narrow tiles.
-            Some(lanes_n) => {
-                let columns = if width <= 4 * lanes_n as usize { 4 } else { 8 };
-                Self { lanes_m: 1, lanes_n, rows: 16, columns, subgroup: true }
-            }
+            // A load of a lane's own address costs a driver in software about twenty products, and the rows of a tile
+            // share theirs: tall tiles, even where their sums no longer fit the CPU's registers.
+            Some(lanes_n) => Self { lanes_m: 1, lanes_n, rows: 4 * lanes_n, columns: 4, subgroup: true },
             None if width <= 16 => Self { lanes_m: 32, lanes_n: 2, rows: 4, columns: 8, subgroup: false },
             None => Self { lanes_m: 8, lanes_n: 8, rows: 8, columns: 8, subgroup: false },
         })
     }
 
-    /// Adds what every tiled kernel needs.
-    fn apply(self, kernel: Kernel) -> Kernel {
+    /// No taller than `rows` need.
+    fn fitted(self, rows: usize) -> Self {
+        let step = if self.subgroup { self.lanes_n } else { self.rows };
+        let needed = (rows.min(self.rows as usize) as u32).next_multiple_of(step);
+        Self { rows: self.rows.min(needed), ..self }
+    }
+
+    /// With whole blocks of `vector` rows for each lane that loads.
+    fn in_blocks(self, vector: u32) -> Self {
+        let step = vector * if self.subgroup { self.lanes_n } else { 1 };
+        Self { rows: (self.rows / step * step).max(step), ..self }
+    }
+
+    /// Adds what every tiled kernel needs; a load takes `vector` channels.
+    fn apply(self, kernel: Kernel, vector: u32) -> Kernel {
         let kernel = kernel
             .with_u32("LANES_M", self.lanes_m)
             .with_u32("LANES_N", self.lanes_n)
             .with_u32("ROWS", self.rows)
-            .with_u32("COLUMNS", self.columns);
+            .with_u32("COLUMNS", self.columns)
+            .with_u32("XV", vector)
+            .with_library(if vector == 4 { &ACTIVATION_VEC4 } else { &ACTIVATION_SCALAR });
         if self.subgroup {
             kernel.with_library(&SPREAD_SUBGROUP).with_subgroups()
         } else {
@@ -184,6 +197,11 @@ impl Tile {
     }
 }
 
+/// How many of `channels` a load takes: the most that divides them, up to four.
+fn vector_of(channels: usize) -> u32 {
+    [4, 3, 2].into_iter().find(|v| channels.is_multiple_of(*v)).unwrap_or(1) as u32
+}
+
 fn pick(condition: bool, a: &'static Library, b: &'static Library) -> &'static Library {
     if condition { a } else { b }
 }
@@ -197,11 +215,11 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, caps: &Caps) -> Result<Lower
             Dispatch::new(kernel, g.params().block(), grid_for(rows * g.k, WORKGROUP))
         }
         Some(tile) => {
+            let tile = tile.fitted(rows);
             let vec4 = g.k.is_multiple_of(4);
             let kernel = tile
-                .apply(Kernel::new(&FORWARD, "forward"))
+                .apply(Kernel::new(&FORWARD, "forward"), vector_of(g.c))
                 .with_bool("HAS_BIAS", has_bias)
-                .with_library(pick(g.c.is_multiple_of(4), &ACTIVATION_VEC4, &ACTIVATION_SCALAR))
                 .with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR))
                 .with_library(pick(vec4, &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR))
                 .with_library(&BIAS);
@@ -222,15 +240,15 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
             Dispatch::new(kernel, g.params().block(), grid).input(0).input(1).output(0)
         }
         Some(tile) => {
-            let vec4 = g.k.is_multiple_of(4);
-            let kernel = tile
-                .apply(Kernel::new(&GRAD_INPUT, "grad_input"))
-                .with_library(pick(vec4, &ACTIVATION_VEC4, &ACTIVATION_SCALAR))
-                .with_library(pick(vec4, &REDUCTION_VEC4, &REDUCTION_SCALAR))
-                .with_library(pick(g.c.is_multiple_of(4), &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR));
             let [stride_h, stride_w] = g.conv.stride;
             // The largest phase decides; workgroups past the end of a smaller one leave at once.
             let rows = g.n * g.h.div_ceil(stride_h) * g.w.div_ceil(stride_w);
+            let tile = tile.fitted(rows);
+            let vector = vector_of(g.k);
+            let kernel = tile
+                .apply(Kernel::new(&GRAD_INPUT, "grad_input"), vector)
+                .with_library(pick(vector == 4, &REDUCTION_VEC4, &REDUCTION_SCALAR))
+                .with_library(pick(g.c.is_multiple_of(4), &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR));
             let grid = tile.grid(rows, g.c, stride_h * stride_w);
             Dispatch::new(kernel, g.params().block(), grid).specialised().input(0).input(1).output(0)
         }
@@ -263,6 +281,8 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
         return Ok(Lowered::one(dispatch.work(2 * g.macs(), bytes(g))));
     };
     let pixels = g.n * g.out_h * g.out_w;
+    let vector = vector_of(g.c);
+    let tile = tile.in_blocks(vector);
     let [x, y] = tile.groups(rows, g.k);
     let splits =
         (wanted_groups(caps) / (x * y) as usize).min(MAX_PARTIAL_BYTES / (4 * count)).min(pixels / MIN_RUN).max(1);
@@ -270,7 +290,8 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     let splits = pixels.div_ceil(run);
     let vec4 = g.k.is_multiple_of(4);
     let kernel = tile
-        .apply(Kernel::new(&GRAD_WEIGHT, "grad_weight"))
+        .apply(Kernel::new(&GRAD_WEIGHT, "grad_weight"), vector)
+        .with_u32("PIXELS", if tile.subgroup { 4 } else { 1 })
         .with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR))
         .with_library(pick(vec4, &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR));
     let params: WeightParams = bytemuck::cast(Params { groups: run as u32, ..g.params() });
