@@ -2,10 +2,11 @@
 //!
 //! There is no preprocessor. WGSL does not care about the order of declarations at module scope, so linking is
 //! concatenation: the kernel comes first, so that line numbers in error messages are those of its file, then the
-//! libraries it names, then a generated header. A variant is made of three things only:
+//! libraries it names, then a generated header. A variant is made of four things only:
 //!
 //! * `override` constants, set when the pipeline is built (workgroup sizes, switches);
 //! * a generated header of `const` lines (register-tile sizes, element counts);
+//! * the element type `E` of activations (and `E4`, four of them): f32, or f16 in a half-precision variant;
 //! * the parameters `p`, either a uniform block or, in a specialised variant, a `const` of the same struct.
 //!
 //! Anything structural is another `.wgsl` file.
@@ -55,14 +56,16 @@ pub struct Kernel {
     pub libraries: Vec<&'static Library>,
     /// Pipeline-overridable constants.
     pub overrides: Vec<(&'static str, u32)>,
-    /// Optional features this variant needs.
+    /// Whether it uses subgroup operations.
     pub subgroups: bool,
+    /// Whether the element type `E` is f16; f32 otherwise.
+    pub half: bool,
 }
 
 impl Kernel {
     /// The plain variant of `entry`.
     pub fn new(source: &'static Source, entry: &'static str) -> Self {
-        Self { source, entry, constants: vec![], libraries: vec![], overrides: vec![], subgroups: false }
+        Self { source, entry, constants: vec![], libraries: vec![], overrides: vec![], subgroups: false, half: false }
     }
 
     /// Adds a header constant.
@@ -100,6 +103,13 @@ impl Kernel {
         self
     }
 
+    /// Makes the element type `E` f16 where `half` is set.
+    #[must_use]
+    pub fn with_half(mut self, half: bool) -> Self {
+        self.half = half;
+        self
+    }
+
     /// `file:entry`, for messages and profiles.
     pub fn label(&self) -> String {
         format!("{}:{}", self.source.file.trim_end_matches(".wgsl"), self.entry)
@@ -107,11 +117,15 @@ impl Kernel {
 
     /// The linked WGSL module. `parameters` is the uniform block; with `specialised` its values become constants.
     pub fn link(&self, parameters: Option<&UniformBlock>, specialised: bool) -> String {
-        let mut text = self.source.text.to_owned();
+        // On the first line, so that line numbers stay those of the file.
+        let mut text = if self.half { "enable f16; " } else { "" }.to_owned();
+        text.push_str(self.source.text);
         for library in self.source.libraries.iter().chain(&self.libraries) {
             let _ = write!(text, "\n// --- lib/{} ---\n{}", library.file, library.text);
         }
         text.push_str("\n// --- generated header ---\n");
+        let element = if self.half { "f16" } else { "f32" };
+        let _ = writeln!(text, "alias E = {element};\nalias E4 = vec4<{element}>;");
         for (name, value) in &self.constants {
             let _ = match value {
                 Constant::U32(v) => writeln!(text, "const {name}: u32 = {v}u;"),
