@@ -1,19 +1,17 @@
-// y = a + b, element by element. Elements: count.
+// y = a + b, element by element.
 
 struct Params {
-    count: u32,
+    fours: u32, // groups of four elements
 }
 
-const WG: u32 = 64u;
-
-@group(0) @binding(1) var<storage, read> a: array<f32>; // [count]
-@group(0) @binding(2) var<storage, read> b: array<f32>; // [count]
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [count]
+@group(0) @binding(1) var<storage, read> a: array<E4>;
+@group(0) @binding(2) var<storage, read> b: array<E4>;
+@group(0) @binding(3) var<storage, read_write> y: array<E4>;
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let i = group_index(workgroup) * WG + lane;
-    if i < p.count {
-        y[i] = a[i] + b[i];
+    let range = lane_fours(workgroup, lane, p.fours);
+    for (var i = range.x; i < range.y; i += WG) {
+        y[i] = E4(vec4f(a[i]) + vec4f(b[i]));
     }
 }

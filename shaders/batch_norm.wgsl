@@ -1,10 +1,10 @@
-// Batch normalisation of x [rows, channels]. A workgroup covers LANES_C channels and 64 / LANES_C runs of rows; the
-// lanes of a run walk down its rows side by side, so that loads are contiguous and per-channel values stay in
-// registers. Workgroups are folded over runs in x and y and count channel tiles in z.
+// Batch normalisation of x [rows, channels]. A lane holds V, one channel or four; a workgroup covers LANES_C lanes of
+// channels and 64 / LANES_C runs of rows. The lanes of a run walk down its rows side by side, so that loads are contiguous
+// and per-channel values stay in registers. Workgroups are folded over runs in x and y and count channel tiles in z.
 
 struct Params {
     rows: u32,
-    channels: u32,
+    channels: u32, // in units of V
     run: u32,
     runs: u32,
     eps: f32,
@@ -30,15 +30,18 @@ fn range(workgroup: vec3u, lane: u32) -> Range {
 }
 
 /// 1 / sqrt(variance + eps), from the variance itself or as it was saved.
-fn inverse_std(value: f32) -> f32 {
-    return select(value, 1.0 / sqrt(value + p.eps), FROM_VARIANCE);
+fn inverse_std(value: V) -> V {
+    if FROM_VARIANCE {
+        return 1.0 / sqrt(value + p.eps);
+    }
+    return value;
 }
 
 // --- statistics ---
 
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, channels]
-@group(0) @binding(2) var<storage, read_write> run_mean: array<f32>; // [runs, channels]
-@group(0) @binding(3) var<storage, read_write> run_m2: array<f32>; // [runs, channels]: sum of squared deviations
+@group(0) @binding(1) var<storage, read> x: array<VE>; // [rows, channels]
+@group(0) @binding(2) var<storage, read_write> run_mean: array<V>; // [runs, channels]
+@group(0) @binding(3) var<storage, read_write> run_m2: array<V>; // [runs, channels]: sum of squared deviations
 
 /// Mean and sum of squared deviations of each run, from sums shifted by the run's first value: one pass without
 /// cancellation, because that value is as close to the mean as any.
@@ -48,27 +51,27 @@ fn statistics(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
     if r.begin >= r.end {
         return;
     }
-    let shift = x[r.begin * p.channels + r.channel];
-    var sum = 0.0;
-    var squares = 0.0;
+    let shift = V(x[r.begin * p.channels + r.channel]);
+    var sum = V();
+    var squares = V();
     for (var row = r.begin + 1u; row < r.end; row++) {
-        let v = x[row * p.channels + r.channel] - shift;
+        let v = V(x[row * p.channels + r.channel]) - shift;
         sum += v;
         squares = fma(v, v, squares);
     }
     let n = f32(r.end - r.begin);
     run_mean[r.run * p.channels + r.channel] = shift + sum / n;
-    run_m2[r.run * p.channels + r.channel] = max(squares - sum * sum / n, 0.0);
+    run_m2[r.run * p.channels + r.channel] = max(squares - sum * sum / n, V());
 }
 
 // --- merge ---
 
-@group(0) @binding(1) var<storage, read> means: array<f32>; // [runs, channels]
-@group(0) @binding(2) var<storage, read> m2s: array<f32>; // [runs, channels]
-@group(0) @binding(3) var<storage, read_write> running_mean: array<f32>; // [channels]
-@group(0) @binding(4) var<storage, read_write> running_var: array<f32>; // [channels]
-@group(0) @binding(5) var<storage, read_write> mean_out: array<f32>; // [channels]
-@group(0) @binding(6) var<storage, read_write> inverse_std_out: array<f32>; // [channels]
+@group(0) @binding(1) var<storage, read> means: array<V>; // [runs, channels]
+@group(0) @binding(2) var<storage, read> m2s: array<V>; // [runs, channels]
+@group(0) @binding(3) var<storage, read_write> running_mean: array<V>; // [channels]
+@group(0) @binding(4) var<storage, read_write> running_var: array<V>; // [channels]
+@group(0) @binding(5) var<storage, read_write> mean_out: array<V>; // [channels]
+@group(0) @binding(6) var<storage, read_write> inverse_std_out: array<V>; // [channels]
 
 /// Merges the runs in order (Chan, Golub and LeVeque, 1979) and moves the running statistics.
 @compute @workgroup_size(WG)
@@ -78,8 +81,8 @@ fn merge(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_inde
         return;
     }
     var count = 0.0;
-    var mean = 0.0;
-    var m2 = 0.0;
+    var mean = V();
+    var m2 = V();
     for (var run = 0u; run < p.runs; run++) {
         let n = f32(min(p.rows, (run + 1u) * p.run) - run * p.run);
         let delta = means[run * p.channels + c] - mean;
@@ -90,18 +93,20 @@ fn merge(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_inde
     }
     mean_out[c] = mean;
     inverse_std_out[c] = 1.0 / sqrt(m2 / count + p.eps);
-    running_mean[c] = mix(running_mean[c], mean, p.momentum);
-    running_var[c] = mix(running_var[c], m2 / (count - 1.0), p.momentum);
+    running_mean[c] = mix(running_mean[c], mean, V(p.momentum));
+    running_var[c] = mix(running_var[c], m2 / (count - 1.0), V(p.momentum));
 }
 
 // --- normalise ---
 
-@group(0) @binding(2) var<storage, read> mean: array<f32>; // [channels]
-@group(0) @binding(3) var<storage, read> deviation: array<f32>; // [channels]: see inverse_std
-@group(0) @binding(4) var<storage, read> gamma: array<f32>; // [channels]; any tensor if !HAS_GAMMA
-@group(0) @binding(5) var<storage, read> beta: array<f32>; // [channels]
-@group(0) @binding(6) var<storage, read_write> y: array<f32>; // [rows, channels]
+@group(0) @binding(2) var<storage, read> mean: array<V>; // [channels]
+@group(0) @binding(3) var<storage, read> deviation: array<V>; // [channels]: see inverse_std
+@group(0) @binding(4) var<storage, read> gamma: array<V>; // [channels]; any tensor if !HAS_GAMMA
+@group(0) @binding(5) var<storage, read> beta: array<V>; // [channels]
+@group(0) @binding(6) var<storage, read> residual: array<VE>; // [rows, channels]; any other tensor if !RESIDUAL
+@group(0) @binding(7) var<storage, read_write> y: array<VE>; // [rows, channels]
 
+/// The result, with what the planner fused: plus the residual, then ReLU.
 @compute @workgroup_size(WG)
 fn normalise(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     let r = range(workgroup, lane);
@@ -116,6 +121,14 @@ fn normalise(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_
     let offset = beta[r.channel];
     for (var row = r.begin; row < r.end; row++) {
         let i = row * p.channels + r.channel;
-        y[i] = fma(x[i] - center, scale, offset);
+        var v = fma(V(x[i]) - center, scale, offset);
+        if RESIDUAL {
+            v += V(residual[i]);
+        }
+        if RELU {
+            // NaN stays NaN.
+            v = select(v, V(), v <= V());
+        }
+        y[i] = VE(v);
     }
 }

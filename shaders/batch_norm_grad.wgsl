@@ -1,8 +1,10 @@
-// The gradient of batch normalisation of x [rows, channels]; the layout of workgroups is that of batch_norm.wgsl.
+// The gradient of batch normalisation of x [rows, channels]; the layout of workgroups and lanes is that of
+// batch_norm.wgsl. Where the planner fused the gradient of a ReLU into it, d_y counts only where the ReLU's output
+// is positive.
 
 struct Params {
     rows: u32,
-    channels: u32,
+    channels: u32, // in units of V
     run: u32,
     runs: u32,
     eps: f32,
@@ -12,19 +14,32 @@ struct Params {
 const WG: u32 = 64u;
 
 /// 1 / sqrt(variance + eps), from the variance itself or as it was saved.
-fn inverse_std(value: f32) -> f32 {
-    return select(value, 1.0 / sqrt(value + p.eps), FROM_VARIANCE);
+fn inverse_std(value: V) -> V {
+    if FROM_VARIANCE {
+        return 1.0 / sqrt(value + p.eps);
+    }
+    return value;
 }
 
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, channels]
-@group(0) @binding(2) var<storage, read> d_y: array<f32>; // [rows, channels]
-@group(0) @binding(3) var<storage, read> mean: array<f32>; // [channels]
-@group(0) @binding(4) var<storage, read> deviation: array<f32>; // [channels]: see inverse_std
+/// Element i of the gradient that arrives.
+fn arriving(i: u32) -> V {
+    let d = V(d_y[i]);
+    if MASKED {
+        return select(V(), d, relu_y[i] > VE());
+    }
+    return d;
+}
+
+@group(0) @binding(1) var<storage, read> x: array<VE>; // [rows, channels]
+@group(0) @binding(2) var<storage, read> d_y: array<VE>; // [rows, channels]
+@group(0) @binding(3) var<storage, read> relu_y: array<VE>; // [rows, channels]; any other tensor if !MASKED
 
 // --- both reductions in one pass ---
 
-@group(0) @binding(5) var<storage, read_write> run_gamma: array<f32>; // [runs, channels]: sum of d_y * normalised x
-@group(0) @binding(6) var<storage, read_write> run_beta: array<f32>; // [runs, channels]: sum of d_y
+@group(0) @binding(4) var<storage, read> mean: array<V>; // [channels]
+@group(0) @binding(5) var<storage, read_write> run_gamma: array<V>; // [runs, channels]: sum of d_y * (x - mean)
+@group(0) @binding(6) var<storage, read_write> run_beta: array<V>; // [runs, channels]: sum of d_y
+// 7: d_masked [rows, channels], declared by the library keep_masked
 
 @compute @workgroup_size(WG)
 fn sums(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -34,50 +49,67 @@ fn sums(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
         return;
     }
     let center = mean[channel];
-    var weighted = 0.0;
-    var plain = 0.0;
+    var weighted = V();
+    var plain = V();
     for (var row = run * p.run; row < min(p.rows, (run + 1u) * p.run); row++) {
         let i = row * p.channels + channel;
-        let d = d_y[i];
-        weighted = fma(d, x[i] - center, weighted);
+        let d = arriving(i);
+        weighted = fma(d, V(x[i]) - center, weighted);
         plain += d;
+        keep(i, d);
     }
-    run_gamma[run * p.channels + channel] = weighted * inverse_std(deviation[channel]);
+    run_gamma[run * p.channels + channel] = weighted;
     run_beta[run * p.channels + channel] = plain;
 }
 
 // --- merge ---
 
-@group(0) @binding(1) var<storage, read> runs_gamma: array<f32>; // [runs, channels]
-@group(0) @binding(2) var<storage, read> runs_beta: array<f32>; // [runs, channels]
-@group(0) @binding(3) var<storage, read_write> d_gamma_out: array<f32>; // [channels]
-@group(0) @binding(4) var<storage, read_write> d_beta_out: array<f32>; // [channels]
+@group(0) @binding(1) var<storage, read> runs_gamma: array<V>; // [runs, channels]
+@group(0) @binding(2) var<storage, read> runs_beta: array<V>; // [runs, channels]
+@group(0) @binding(3) var<storage, read> center: array<V>; // [channels]: the mean
+@group(0) @binding(4) var<storage, read> deviation: array<V>; // [channels]: see inverse_std
+@group(0) @binding(5) var<storage, read> gamma: array<V>; // [channels]; any tensor if !HAS_GAMMA
+@group(0) @binding(6) var<storage, read_write> d_gamma: array<V>; // [channels]
+@group(0) @binding(7) var<storage, read_write> d_beta: array<V>; // [channels]
+@group(0) @binding(8) var<storage, read_write> coefficients_out: array<V>; // [4, channels]: see grad_x
 
+/// The sums of all runs, and what grad_x needs of them: gamma / std * (d_y - mean(d_y) - normalised x * mean(d_y *
+/// normalised x)) is linear in d_y and x. With running statistics, which do not depend on x, only the first term is left.
 @compute @workgroup_size(WG)
 fn merge(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     let c = group_index(workgroup) * WG + lane;
     if c >= p.channels {
         return;
     }
-    var weighted = 0.0;
-    var plain = 0.0;
+    var weighted = V();
+    var plain = V();
     for (var run = 0u; run < p.runs; run++) {
         weighted += runs_gamma[run * p.channels + c];
         plain += runs_beta[run * p.channels + c];
     }
-    d_gamma_out[c] = weighted;
-    d_beta_out[c] = plain;
+    let inverse = inverse_std(deviation[c]);
+    d_gamma[c] = weighted * inverse;
+    d_beta[c] = plain;
+    var scale = inverse;
+    if HAS_GAMMA {
+        scale *= gamma[c];
+    }
+    coefficients_out[c] = scale;
+    coefficients_out[p.channels + c] = center[c];
+    if FROM_VARIANCE {
+        coefficients_out[2u * p.channels + c] = V();
+        coefficients_out[3u * p.channels + c] = V();
+    } else {
+        coefficients_out[2u * p.channels + c] = inverse * inverse * weighted / f32(p.rows);
+        coefficients_out[3u * p.channels + c] = plain / f32(p.rows);
+    }
 }
 
 // --- d_x ---
 
-@group(0) @binding(5) var<storage, read> gamma: array<f32>; // [channels]; any tensor if !HAS_GAMMA
-@group(0) @binding(6) var<storage, read> d_gamma: array<f32>; // [channels]
-@group(0) @binding(7) var<storage, read> d_beta: array<f32>; // [channels]
-@group(0) @binding(8) var<storage, read_write> d_x: array<f32>; // [rows, channels]
+@group(0) @binding(4) var<storage, read> coefficients: array<V>; // [4, channels]: scale, mean of x, slope, offset
+@group(0) @binding(5) var<storage, read_write> d_x: array<VE>; // [rows, channels]
 
-/// gamma / std * (d_y - mean(d_y) - normalised x * mean(d_y * normalised x)); with running statistics, which do not
-/// depend on x, only the first term.
 @compute @workgroup_size(WG)
 fn grad_x(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     let channel = workgroup.z * LANES_C + lane % LANES_C;
@@ -85,20 +117,12 @@ fn grad_x(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_ind
     if channel >= p.channels || run >= p.runs {
         return;
     }
-    let center = mean[channel];
-    let inverse = inverse_std(deviation[channel]);
-    var scale = inverse;
-    if HAS_GAMMA {
-        scale *= gamma[channel];
-    }
-    var slope = 0.0;
-    var offset = 0.0;
-    if !FROM_VARIANCE {
-        slope = inverse * d_gamma[channel] / f32(p.rows);
-        offset = d_beta[channel] / f32(p.rows);
-    }
+    let scale = coefficients[channel];
+    let mean_x = coefficients[p.channels + channel];
+    let slope = coefficients[2u * p.channels + channel];
+    let offset = coefficients[3u * p.channels + channel];
     for (var row = run * p.run; row < min(p.rows, (run + 1u) * p.run); row++) {
         let i = row * p.channels + channel;
-        d_x[i] = scale * (d_y[i] - offset - (x[i] - center) * slope);
+        d_x[i] = VE(scale * (arriving(i) - offset - (V(x[i]) - mean_x) * slope));
     }
 }

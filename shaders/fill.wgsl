@@ -1,18 +1,16 @@
-// y = value, everywhere. Elements: count.
+// y = value, everywhere.
 
 struct Params {
-    count: u32,
+    fours: u32, // groups of four elements
     value: f32,
 }
 
-const WG: u32 = 64u;
-
-@group(0) @binding(1) var<storage, read_write> y: array<f32>; // [count]
+@group(0) @binding(1) var<storage, read_write> y: array<E4>;
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let i = group_index(workgroup) * WG + lane;
-    if i < p.count {
-        y[i] = p.value;
+    let range = lane_fours(workgroup, lane, p.fours);
+    for (var i = range.x; i < range.y; i += WG) {
+        y[i] = E4(vec4f(p.value));
     }
 }

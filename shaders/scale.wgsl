@@ -1,19 +1,17 @@
-// y = factor * x, and a constant fill. Elements: count.
+// y = factor * x.
 
 struct Params {
-    count: u32,
+    fours: u32, // groups of four elements
     factor: f32,
 }
 
-const WG: u32 = 64u;
-
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [count]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [count]
+@group(0) @binding(1) var<storage, read> x: array<E4>;
+@group(0) @binding(2) var<storage, read_write> y: array<E4>;
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let i = group_index(workgroup) * WG + lane;
-    if i < p.count {
-        y[i] = p.factor * x[i];
+    let range = lane_fours(workgroup, lane, p.fours);
+    for (var i = range.x; i < range.y; i += WG) {
+        y[i] = E4(p.factor * vec4f(x[i]));
     }
 }

@@ -1,36 +1,34 @@
-// Sigmoid: y = 1 / (1 + exp(-x)), element by element. Elements: count.
+// Sigmoid: y = 1 / (1 + exp(-x)), element by element.
 
 struct Params {
-    count: u32,
+    fours: u32, // groups of four elements
 }
 
-const WG: u32 = 64u;
-
 // forward
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [count]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [count]
+@group(0) @binding(1) var<storage, read> x: array<E4>;
+@group(0) @binding(2) var<storage, read_write> y: array<E4>;
 
 // grad_x
-@group(0) @binding(1) var<storage, read> y_saved: array<f32>; // [count]
-@group(0) @binding(2) var<storage, read> d_y: array<f32>; // [count]
-@group(0) @binding(3) var<storage, read_write> d_x: array<f32>; // [count]
+@group(0) @binding(1) var<storage, read> y_saved: array<E4>;
+@group(0) @binding(2) var<storage, read> d_y: array<E4>;
+@group(0) @binding(3) var<storage, read_write> d_x: array<E4>;
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let i = group_index(workgroup) * WG + lane;
-    if i < p.count {
-        let v = x[i];
+    let range = lane_fours(workgroup, lane, p.fours);
+    for (var i = range.x; i < range.y; i += WG) {
+        let v = vec4f(x[i]);
         // At most 1, so nothing overflows.
         let e = exp(-abs(v));
-        y[i] = select(e, 1.0, v >= 0.0) / (1.0 + e);
+        y[i] = E4(select(e, vec4f(1.0), v >= vec4f()) / (1.0 + e));
     }
 }
 
 @compute @workgroup_size(WG)
 fn grad_x(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let i = group_index(workgroup) * WG + lane;
-    if i < p.count {
-        let s = y_saved[i];
-        d_x[i] = d_y[i] * s * (1.0 - s);
+    let range = lane_fours(workgroup, lane, p.fours);
+    for (var i = range.x; i < range.y; i += WG) {
+        let s = vec4f(y_saved[i]);
+        d_x[i] = E4(vec4f(d_y[i]) * s * (1.0 - s));
     }
 }

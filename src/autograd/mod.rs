@@ -1,7 +1,7 @@
 //! The tape, backward as appended nodes, and the planner.
 //!
 //! A model is traced once into a [`Tape`]: a flat list of [`Node`]s. [`Tape::backward`] appends gradient nodes to
-//! the same list. [`Plan`] removes dead nodes, moves updates forward and assigns tensors to a few reusable buffers by
+//! the same list. [`Plan`] removes dead nodes, fuses neighbours that one kernel can do, moves updates forward and assigns tensors to a few reusable buffers by
 //! liveness; it is plain data and needs no device. [`Executable`] builds every pipeline and bind group and then only
 //! re-encodes the same dispatches every step.
 //!
@@ -9,10 +9,11 @@
 
 mod backward;
 mod execute;
+mod fuse;
 mod plan;
 mod tape;
 
 pub use backward::{Accumulate, Gradients};
 pub use execute::{Executable, KernelProfile, PendingOutputs, Store};
 pub use plan::{Memory, Plan, PlannedDispatch, Storage};
-pub use tape::{Lower, Lowered, Node, NodeView, Op, Origin, Tape, Tensor, Variable};
+pub use tape::{Finish, Lower, Lowered, Node, NodeView, Op, Origin, Tape, Tensor, Variable};

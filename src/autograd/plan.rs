@@ -1,6 +1,6 @@
 //! The planner: from a tape to a fixed sequence of launches over a few reusable buffers. Needs no device.
 //!
-//! 1. Nodes that neither an output nor an update depends on are dropped.
+//! 1. Nodes that neither an output nor an update depends on are dropped, and neighbours fused (`fuse.rs`).
 //! 2. Updates (optimizer steps) move to the earliest place where everything they read is ready and nobody still
 //!    needs the old value, so that a gradient dies as soon as it was used.
 //! 3. Every tensor gets a slot by liveness: largest first, into the smallest slot whose other tenants are dead
@@ -8,6 +8,7 @@
 //!    greedy by size). Slots are whole buffers because wgpu tracks usage per buffer: what a launch reads and what
 //!    it writes never share one.
 
+use super::fuse::{fuse, live};
 use super::{Lower, Lowered, Origin, Tape, Tensor, Variable};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Dispatch, Gpu, Operand, Usage};
@@ -104,6 +105,18 @@ impl Plan {
     /// [`Kind::OutOfMemory`] if a tensor is larger than the device can bind, [`Kind::Unsupported`] if an op cannot
     /// run on it.
     pub fn new(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
+        Self::of(&fuse(tape, outputs), outputs, caps)
+    }
+
+    /// As [`new`](Self::new), with every operation on its own: what fusion is compared with.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn unfused(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
+        Self::of(tape, outputs, caps)
+    }
+
+    fn of(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
         let order = schedule(tape, outputs);
         let lowered = order.iter().map(|&n| lower(tape, n, caps)).collect::<Result<Vec<_>>>()?;
 
@@ -257,16 +270,7 @@ fn mebibytes(bytes: u64) -> f64 {
 /// The live nodes in the order they will run.
 fn schedule(tape: &Tape, outputs: &[Tensor]) -> Vec<usize> {
     let nodes = tape.nodes();
-    let mut live = vec![false; nodes.len()];
-    let mut needed = vec![false; tape.len()];
-    outputs.iter().for_each(|&t| needed[tape.root(t).index()] = true);
-    for n in (0..nodes.len()).rev() {
-        let node = &nodes[n];
-        live[n] = !node.op.updates().is_empty() || node.outputs.iter().any(|t| needed[t.index()]);
-        if live[n] {
-            node.inputs.iter().for_each(|&t| needed[tape.root(t).index()] = true);
-        }
-    }
+    let live = live(tape, outputs);
     // A node's key is its position on the tape; that of a pure update is the largest key it has to wait for.
     let mut key: Vec<usize> = (0..nodes.len()).collect();
     for n in 0..nodes.len() {

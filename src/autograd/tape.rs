@@ -56,6 +56,15 @@ pub struct NodeView {
     pub wanted: Vec<bool>,
 }
 
+/// A step on every element of a result that a kernel can do before it stores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Finish {
+    /// Plus another tensor of the same type, which becomes the kernel's last input.
+    Add,
+    /// `max(x, 0)`.
+    Relu,
+}
+
 /// An operation: its shape rule, its kernels and its backward rule.
 pub trait Op: fmt::Debug + Send + Sync {
     /// Name for messages and profiles, such as `conv2d` or `conv2d.grad_input`.
@@ -86,6 +95,29 @@ pub trait Op: fmt::Debug + Send + Sync {
     /// The inputs (variables) that the op changes in place.
     fn updates(&self) -> &'static [usize] {
         &[]
+    }
+
+    /// The step this op is, if a kernel before it may do it instead.
+    fn finish(&self) -> Option<Finish> {
+        None
+    }
+
+    /// This op with one more step on its first output, if its kernel can do that.
+    fn with_finish(&self, step: Finish) -> Option<Arc<dyn Op>> {
+        let _ = step;
+        None
+    }
+
+    /// Whether the op is the gradient of a ReLU, from the ReLU's output and the gradient that arrives.
+    fn is_relu_gradient(&self) -> bool {
+        false
+    }
+
+    /// This op with a ReLU's gradient done on an input (whose number is returned) as it is loaded, the ReLU's output
+    /// being one more input; with the result as one more output if it is to be `kept`. `None` if its kernel cannot.
+    fn with_relu_gradient(&self, kept: bool) -> Option<(usize, Arc<dyn Op>)> {
+        let _ = kept;
+        None
     }
 }
 
@@ -119,7 +151,7 @@ pub struct Variable {
 }
 
 /// One operation on the tape.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Node {
     /// What is computed.
     pub op: Arc<dyn Op>,
@@ -131,7 +163,7 @@ pub struct Node {
     pub scope: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Value {
     ty: TensorType,
     origin: Origin,
@@ -139,7 +171,7 @@ struct Value {
 }
 
 /// A flat list of operations.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Tape {
     values: Vec<Value>,
     nodes: Vec<Node>,
@@ -302,6 +334,17 @@ impl Tape {
     /// The operations in order.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The same values computed by other operations.
+    pub(super) fn with_nodes(&self, nodes: Vec<Node>) -> Self {
+        let mut tape = Self { nodes, ..self.clone() };
+        for (node, n) in tape.nodes.iter().enumerate() {
+            for (output, t) in n.outputs.iter().enumerate() {
+                tape.values[t.0].origin = Origin::Node { node, output };
+            }
+        }
+        tape
     }
 
     /// The declared variables.

@@ -39,13 +39,13 @@ pub struct PendingRead {
 }
 
 impl Gpu {
-    /// Allocates `bytes` (rounded up to a word; zeroed by the device on first use).
+    /// Allocates `bytes` (rounded up to 16, so that kernels may go four floats at a time; zeroed by the device on first use).
     ///
     /// # Errors
     /// [`Kind::OutOfMemory`] if the device refuses.
     pub fn allocate(&self, label: &str, bytes: u64, usage: Usage) -> Result<Buffer> {
         use wgpu::BufferUsages as U;
-        let size = bytes.max(4).next_multiple_of(4);
+        let size = bytes.max(16).next_multiple_of(16);
         if size > self.caps().max_buffer {
             return Err(self.out_of_memory(&format!(
                 "'{label}' needs {} MiB and one buffer holds at most {} MiB",

@@ -32,11 +32,13 @@ pub use twin::{AnyTwin, Array, Real, Twin};
 
 use crate::autograd::{Gradients, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::Library;
+use crate::gpu::{Library, grid_for};
 use crate::tensor::{DType, Shape, TensorType};
 
 /// Index helpers shared by nearly every kernel.
 pub static INDEX: Library = Library { file: "index.wgsl", text: include_str!("../../shaders/lib/index.wgsl") };
+/// The grid of element-by-element kernels, four elements at a time.
+pub static FOURS: Library = Library { file: "fours.wgsl", text: include_str!("../../shaders/lib/fours.wgsl") };
 /// Counter-based random numbers.
 pub static RANDOM: Library = Library { file: "random.wgsl", text: include_str!("../../shaders/lib/random.wgsl") };
 
@@ -45,6 +47,15 @@ pub const STEP: &str = "optimizer.step";
 
 /// Invocations of a workgroup in kernels that map one invocation to one element.
 pub const WORKGROUP: u32 = 64;
+
+/// Groups of four that a lane takes in element-by-element kernels: `EACH` in `fours.wgsl`.
+const EACH: u32 = 4;
+
+/// The groups of four elements of an element-by-element kernel, and its grid.
+pub(crate) fn fours(count: usize) -> (u32, [u32; 3]) {
+    let fours = count.div_ceil(4);
+    (fours as u32, grid_for(fours, WORKGROUP * EACH))
+}
 
 /// Declares a kernel source under `shaders/`, linked with the index helpers and any further libraries.
 #[macro_export]

@@ -5,17 +5,17 @@ mod reference;
 
 pub use cases::cases;
 
-use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
+use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, same_shape};
+use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
+use crate::ops::{fours, same_shape};
 use crate::tensor::TensorType;
 
-static SOURCE: Source = crate::wgsl!("add.wgsl");
+static SOURCE: Source = crate::wgsl!("add.wgsl", crate::ops::FOURS);
 
 uniform_block! {
     /// Mirrors `Params` of `add.wgsl`.
-    struct Params { count: u32 }
+    struct Params { fours: u32 }
 }
 
 /// `a + b`, element by element.
@@ -38,14 +38,19 @@ impl Op for Add {
         same_shape(inputs)
     }
 
+    fn finish(&self) -> Option<Finish> {
+        Some(Finish::Add)
+    }
+
     fn backward(&self, _: &mut Tape, _: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![d_outputs[0]; 2])
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.outputs[0].shape.len();
-        let params = Params { count: count as u32 };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid_for(count, WORKGROUP));
+        let (fours, grid) = fours(count);
+        let params = Params { fours };
+        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid);
         Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, 12 * count as u64)))
     }
 }

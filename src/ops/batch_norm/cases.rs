@@ -1,8 +1,8 @@
 //! Shapes for tests, benchmarks and the self-test.
 
-use super::reference::BatchNormTwin;
+use super::reference::{BatchNormTwin, FollowedTwin};
 use super::{BatchNorm, batch_norm_eval, batch_norm_train};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Fill, Role, add, relu};
 
 /// Training and evaluation, with and without gamma: few and many rows, few, odd and many channels, a large mean.
 pub fn cases() -> Vec<Case> {
@@ -43,6 +43,39 @@ pub fn cases() -> Vec<Case> {
                 let tolerance = if shape.len() == 4 && shape[..3] == [2, 1, 1] { 1e-3 } else { case.tolerance };
                 cases.push(case.tolerance(tolerance));
             }
+        }
+    }
+    cases.extend(fused_cases(spec));
+    cases
+}
+
+/// Followed by a residual and a ReLU: the planner fuses these, forward and backward.
+fn fused_cases(spec: BatchNorm) -> Vec<Case> {
+    let mut cases = vec![];
+    for (shape, train) in [(vec![3, 5, 4, 8], true), (vec![2, 4, 3, 7], true), (vec![3, 5, 4, 8], false)] {
+        for (residual, rectified) in [(false, true), (true, false), (true, true)] {
+            let c = shape[3];
+            let running = if train { Role::Updated } else { Role::Fixed };
+            let mut inputs = vec![
+                CaseInput::new(shape.clone(), Fill::Gaussian(0.5, 1.0), Role::Differentiable),
+                CaseInput::normal([c]),
+                CaseInput::new([c], Fill::Gaussian(0.0, 0.3), running),
+                CaseInput::new([c], Fill::Uniform(0.5, 2.0), running),
+                CaseInput::normal([c]),
+            ];
+            inputs.extend(residual.then(|| CaseInput::normal(shape.clone())));
+            let mode = if train { "train" } else { "eval" };
+            let tail = [residual.then_some(" and residual"), rectified.then_some(" and ReLU")];
+            let label = format!("{mode} {shape:?}{}", tail.into_iter().flatten().collect::<String>());
+            let twin = FollowedTwin { norm: BatchNormTwin { spec, train }, residual, rectified };
+            cases.push(Case::new("batch_norm", label, inputs, twin, move |tape, x| {
+                let norm = if train { batch_norm_train } else { batch_norm_eval };
+                let mut y = norm(tape, x[0], Some(x[4]), x[1], x[2], x[3], spec)?;
+                if residual {
+                    y = add::add(tape, x[5], y)?;
+                }
+                Ok(vec![if rectified { relu::relu(tape, y)? } else { y }])
+            }));
         }
     }
     cases

@@ -8,7 +8,10 @@
 //! Backward, with `xh` the normalised x and R rows: `d_beta = sum(d_y)`, `d_gamma = sum(d_y * xh)`,
 //! `d_x = gamma / std * (d_y - d_beta / R - xh * d_gamma / R)`; in evaluation the last two terms are absent.
 //!
-//! Kernels: runs of rows are reduced side by side, then merged in order with the formula of Chan, Golub and LeVeque;
+//! The planner fuses what follows and precedes: a residual added and a ReLU in the forward pass, the gradient of that
+//! ReLU in the backward pass. The result is the same to the bit.
+//!
+//! Kernels: a lane takes four channels where C is a multiple of four; runs of rows are reduced side by side, then merged in order with the formula of Chan, Golub and LeVeque;
 //! sums are shifted, so a large mean costs no digits. Results repeat bit for bit.
 
 mod cases;
@@ -16,14 +19,26 @@ mod reference;
 
 pub use cases::cases;
 
-use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
+use std::sync::Arc;
+
+use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, grid_for, uniform_block};
+use crate::gpu::{Access, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block};
 use crate::ops::WORKGROUP;
 use crate::tensor::{Shape, TensorType};
 
 static SOURCE: Source = crate::wgsl!("batch_norm.wgsl");
 static GRAD: Source = crate::wgsl!("batch_norm_grad.wgsl");
+
+macro_rules! library {
+    ($name:ident, $file:literal) => {
+        static $name: Library = Library { file: $file, text: include_str!(concat!("../../../shaders/lib/", $file)) };
+    };
+}
+library!(CHANNELS_VEC4, "channels_vec4.wgsl");
+library!(CHANNELS_SCALAR, "channels_scalar.wgsl");
+library!(KEEP_MASKED, "keep_masked.wgsl");
+library!(KEEP_NOTHING, "keep_nothing.wgsl");
 
 uniform_block! {
     /// Mirrors `Params` of `batch_norm.wgsl` and `batch_norm_grad.wgsl`.
@@ -54,7 +69,7 @@ pub fn batch_norm_train(
 ) -> Result<Tensor> {
     let mut inputs = vec![x, beta, running_mean, running_var];
     inputs.extend(gamma);
-    tape.push1(Train { spec }, &inputs)
+    tape.push1(Train { spec, has_gamma: gamma.is_some(), tail: Tail::default() }, &inputs)
 }
 
 /// Normalises with the running statistics.
@@ -72,14 +87,33 @@ pub fn batch_norm_eval(
 ) -> Result<Tensor> {
     let mut inputs = vec![x, beta, running_mean, running_var];
     inputs.extend(gamma);
-    tape.push1(Eval { spec }, &inputs)
+    tape.push1(Eval { spec, has_gamma: gamma.is_some(), tail: Tail::default() }, &inputs)
 }
 
-/// How the rows of a tensor are cut into runs.
+/// What is done to each element after normalising: the residual, if any, is the last input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Tail {
+    residual: bool,
+    relu: bool,
+}
+
+impl Tail {
+    /// With one more step; `None` if the kernel cannot do it after those it has.
+    fn then(self, step: Finish) -> Option<Self> {
+        match step {
+            Finish::Add if self == Self::default() => Some(Self { residual: true, relu: false }),
+            Finish::Relu if !self.relu => Some(Self { relu: true, ..self }),
+            _ => None,
+        }
+    }
+}
+
+/// How the rows of a tensor are cut into runs. Channels are counted in vectors of one or four.
 #[derive(Debug, Clone, Copy)]
 struct Runs {
     rows: usize,
     channels: usize,
+    vector: usize,
     run: usize,
     lanes: u32,
 }
@@ -91,10 +125,11 @@ const MAP_RUN: usize = 8;
 
 impl Runs {
     fn new(shape: &Shape, run: usize) -> Self {
-        let channels = shape.last();
+        let vector = if shape.last().is_multiple_of(4) { 4 } else { 1 };
+        let channels = shape.last() / vector;
         // As many lanes along the channels as there are channels, rounded up, at most a workgroup.
         let lanes = (channels.next_power_of_two() as u32).min(WORKGROUP);
-        Self { rows: shape.rows(), channels, run, lanes }
+        Self { rows: shape.rows(), channels, vector, run, lanes }
     }
 
     /// For a reduction: few enough runs to merge, long enough to be worth one.
@@ -111,11 +146,25 @@ impl Runs {
         self.rows.div_ceil(self.run)
     }
 
-    fn dispatch(self, source: &'static Source, entry: &'static str, flags: [bool; 2], spec: BatchNorm) -> Dispatch {
-        let kernel = Kernel::new(source, entry)
-            .with_u32("LANES_C", self.lanes)
-            .with_bool("HAS_GAMMA", flags[0])
-            .with_bool("FROM_VARIANCE", flags[1]);
+    /// A vector of statistics for each run.
+    fn partial(self) -> TensorType {
+        TensorType::f32([self.count(), self.channels * self.vector])
+    }
+
+    /// A launch with the switches `flags` of its source.
+    fn dispatch(
+        self,
+        source: &'static Source,
+        entry: &'static str,
+        flags: &[(&'static str, bool)],
+        spec: BatchNorm,
+    ) -> Dispatch {
+        let kernel = Kernel::new(source, entry).with_u32("LANES_C", self.lanes).with_library(if self.vector == 4 {
+            &CHANNELS_VEC4
+        } else {
+            &CHANNELS_SCALAR
+        });
+        let kernel = flags.iter().fold(kernel, |kernel, &(name, value)| kernel.with_bool(name, value));
         let params = Params {
             rows: self.rows as u32,
             channels: self.channels as u32,
@@ -149,14 +198,47 @@ fn check(inputs: &[TensorType]) -> Result<usize> {
     }
 }
 
+/// A forward kernel's launch over all elements: y from x, mean, deviation.
+fn normalise(
+    shape: &Shape,
+    statistics: [Operand; 2],
+    from_variance: bool,
+    has_gamma: bool,
+    tail: Tail,
+    spec: BatchNorm,
+) -> Dispatch {
+    let flags =
+        [("HAS_GAMMA", has_gamma), ("FROM_VARIANCE", from_variance), ("RESIDUAL", tail.residual), ("RELU", tail.relu)];
+    let elements = shape.len() as u64;
+    let residual = if tail.residual { 4 + usize::from(has_gamma) } else { 0 };
+    Runs::map(shape)
+        .dispatch(&SOURCE, "normalise", &flags, spec)
+        .input(0)
+        .bind(statistics[0], Access::Read)
+        .bind(statistics[1], Access::Read)
+        .input(if has_gamma { 4 } else { 1 })
+        .input(1)
+        .input(residual)
+        .output(0)
+        .work(3 * elements, (8 + 4 * u64::from(tail.residual)) * elements)
+}
+
+/// Inputs: x, beta, running mean, running variance, gamma if there is one, the residual if there is one.
 #[derive(Debug)]
 struct Train {
     spec: BatchNorm,
+    has_gamma: bool,
+    tail: Tail,
 }
 
 impl Op for Train {
     fn name(&self) -> &'static str {
-        "batch_norm"
+        match (self.tail.residual, self.tail.relu) {
+            (false, false) => "batch_norm",
+            (false, true) => "batch_norm+relu",
+            (true, false) => "batch_norm+add",
+            (true, true) => "batch_norm+add+relu",
+        }
     }
 
     /// y, mean `[C]`, inverse standard deviation `[C]`.
@@ -173,48 +255,47 @@ impl Op for Train {
         &[2, 3]
     }
 
+    fn with_finish(&self, step: Finish) -> Option<Arc<dyn Op>> {
+        let (spec, has_gamma) = (self.spec, self.has_gamma);
+        self.tail.then(step).map(|tail| Arc::new(Self { spec, has_gamma, tail }) as Arc<dyn Op>)
+    }
+
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         let statistics = [node.outputs[1], node.outputs[2]];
-        gradients(tape, node, d_outputs, statistics, Grad { spec: self.spec, from_variance: false })
+        gradients(tape, node, d_outputs, statistics, false, self.spec)
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let shape = &cx.inputs[0].shape;
         let reduce = Runs::reduce(shape);
         let elements = shape.len() as u64;
-        let partial = TensorType::f32([reduce.count(), reduce.channels]);
-        let has_gamma = cx.inputs.len() == 5;
-        let flags = [has_gamma, false];
+        let flags = [("HAS_GAMMA", false), ("FROM_VARIANCE", false), ("RESIDUAL", false), ("RELU", false)];
         let statistics = reduce
-            .dispatch(&SOURCE, "statistics", flags, self.spec)
+            .dispatch(&SOURCE, "statistics", &flags, self.spec)
             .input(0)
             .bind(Operand::Scratch(0), Access::ReadWrite)
             .bind(Operand::Scratch(1), Access::ReadWrite)
             .work(4 * elements, 4 * elements);
         let merge = reduce
-            .dispatch(&SOURCE, "merge", flags, self.spec)
+            .dispatch(&SOURCE, "merge", &flags, self.spec)
             .bind(Operand::Scratch(0), Access::Read)
             .bind(Operand::Scratch(1), Access::Read)
             .bind(Operand::Input(2), Access::ReadWrite)
             .bind(Operand::Input(3), Access::ReadWrite)
             .output(1)
             .output(2);
-        let normalise = Runs::map(shape)
-            .dispatch(&SOURCE, "normalise", flags, self.spec)
-            .input(0)
-            .bind(Operand::Output(1), Access::Read)
-            .bind(Operand::Output(2), Access::Read)
-            .input(if has_gamma { 4 } else { 1 })
-            .input(1)
-            .output(0)
-            .work(3 * elements, 8 * elements);
-        Ok(Lowered { scratch: vec![partial; 2], dispatches: vec![statistics, merge, normalise] })
+        let normalise =
+            normalise(shape, [Operand::Output(1), Operand::Output(2)], false, self.has_gamma, self.tail, self.spec);
+        Ok(Lowered { scratch: vec![reduce.partial(); 2], dispatches: vec![statistics, merge, normalise] })
     }
 }
 
+/// Inputs as those of [`Train`].
 #[derive(Debug)]
 struct Eval {
     spec: BatchNorm,
+    has_gamma: bool,
+    tail: Tail,
 }
 
 impl Op for Eval {
@@ -227,18 +308,19 @@ impl Op for Eval {
         Ok(vec![inputs[0].clone()])
     }
 
+    fn with_finish(&self, step: Finish) -> Option<Arc<dyn Op>> {
+        let (spec, has_gamma) = (self.spec, self.has_gamma);
+        self.tail.then(step).map(|tail| Arc::new(Self { spec, has_gamma, tail }) as Arc<dyn Op>)
+    }
+
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
-        let statistics = [node.inputs[2], node.inputs[3]];
-        gradients(tape, node, d_outputs, statistics, Grad { spec: self.spec, from_variance: true })
+        gradients(tape, node, d_outputs, [node.inputs[2], node.inputs[3]], true, self.spec)
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        let statistics = [Operand::Input(2), Operand::Input(3)];
         let shape = &cx.inputs[0].shape;
-        let has_gamma = cx.inputs.len() == 5;
-        let elements = shape.len() as u64;
-        let dispatch = Runs::map(shape).dispatch(&SOURCE, "normalise", [has_gamma, true], self.spec);
-        let dispatch = dispatch.input(0).input(2).input(3).input(if has_gamma { 4 } else { 1 }).input(1).output(0);
-        Ok(Lowered::one(dispatch.work(3 * elements, 8 * elements)))
+        Ok(Lowered::one(normalise(shape, statistics, true, self.has_gamma, self.tail, self.spec)))
     }
 }
 
@@ -248,13 +330,14 @@ fn gradients(
     node: &NodeView,
     d_outputs: &[Option<Tensor>],
     [mean, deviation]: [Tensor; 2],
-    op: Grad,
+    from_variance: bool,
+    spec: BatchNorm,
 ) -> Result<Vec<Option<Tensor>>> {
     let Some(d_y) = d_outputs[0] else { return Ok(vec![None; node.inputs.len()]) };
     let gamma = node.inputs.get(4).copied();
     let mut inputs = vec![node.inputs[0], d_y, mean, deviation];
     inputs.extend(gamma);
-    let d = tape.push(op, &inputs)?;
+    let d = tape.push(Grad { spec, from_variance, has_gamma: gamma.is_some(), mask: Mask::None }, &inputs)?;
     let mut gradients = vec![Some(d[0]), Some(d[2]), None, None];
     if gamma.is_some() {
         gradients.push(Some(d[1]));
@@ -262,55 +345,87 @@ fn gradients(
     Ok(gradients)
 }
 
+/// What is done to the gradient that arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mask {
+    /// Nothing.
+    None,
+    /// It counts where a ReLU's output, the last input, is positive.
+    Relu,
+    /// So too, and the result is the last output.
+    ReluKept,
+}
+
 /// `d_x`, `d_gamma`, `d_beta` from x, `d_y`, mean, inverse standard deviation (or variance), and gamma.
 #[derive(Debug)]
 struct Grad {
     spec: BatchNorm,
     from_variance: bool,
+    has_gamma: bool,
+    mask: Mask,
 }
 
 impl Op for Grad {
     fn name(&self) -> &'static str {
-        "batch_norm.grad"
+        if self.mask == Mask::None { "batch_norm.grad" } else { "relu+batch_norm.grad" }
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         Ok(vec![inputs[0].clone(), inputs[2].clone(), inputs[2].clone()])
     }
 
+    fn with_relu_gradient(&self, kept: bool) -> Option<(usize, Arc<dyn Op>)> {
+        let mask = if kept { Mask::ReluKept } else { Mask::Relu };
+        let (spec, from_variance, has_gamma) = (self.spec, self.from_variance, self.has_gamma);
+        (self.mask == Mask::None).then(|| (1, Arc::new(Self { spec, from_variance, has_gamma, mask }) as Arc<dyn Op>))
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let shape = &cx.inputs[0].shape;
         let reduce = Runs::reduce(shape);
         let elements = shape.len() as u64;
-        let has_gamma = cx.inputs.len() == 5;
-        let flags = [has_gamma, self.from_variance];
-        let sums = reduce
-            .dispatch(&GRAD, "sums", flags, self.spec)
+        let flags =
+            |masked: bool| [("HAS_GAMMA", self.has_gamma), ("FROM_VARIANCE", self.from_variance), ("MASKED", masked)];
+        let masked = self.mask != Mask::None;
+        let kept = self.mask == Mask::ReluKept;
+        let relu_y = if masked { 4 + usize::from(self.has_gamma) } else { 0 };
+        let mut sums = reduce
+            .dispatch(&GRAD, "sums", &flags(masked), self.spec)
             .input(0)
             .input(1)
+            .input(relu_y)
             .input(2)
-            .input(3)
             .bind(Operand::Scratch(0), Access::ReadWrite)
             .bind(Operand::Scratch(1), Access::ReadWrite)
-            .work(4 * elements, 8 * elements);
-        let merge = reduce
-            .dispatch(&GRAD, "merge", flags, self.spec)
+            .work(4 * elements, (8 + 4 * u64::from(masked) + 4 * u64::from(kept)) * elements);
+        if kept {
+            sums = sums.output(3);
+        }
+        sums.kernel = sums.kernel.with_library(if kept { &KEEP_MASKED } else { &KEEP_NOTHING });
+        let mut merge = reduce
+            .dispatch(&GRAD, "merge", &flags(false), self.spec)
             .bind(Operand::Scratch(0), Access::Read)
             .bind(Operand::Scratch(1), Access::Read)
-            .output(1)
-            .output(2);
-        let grad_x = Runs::map(shape)
-            .dispatch(&GRAD, "grad_x", flags, self.spec)
-            .input(0)
-            .input(1)
             .input(2)
             .input(3)
-            .input(if has_gamma { 4 } else { 2 })
-            .bind(Operand::Output(1), Access::Read)
-            .bind(Operand::Output(2), Access::Read)
+            .input(if self.has_gamma { 4 } else { 2 })
+            .output(1)
+            .output(2)
+            .bind(Operand::Scratch(2), Access::ReadWrite);
+        merge.kernel = merge.kernel.with_library(&KEEP_NOTHING);
+        let again = masked && !kept;
+        let grad_x = Runs::map(shape).dispatch(&GRAD, "grad_x", &flags(again), self.spec).input(0);
+        let grad_x = if kept { grad_x.bind(Operand::Output(3), Access::Read) } else { grad_x.input(1) };
+        let mut grad_x = grad_x
+            .input(if again { relu_y } else { 0 })
+            .bind(Operand::Scratch(2), Access::Read)
             .output(0)
-            .work(5 * elements, 12 * elements);
-        let partial = TensorType::f32([reduce.count(), reduce.channels]);
-        Ok(Lowered { scratch: vec![partial; 2], dispatches: vec![sums, merge, grad_x] })
+            .work(5 * elements, (12 + 4 * u64::from(again)) * elements);
+        grad_x.kernel = grad_x.kernel.with_library(&KEEP_NOTHING);
+        let coefficients = TensorType::f32([4, shape.last()]);
+        Ok(Lowered {
+            scratch: vec![reduce.partial(), reduce.partial(), coefficients],
+            dispatches: vec![sums, merge, grad_x],
+        })
     }
 }

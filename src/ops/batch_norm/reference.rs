@@ -82,3 +82,41 @@ impl Twin for BatchNormTwin {
         gradients
     }
 }
+
+/// Batch-norm, then perhaps a residual (the last input), then perhaps a ReLU.
+pub(super) struct FollowedTwin {
+    pub norm: BatchNormTwin,
+    pub residual: bool,
+    pub rectified: bool,
+}
+
+impl FollowedTwin {
+    /// What goes into the ReLU, and the running statistics.
+    fn before<T: Real>(&self, inputs: &[Array<T>]) -> Vec<Array<T>> {
+        let mut outputs = self.norm.forward(&inputs[..5]);
+        if self.residual {
+            outputs[0] = outputs[0].zip(&inputs[5], |y, r| y + r);
+        }
+        outputs
+    }
+}
+
+impl Twin for FollowedTwin {
+    fn forward<T: Real>(&self, inputs: &[Array<T>]) -> Vec<Array<T>> {
+        let mut outputs = self.before(inputs);
+        if self.rectified {
+            outputs[0] = outputs[0].map(|v| if v > T::zero() { v } else { T::zero() });
+        }
+        outputs
+    }
+
+    fn backward<T: Real>(&self, inputs: &[Array<T>], d_outputs: &[Array<T>]) -> Vec<Option<Array<T>>> {
+        let mut d = d_outputs[0].clone();
+        if self.rectified {
+            d = self.before(inputs)[0].zip(&d, |v, d| if v > T::zero() { d } else { T::zero() });
+        }
+        let mut gradients = self.norm.backward(&inputs[..5], std::slice::from_ref(&d));
+        gradients.extend(self.residual.then_some(Some(d)));
+        gradients
+    }
+}

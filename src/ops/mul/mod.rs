@@ -7,15 +7,15 @@ pub use cases::cases;
 
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, same_shape};
+use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
+use crate::ops::{fours, same_shape};
 use crate::tensor::TensorType;
 
-static SOURCE: Source = crate::wgsl!("mul.wgsl");
+static SOURCE: Source = crate::wgsl!("mul.wgsl", crate::ops::FOURS);
 
 uniform_block! {
     /// Mirrors `Params` of `mul.wgsl`.
-    struct Params { count: u32 }
+    struct Params { fours: u32 }
 }
 
 /// `a * b`, element by element.
@@ -47,8 +47,9 @@ impl Op for Mul {
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.outputs[0].shape.len();
-        let params = Params { count: count as u32 };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid_for(count, WORKGROUP));
+        let (fours, grid) = fours(count);
+        let params = Params { fours };
+        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid);
         Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, 12 * count as u64)))
     }
 }

@@ -3,7 +3,7 @@
 //! Backward: `d_x = d_y` where `y > 0`, else 0. It reads the output, so that the input need not be kept. At exactly
 //! zero the gradient is 0. NaN stays NaN in the forward pass.
 //!
-//! Kernels (`relu.wgsl`): `forward` and `grad_x`, one invocation an element; exact.
+//! Kernels (`relu.wgsl`): `forward` and `grad_x`, four elements at a time; exact.
 //!
 //! Paper: V. Nair, G. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
 
@@ -12,17 +12,17 @@ mod reference;
 
 pub use cases::cases;
 
-use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
+use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, float_shape, same_shape};
+use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
+use crate::ops::{float_shape, fours, same_shape};
 use crate::tensor::TensorType;
 
-static SOURCE: Source = crate::wgsl!("relu.wgsl");
+static SOURCE: Source = crate::wgsl!("relu.wgsl", crate::ops::FOURS);
 
 uniform_block! {
     /// Mirrors `Params` of `relu.wgsl`.
-    struct Params { count: u32 }
+    struct Params { fours: u32 }
 }
 
 /// `max(x, 0)`.
@@ -45,6 +45,10 @@ impl Op for Relu {
         Ok(vec![TensorType::f32(float_shape(&inputs[0])?.clone())])
     }
 
+    fn finish(&self) -> Option<Finish> {
+        Some(Finish::Relu)
+    }
+
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         let Some(d_y) = d_outputs[0] else { return Ok(vec![None]) };
         Ok(vec![Some(tape.push1(ReluGrad, &[node.outputs[0], d_y])?)])
@@ -52,8 +56,9 @@ impl Op for Relu {
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.outputs[0].shape.len();
-        let params = Params { count: count as u32 };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid_for(count, WORKGROUP));
+        let (fours, grid) = fours(count);
+        let params = Params { fours };
+        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid);
         Ok(Lowered::one(dispatch.input(0).output(0).work(count as u64, 8 * count as u64)))
     }
 }
@@ -71,10 +76,15 @@ impl Op for ReluGrad {
         same_shape(inputs)
     }
 
+    fn is_relu_gradient(&self) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.outputs[0].shape.len();
-        let params = Params { count: count as u32 };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "grad_x"), params.block(), grid_for(count, WORKGROUP));
+        let (fours, grid) = fours(count);
+        let params = Params { fours };
+        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "grad_x"), params.block(), grid);
         Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, 12 * count as u64)))
     }
 }

@@ -7,21 +7,21 @@ pub use cases::cases;
 
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, same_shape};
+use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
+use crate::ops::{fours, same_shape};
 use crate::tensor::TensorType;
 
-static SCALE: Source = crate::wgsl!("scale.wgsl");
-static FILL: Source = crate::wgsl!("fill.wgsl");
+static SCALE: Source = crate::wgsl!("scale.wgsl", crate::ops::FOURS);
+static FILL: Source = crate::wgsl!("fill.wgsl", crate::ops::FOURS);
 
 uniform_block! {
     /// Mirrors `Params` of `scale.wgsl`.
-    struct Params { count: u32, factor: f32 }
+    struct Params { fours: u32, factor: f32 }
 }
 
 uniform_block! {
     /// Mirrors `Params` of `fill.wgsl`.
-    struct FillParams { count: u32, value: f32 }
+    struct FillParams { fours: u32, value: f32 }
 }
 
 /// `factor * x`.
@@ -60,8 +60,9 @@ impl Op for Scale {
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.outputs[0].shape.len();
-        let params = Params { count: count as u32, factor: self.factor };
-        let dispatch = Dispatch::new(Kernel::new(&SCALE, "forward"), params.block(), grid_for(count, WORKGROUP));
+        let (fours, grid) = fours(count);
+        let params = Params { fours, factor: self.factor };
+        let dispatch = Dispatch::new(Kernel::new(&SCALE, "forward"), params.block(), grid);
         Ok(Lowered::one(dispatch.input(0).output(0).work(count as u64, 8 * count as u64)))
     }
 }
@@ -83,8 +84,9 @@ impl Op for Fill {
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.outputs[0].shape.len();
-        let params = FillParams { count: count as u32, value: self.value };
-        let dispatch = Dispatch::new(Kernel::new(&FILL, "forward"), params.block(), grid_for(count, WORKGROUP));
+        let (fours, grid) = fours(count);
+        let params = FillParams { fours, value: self.value };
+        let dispatch = Dispatch::new(Kernel::new(&FILL, "forward"), params.block(), grid);
         Ok(Lowered::one(dispatch.output(0).work(0, 4 * count as u64)))
     }
 }

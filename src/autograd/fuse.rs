@@ -1,0 +1,126 @@
+//! Fusion: neighbouring operations become one where a kernel can do both. The tape is not touched; a new one with the same
+//! values and fewer operations is planned instead. Autograd knows no op by name: it asks the ops (see [`Op`](super::Op)).
+//!
+//! 1. An element-by-element step (plus a residual, ReLU) is done by the kernel that makes its input, as it stores it.
+//! 2. The gradient of a ReLU is taken by the first kernel that reads it, as it loads it.
+//!
+//! In both cases a tensor is written and read once less. Nothing is rounded otherwise than before.
+
+use std::sync::Arc;
+
+use super::{Finish, Node, Origin, Tape, Tensor};
+
+/// The operations that an output or an update depends on.
+pub(super) fn live(tape: &Tape, outputs: &[Tensor]) -> Vec<bool> {
+    let nodes = tape.nodes();
+    let mut live = vec![false; nodes.len()];
+    let mut needed = vec![false; tape.len()];
+    outputs.iter().for_each(|&t| needed[tape.root(t).index()] = true);
+    for n in (0..nodes.len()).rev() {
+        let node = &nodes[n];
+        live[n] = !node.op.updates().is_empty() || node.outputs.iter().any(|t| needed[t.index()]);
+        if live[n] {
+            node.inputs.iter().for_each(|&t| needed[tape.root(t).index()] = true);
+        }
+    }
+    live
+}
+
+/// The tape without dead operations and with what can be fused as one.
+pub(super) fn fuse(tape: &Tape, outputs: &[Tensor]) -> Tape {
+    let live = live(tape, outputs);
+    let nodes = tape.nodes().iter().zip(&live).map(|(node, &live)| live.then(|| node.clone())).collect();
+    let mut graph = Graph { tape, outputs, nodes };
+    graph.finish();
+    graph.mask();
+    tape.with_nodes(graph.nodes.into_iter().flatten().collect())
+}
+
+struct Graph<'a> {
+    tape: &'a Tape,
+    outputs: &'a [Tensor],
+    /// Operations in order; `None` where one was fused into another.
+    nodes: Vec<Option<Node>>,
+}
+
+impl Graph<'_> {
+    /// The operations that read a value or a view of it, in order, once for each use.
+    fn consumers(&self, t: Tensor) -> Vec<usize> {
+        let uses = |node: &Node| node.inputs.iter().filter(|&&i| self.tape.root(i) == t).count();
+        let live = self.nodes.iter().enumerate().filter_map(|(n, node)| node.as_ref().map(|node| (n, node)));
+        live.flat_map(|(n, node)| std::iter::repeat_n(n, uses(node))).collect()
+    }
+
+    /// Whether the host reads a value after the step.
+    fn is_output(&self, t: Tensor) -> bool {
+        self.outputs.iter().any(|&o| self.tape.root(o) == t)
+    }
+
+    /// Whether operation `from` may run as late as just before `to`: nothing in between reads what it makes or
+    /// changes, or changes what it reads.
+    fn may_wait(&self, from: usize, to: usize) -> bool {
+        let root = |t: &Tensor| self.tape.root(*t);
+        let Some(node) = &self.nodes[from] else { return false };
+        let changes = |node: &Node| node.op.updates().iter().map(|&i| root(&node.inputs[i])).collect::<Vec<_>>();
+        let makes: Vec<Tensor> = node.outputs.iter().map(root).chain(changes(node)).collect();
+        let reads: Vec<Tensor> = node.inputs.iter().map(root).collect();
+        self.nodes[from + 1..to].iter().flatten().all(|other| {
+            !other.inputs.iter().any(|t| makes.contains(&root(t))) && !changes(other).iter().any(|t| reads.contains(t))
+        })
+    }
+
+    /// Steps on every element move into the kernels that make what they work on.
+    fn finish(&mut self) {
+        for n in 0..self.nodes.len() {
+            let Some(step) = self.nodes[n].as_ref().and_then(|node| node.op.finish()) else { continue };
+            let inputs = self.nodes[n].as_ref().map_or(vec![], |node| node.inputs.clone());
+            for (i, &input) in inputs.iter().enumerate() {
+                if self.finish_one(n, step, input, inputs.get(1 - i).copied()) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Lets the maker of `input` do `step`, that of operation `n`; says whether it could.
+    fn finish_one(&mut self, n: usize, step: Finish, input: Tensor, other: Option<Tensor>) -> bool {
+        let Some(maker) =
+            self.nodes[..n].iter().position(|m| m.as_ref().is_some_and(|m| m.outputs.first() == Some(&input)))
+        else {
+            return false;
+        };
+        if self.consumers(input) != [n] || self.is_output(input) || !self.may_wait(maker, n) {
+            return false;
+        }
+        let Some(op) = self.nodes[maker].as_ref().and_then(|m| m.op.with_finish(step)) else { return false };
+        let (Some(made), Some(finished)) = (self.nodes[maker].take(), self.nodes[n].take()) else { return false };
+        let mut inputs = made.inputs;
+        inputs.extend(other.filter(|_| step == Finish::Add));
+        let outputs = finished.outputs.into_iter().chain(made.outputs.into_iter().skip(1)).collect();
+        self.nodes[n] = Some(Node { op, inputs, outputs, scope: made.scope });
+        true
+    }
+
+    /// Gradients of ReLUs move into the kernels that read them.
+    fn mask(&mut self) {
+        for n in 0..self.nodes.len() {
+            let Some(node) = self.nodes[n].as_ref().filter(|node| node.op.is_relu_gradient()) else { continue };
+            let (&[relu_y, d_y], &[masked]) = (&node.inputs[..], &node.outputs[..]) else { continue };
+            let viewed = self.tape.tensors().any(|t| *self.tape.origin(t) == Origin::View(masked));
+            let consumers = self.consumers(masked);
+            let Some(&first) = consumers.first().filter(|_| !viewed) else { continue };
+            let kept = self.is_output(masked) || consumers.iter().any(|&c| c != first);
+            let Some(reader) = &self.nodes[first] else { continue };
+            let Some((input, op)) = reader.op.with_relu_gradient(kept) else { continue };
+            if reader.inputs.iter().filter(|&&t| t == masked).count() != 1 || reader.inputs[input] != masked {
+                continue;
+            }
+            let mut fused = Node { op: Arc::clone(&op), ..reader.clone() };
+            fused.inputs[input] = d_y;
+            fused.inputs.push(relu_y);
+            fused.outputs.extend(kept.then_some(masked));
+            self.nodes[first] = Some(fused);
+            self.nodes[n] = None;
+        }
+    }
+}
