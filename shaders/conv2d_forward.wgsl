@@ -21,7 +21,8 @@ const LOADS: u32 = ROWS / SPREAD; // pixels that a lane loads for
 const OUT: u32 = 4u; // binding of the result
 
 // Bindings, declared by the libraries that load and store them:
-// 1 activations: x [N, H, W, C]; 2 columns_in: w [R, S, C, K]; 3 bias [K] (any tensor if !HAS_BIAS); 4 y [N, P, Q, K]
+// 1 activations: x [N, H, W, C]; 2 columns_in: w [R, S, C, K]; 3 bias [K] (any tensor if !HAS_BIAS); 4 y [N, P, Q, K];
+// 5 residual [N, P, Q, K], if there is one
 
 @compute @workgroup_size(LANES_M * LANES_N)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) local: u32) {
@@ -86,7 +87,8 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
         let row = first_row + i;
         if row < rows {
             for (var j = 0u; j < VECTORS; j++) {
-                store_columns(row, column + 4u * j, acc[i][j] + load_bias(column + 4u * j));
+                let at = column + 4u * j;
+                store_columns(row, at, tail(row, at, acc[i][j] + load_bias(at)));
             }
         }
     }

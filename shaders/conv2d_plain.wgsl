@@ -16,7 +16,7 @@ const WG: u32 = 64u;
 @group(0) @binding(1) var<storage, read> a: array<f32>; // x [N, H, W, C]; grad_input: d_y [N, P, Q, K]
 @group(0) @binding(2) var<storage, read> b: array<f32>; // weight [R, S, C / groups, K]; grad_weight: d_y [N, P, Q, K]
 
-// forward
+// forward; 5 residual [N, P, Q, K], if there is one, is declared by a library
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [K]; any tensor if !HAS_BIAS
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [N, P, Q, K]
 
@@ -53,7 +53,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     if HAS_BIAS {
         total += bias[k];
     }
-    y[i] = total;
+    y[i] = finished(i, total);
 }
 
 @compute @workgroup_size(WG)

@@ -5,7 +5,7 @@ struct Params {
     value: f32,
 }
 
-@group(0) @binding(1) var<storage, read_write> y: array<E4>;
+@group(0) @binding(1) var<storage, read_write> y: array<E4>; // [fours]
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {

@@ -4,9 +4,9 @@ struct Params {
     fours: u32, // groups of four elements
 }
 
-@group(0) @binding(1) var<storage, read> a: array<E4>;
-@group(0) @binding(2) var<storage, read> b: array<E4>;
-@group(0) @binding(3) var<storage, read_write> y: array<E4>;
+@group(0) @binding(1) var<storage, read> a: array<E4>; // [fours]
+@group(0) @binding(2) var<storage, read> b: array<E4>; // [fours]
+@group(0) @binding(3) var<storage, read_write> y: array<E4>; // [fours]
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {

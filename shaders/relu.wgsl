@@ -5,13 +5,13 @@ struct Params {
 }
 
 // forward
-@group(0) @binding(1) var<storage, read> x: array<E4>;
-@group(0) @binding(2) var<storage, read_write> y: array<E4>;
+@group(0) @binding(1) var<storage, read> x: array<E4>; // [fours]
+@group(0) @binding(2) var<storage, read_write> y: array<E4>; // [fours]
 
 // grad_x
-@group(0) @binding(1) var<storage, read> y_saved: array<E4>;
-@group(0) @binding(2) var<storage, read> d_y: array<E4>;
-@group(0) @binding(3) var<storage, read_write> d_x: array<E4>;
+@group(0) @binding(1) var<storage, read> y_saved: array<E4>; // [fours]
+@group(0) @binding(2) var<storage, read> d_y: array<E4>; // [fours]
+@group(0) @binding(3) var<storage, read_write> d_x: array<E4>; // [fours]
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {

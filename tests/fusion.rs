@@ -82,3 +82,39 @@ fn every_relu_and_residual_of_a_resnet_is_fused() {
     let (fused, plain) = (fused.memory, plain.memory);
     assert!(fused.slots <= plain.slots * 21 / 20 && fused.without_reuse < plain.without_reuse, "{fused:?} {plain:?}");
 }
+
+#[test]
+fn inference_folds_batch_norm_once_for_all() {
+    let Some(gpu) = common::gpu() else { return };
+    let traced = trace("resnet18", Mode::Eval);
+    let plain = Plan::unfused(&traced.tape, &traced.outputs, gpu.caps()).unwrap();
+    let folded = Plan::preparing(&traced.tape, &traced.outputs, gpu.caps()).unwrap();
+    let left = |op: &str| folded.dispatches.iter().filter(|d| d.op.contains(op)).count();
+    assert_eq!((left("batch_norm"), left("fold"), left("relu") - left("conv2d+")), (0, 0, 0));
+    assert_eq!(folded.preparation.iter().filter(|d| d.op == "batch_norm.fold").count(), 2 * 20);
+    let plain = run(&gpu, &traced, plain);
+
+    let mut store = Store::new();
+    let executable = Executable::new(&gpu, folded, &mut store).unwrap();
+    let pixels: Vec<f32> = {
+        let stream = Stream::new(3, 4);
+        (0..(BATCH * SIZE * SIZE * 3) as u64).map(|i| stream.normal(i)).collect()
+    };
+    executable.set_input(&gpu, "x", bytemuck::cast_slice(&pixels)).unwrap();
+    let logits = |seed| {
+        for p in &traced.parameters {
+            store.write(&gpu, &p.name, &p.to_device(&p.initial(seed))).unwrap();
+        }
+        executable.run(&gpu);
+        executable.read_output(&gpu, 0).unwrap().into_data()
+    };
+    let close = |a: &[f32], b: &[f32]| {
+        let scale = b.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * scale)
+    };
+    assert!(close(&logits(5), &plain[0]));
+    // The folded weights are those of the preparation until the variables are said to have changed.
+    assert!(logits(6) != plain[0]);
+    executable.variables_changed();
+    assert!(close(&logits(5), &plain[0]));
+}

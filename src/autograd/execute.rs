@@ -1,8 +1,9 @@
 //! Running a plan: everything is built once, then the same launches are encoded again every step.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Memory, Plan, Storage};
+use super::{Memory, Plan, PlannedDispatch, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Buffer, Gpu, PendingRead, Recorded, Usage, Work};
 use crate::tensor::{HostTensor, TensorType};
@@ -103,6 +104,9 @@ pub struct Executable {
     plan: Plan,
     inputs: Vec<Buffer>,
     outputs: Vec<Buffer>,
+    preparation: Vec<Recorded>,
+    /// Whether the preparation was submitted since the variables last changed.
+    prepared: AtomicBool,
     recorded: Vec<Recorded>,
     staging: Vec<Vec<Buffer>>,
     turn: usize,
@@ -135,14 +139,12 @@ impl Executable {
             Storage::Output(i) => &own[i],
             Storage::Slot(i) => &slots[i],
         };
-        let recorded = plan
-            .dispatches
-            .iter()
-            .map(|d| {
-                let buffers: Vec<&Buffer> = d.storage.iter().map(|&s| buffer(s)).collect();
-                gpu.record(&d.dispatch, &buffers)
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let record = |d: &PlannedDispatch| {
+            let buffers: Vec<&Buffer> = d.storage.iter().map(|&s| buffer(s)).collect();
+            gpu.record(&d.dispatch, &buffers)
+        };
+        let preparation = plan.preparation.iter().map(record).collect::<Result<Vec<_>>>()?;
+        let recorded = plan.dispatches.iter().map(record).collect::<Result<Vec<_>>>()?;
         let outputs = plan.output_storage.iter().map(|&s| buffer(s).clone()).collect();
         let staging = (0..IN_FLIGHT)
             .map(|_| {
@@ -150,7 +152,8 @@ impl Executable {
                 outputs.map(|(_, ty)| gpu.allocate("readback", ty.bytes(), Usage::Readback)).collect()
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { plan, inputs, outputs, recorded, staging, turn: 0 })
+        let prepared = AtomicBool::new(false);
+        Ok(Self { plan, inputs, outputs, preparation, prepared, recorded, staging, turn: 0 })
     }
 
     /// The memory it takes.
@@ -180,7 +183,20 @@ impl Executable {
 
     /// Encodes and submits one step; does not wait.
     pub fn run(&self, gpu: &Gpu) {
+        self.prepare(gpu);
         gpu.submit(&self.recorded);
+    }
+
+    /// What was computed beforehand from the variables is out of date: it will be computed again before the next step.
+    /// Only a plan made by [`Plan::preparing`] has such things.
+    pub fn variables_changed(&self) {
+        self.prepared.store(false, Ordering::Relaxed);
+    }
+
+    fn prepare(&self, gpu: &Gpu) {
+        if !self.prepared.swap(true, Ordering::Relaxed) && !self.preparation.is_empty() {
+            gpu.submit(&self.preparation);
+        }
     }
 
     /// Runs one step with every kernel timed.
@@ -188,6 +204,7 @@ impl Executable {
     /// # Errors
     /// [`Kind::Unsupported`] without timestamp queries; device errors.
     pub fn run_timed(&self, gpu: &Gpu) -> Result<Vec<KernelProfile>> {
+        self.prepare(gpu);
         let times = gpu.submit_timed(&self.recorded)?;
         Ok(self
             .plan

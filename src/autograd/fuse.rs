@@ -1,10 +1,13 @@
 //! Fusion: neighbouring operations become one where a kernel can do both. The tape is not touched; a new one with the same
 //! values and fewer operations is planned instead. Autograd knows no op by name: it asks the ops (see [`Op`](super::Op)).
 //!
-//! 1. An element-by-element step (plus a residual, ReLU) is done by the kernel that makes its input, as it stores it.
-//! 2. The gradient of a ReLU is taken by the first kernel that reads it, as it loads it.
+//! 1. What scales and shifts the channels of a product by variables (batch-norm in evaluation) is folded into the
+//!    product's weight and bias: the one fusion that rounds otherwise. The folding is an operation of its own, which the
+//!    planner may do once and for all (see [`Plan::preparing`](super::Plan::preparing)).
+//! 2. An element-by-element step (plus a residual, ReLU) is done by the kernel that makes its input, as it stores it.
+//! 3. The gradient of a ReLU is taken by the first kernel that reads it, as it loads it.
 //!
-//! In both cases a tensor is written and read once less. Nothing is rounded otherwise than before.
+//! In each case a tensor is written and read once less.
 
 use std::sync::Arc;
 
@@ -30,14 +33,15 @@ pub(super) fn live(tape: &Tape, outputs: &[Tensor]) -> Vec<bool> {
 pub(super) fn fuse(tape: &Tape, outputs: &[Tensor]) -> Tape {
     let live = live(tape, outputs);
     let nodes = tape.nodes().iter().zip(&live).map(|(node, &live)| live.then(|| node.clone())).collect();
-    let mut graph = Graph { tape, outputs, nodes };
+    let mut graph = Graph { tape: tape.clone(), outputs, nodes };
+    graph.fold();
     graph.finish();
     graph.mask();
-    tape.with_nodes(graph.nodes.into_iter().flatten().collect())
+    graph.tape.with_nodes(graph.nodes.into_iter().flatten().collect())
 }
 
 struct Graph<'a> {
-    tape: &'a Tape,
+    tape: Tape,
     outputs: &'a [Tensor],
     /// Operations in order; `None` where one was fused into another.
     nodes: Vec<Option<Node>>,
@@ -69,6 +73,34 @@ impl Graph<'_> {
         })
     }
 
+    /// The operation that makes `t` as its first output for operation `n` alone, and could as well run just before it.
+    fn maker_for(&self, t: Tensor, n: usize) -> Option<usize> {
+        let makes = |m: &Option<Node>| m.as_ref().is_some_and(|m| m.outputs.first() == Some(&t));
+        let maker = self.nodes[..n].iter().position(makes)?;
+        (self.consumers(t) == [n] && !self.is_output(t) && self.may_wait(maker, n)).then_some(maker)
+    }
+
+    /// Scales and shifts of channels move into the weights and biases of the products before them.
+    fn fold(&mut self) {
+        for n in 0..self.nodes.len() {
+            let Some(scaling) = self.nodes[n].clone() else { continue };
+            let Some(maker) = scaling.inputs.first().and_then(|&x| self.maker_for(x, n)) else { continue };
+            let Some(product) = self.nodes[maker].clone() else { continue };
+            let Some((at, op)) = product.op.takes_scale() else { continue };
+            let Some(fold) = scaling.op.fold(product.inputs.len() > at + 1) else { continue };
+            let vectors = &scaling.inputs[1..];
+            if !vectors.iter().all(|&t| matches!(self.tape.origin(self.tape.root(t)), Origin::Variable(_))) {
+                continue;
+            }
+            let inputs = product.inputs[at..].iter().chain(vectors).copied().collect();
+            let types = [product.inputs[at], vectors[0]].map(|t| self.tape.ty(t).clone());
+            let folded = types.map(|ty| self.tape.detached(ty)).to_vec();
+            let product_inputs = product.inputs[..at].iter().chain(&folded).copied().collect();
+            self.nodes[maker] = Some(Node { op: fold, inputs, outputs: folded, scope: scaling.scope });
+            self.nodes[n] = Some(Node { op, inputs: product_inputs, outputs: scaling.outputs, scope: product.scope });
+        }
+    }
+
     /// Steps on every element move into the kernels that make what they work on.
     fn finish(&mut self) {
         for n in 0..self.nodes.len() {
@@ -84,14 +116,7 @@ impl Graph<'_> {
 
     /// Lets the maker of `input` do `step`, that of operation `n`; says whether it could.
     fn finish_one(&mut self, n: usize, step: Finish, input: Tensor, other: Option<Tensor>) -> bool {
-        let Some(maker) =
-            self.nodes[..n].iter().position(|m| m.as_ref().is_some_and(|m| m.outputs.first() == Some(&input)))
-        else {
-            return false;
-        };
-        if self.consumers(input) != [n] || self.is_output(input) || !self.may_wait(maker, n) {
-            return false;
-        }
+        let Some(maker) = self.maker_for(input, n) else { return false };
         let Some(op) = self.nodes[maker].as_ref().and_then(|m| m.op.with_finish(step)) else { return false };
         let (Some(made), Some(finished)) = (self.nodes[maker].take(), self.nodes[n].take()) else { return false };
         let mut inputs = made.inputs;

@@ -74,7 +74,9 @@ impl Memory {
 /// A planned tape.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Launches in order.
+    /// Launches that come once before the first step, and again after the variables have changed.
+    pub preparation: Vec<PlannedDispatch>,
+    /// Launches of a step, in order.
     pub dispatches: Vec<PlannedDispatch>,
     /// Sizes of the reusable buffers.
     pub slots: Vec<u64>,
@@ -105,7 +107,16 @@ impl Plan {
     /// [`Kind::OutOfMemory`] if a tensor is larger than the device can bind, [`Kind::Unsupported`] if an op cannot
     /// run on it.
     pub fn new(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
-        Self::of(&fuse(tape, outputs), outputs, caps)
+        Self::of(&fuse(tape, outputs), outputs, caps, false)
+    }
+
+    /// As [`new`](Self::new), but what depends on variables alone is done beforehand, in [`Self::preparation`], and its
+    /// results stay: for graphs that run many times while their variables do not change.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn preparing(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
+        Self::of(&fuse(tape, outputs), outputs, caps, true)
     }
 
     /// As [`new`](Self::new), with every operation on its own: what fusion is compared with.
@@ -113,14 +124,16 @@ impl Plan {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn unfused(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
-        Self::of(tape, outputs, caps)
+        Self::of(tape, outputs, caps, false)
     }
 
-    fn of(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
+    fn of(tape: &Tape, outputs: &[Tensor], caps: &Caps, prepare: bool) -> Result<Self> {
         let order = schedule(tape, outputs);
+        let prepared = if prepare { constant(tape, &order) } else { vec![false; order.len()] };
         let lowered = order.iter().map(|&n| lower(tape, n, caps)).collect::<Result<Vec<_>>>()?;
 
         let mut plan = Self {
+            preparation: vec![],
             dispatches: vec![],
             slots: vec![],
             inputs: vec![],
@@ -159,11 +172,13 @@ impl Plan {
                     continue;
                 }
                 match tenant_of[root] {
-                    Some(i) => tenants[i].last = position,
+                    Some(i) => tenants[i].last = tenants[i].last.max(position),
                     None => {
                         tenant_of[root] = Some(tenants.len());
                         let bytes = tape.ty(Tensor(root)).bytes();
-                        tenants.push(Tenant { first: position, last: position, bytes });
+                        // What is prepared is read in every step, so its slot is never free.
+                        let (first, last) = if prepared[position] { (0, usize::MAX) } else { (position, position) };
+                        tenants.push(Tenant { first, last, bytes });
                     }
                 }
             }
@@ -198,12 +213,8 @@ impl Plan {
                         Operand::Scratch(i) => Storage::Slot(slot_of[scratch_tenants[position][i]]),
                     })
                     .collect();
-                plan.dispatches.push(PlannedDispatch {
-                    dispatch,
-                    storage,
-                    op: node.op.name(),
-                    scope: node.scope.clone(),
-                });
+                let list = if prepared[position] { &mut plan.preparation } else { &mut plan.dispatches };
+                list.push(PlannedDispatch { dispatch, storage, op: node.op.name(), scope: node.scope.clone() });
             }
         }
         plan.memory = Memory {
@@ -297,6 +308,26 @@ fn schedule(tape: &Tape, outputs: &[Tensor]) -> Vec<usize> {
     // At equal keys the awaited node comes first: it is earlier on the tape.
     order.sort_by_key(|&n| (key[n], n));
     order
+}
+
+/// Of the nodes in `order`, which depend only on variables that none of them changes.
+fn constant(tape: &Tape, order: &[usize]) -> Vec<bool> {
+    let mut fixed = vec![false; tape.len()];
+    for t in tape.tensors() {
+        fixed[t.index()] = matches!(tape.origin(t), Origin::Variable(_));
+    }
+    for &n in order {
+        let node = &tape.nodes()[n];
+        node.op.updates().iter().for_each(|&i| fixed[tape.root(node.inputs[i]).index()] = false);
+    }
+    let mut constant = Vec::with_capacity(order.len());
+    for &n in order {
+        let node = &tape.nodes()[n];
+        let is = node.op.updates().is_empty() && node.inputs.iter().all(|&t| fixed[tape.root(t).index()]);
+        node.outputs.iter().for_each(|t| fixed[t.index()] = is);
+        constant.push(is);
+    }
+    constant
 }
 
 fn lower(tape: &Tape, n: usize, caps: &Caps) -> Result<Lowered> {

@@ -108,6 +108,20 @@ pub trait Op: fmt::Debug + Send + Sync {
         None
     }
 
+    /// For a product whose last axis is its weight's: which input the weight is, and the op with a bias (again, if it
+    /// has one) as the input behind the weight. What scales and shifts the last axis can then be folded into both.
+    fn takes_scale(&self) -> Option<(usize, Arc<dyn Op>)> {
+        None
+    }
+
+    /// For an op that scales and shifts the last axis of its first input by vectors that are its other inputs: the op
+    /// that folds them into the weight and the bias of the product before it. Its inputs are the weight, the bias if
+    /// `has_bias`, then those vectors; its outputs are the folded weight and bias.
+    fn fold(&self, has_bias: bool) -> Option<Arc<dyn Op>> {
+        let _ = has_bias;
+        None
+    }
+
     /// Whether the op is the gradient of a ReLU, from the ReLU's output and the gradient that arrives.
     fn is_relu_gradient(&self) -> bool {
         false
@@ -334,6 +348,11 @@ impl Tape {
     /// The operations in order.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// A new value that no operation makes yet.
+    pub(super) fn detached(&mut self, ty: TensorType) -> Tensor {
+        self.value(ty, Origin::Node { node: usize::MAX, output: 0 }, false)
     }
 
     /// The same values computed by other operations.

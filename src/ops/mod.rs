@@ -30,7 +30,7 @@ pub use case::{Case, CaseInput, Fill, Role};
 pub use check::{CaseReport, Measured, check_case, finite_differences};
 pub use twin::{AnyTwin, Array, Real, Twin};
 
-use crate::autograd::{Gradients, Tape, Tensor};
+use crate::autograd::{Finish, Gradients, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Library, grid_for};
 use crate::tensor::{DType, Shape, TensorType};
@@ -111,6 +111,24 @@ pub fn backward(tape: &mut Tape, loss: Tensor) -> Result<Gradients> {
 /// Errors of the backward rules.
 pub fn backward_from(tape: &mut Tape, seeds: &[(Tensor, Tensor)]) -> Result<Gradients> {
     tape.backward(seeds, &|tape, a, b| add::add(tape, a, b))
+}
+
+/// What a kernel does to each element of its result before storing it. A residual is the node's last input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Tail {
+    pub residual: bool,
+    pub relu: bool,
+}
+
+impl Tail {
+    /// With one more step; `None` if it cannot come after those that are there.
+    pub fn then(self, step: Finish) -> Option<Self> {
+        match step {
+            Finish::Add if self == Self::default() => Some(Self { residual: true, relu: false }),
+            Finish::Relu if !self.relu => Some(Self { relu: true, ..self }),
+            _ => None,
+        }
+    }
 }
 
 /// The shape rule of element-by-element ops: all inputs are alike, and so is the output.

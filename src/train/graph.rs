@@ -86,7 +86,7 @@ impl EvalGraph {
         let mut net = Net::new(&mut tape, Mode::Eval, 0);
         let logits = model.forward(&mut net, x, classes)?;
         let parameters = net.into_parameters();
-        let plan = Plan::new(&tape, &[logits], caps)?;
+        let plan = Plan::preparing(&tape, &[logits], caps)?;
         Ok(Self { plan, parameters })
     }
 }

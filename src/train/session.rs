@@ -137,6 +137,7 @@ impl EvalSession {
     ) -> Result<Vec<f32>> {
         let mut logits = vec![];
         self.in_flight.clear();
+        self.executable.variables_changed();
         let mut done = 0;
         for batch in batches {
             let batch = batch?;

@@ -24,11 +24,12 @@ use std::sync::Arc;
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block};
-use crate::ops::WORKGROUP;
+use crate::ops::{Tail, WORKGROUP};
 use crate::tensor::{Shape, TensorType};
 
 static SOURCE: Source = crate::wgsl!("batch_norm.wgsl");
 static GRAD: Source = crate::wgsl!("batch_norm_grad.wgsl");
+static FOLD: Source = crate::wgsl!("batch_norm_fold.wgsl");
 
 macro_rules! library {
     ($name:ident, $file:literal) => {
@@ -43,6 +44,11 @@ library!(KEEP_NOTHING, "keep_nothing.wgsl");
 uniform_block! {
     /// Mirrors `Params` of `batch_norm.wgsl` and `batch_norm_grad.wgsl`.
     struct Params { rows: u32, channels: u32, run: u32, runs: u32, eps: f32, momentum: f32 }
+}
+
+uniform_block! {
+    /// Mirrors `Params` of `batch_norm_fold.wgsl`.
+    struct FoldParams { count: u32, channels: u32, eps: f32 }
 }
 
 /// The constants of batch normalisation.
@@ -88,24 +94,6 @@ pub fn batch_norm_eval(
     let mut inputs = vec![x, beta, running_mean, running_var];
     inputs.extend(gamma);
     tape.push1(Eval { spec, has_gamma: gamma.is_some(), tail: Tail::default() }, &inputs)
-}
-
-/// What is done to each element after normalising: the residual, if any, is the last input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Tail {
-    residual: bool,
-    relu: bool,
-}
-
-impl Tail {
-    /// With one more step; `None` if the kernel cannot do it after those it has.
-    fn then(self, step: Finish) -> Option<Self> {
-        match step {
-            Finish::Add if self == Self::default() => Some(Self { residual: true, relu: false }),
-            Finish::Relu if !self.relu => Some(Self { relu: true, ..self }),
-            _ => None,
-        }
-    }
 }
 
 /// How the rows of a tensor are cut into runs. Channels are counted in vectors of one or four.
@@ -308,6 +296,11 @@ impl Op for Eval {
         Ok(vec![inputs[0].clone()])
     }
 
+    fn fold(&self, has_bias: bool) -> Option<Arc<dyn Op>> {
+        let fold = Fold { spec: self.spec, has_gamma: self.has_gamma, has_bias };
+        (self.tail == Tail::default()).then(|| Arc::new(fold) as Arc<dyn Op>)
+    }
+
     fn with_finish(&self, step: Finish) -> Option<Arc<dyn Op>> {
         let (spec, has_gamma) = (self.spec, self.has_gamma);
         self.tail.then(step).map(|tail| Arc::new(Self { spec, has_gamma, tail }) as Arc<dyn Op>)
@@ -321,6 +314,50 @@ impl Op for Eval {
         let statistics = [Operand::Input(2), Operand::Input(3)];
         let shape = &cx.inputs[0].shape;
         Ok(Lowered::one(normalise(shape, statistics, true, self.has_gamma, self.tail, self.spec)))
+    }
+}
+
+/// Folds batch-norm with running statistics into the convolution before it. Inputs: the weight `[.., C]`, its bias if
+/// there is one, beta, mean, variance, gamma if there is one. Outputs: weight and bias.
+#[derive(Debug)]
+struct Fold {
+    spec: BatchNorm,
+    has_gamma: bool,
+    has_bias: bool,
+}
+
+impl Op for Fold {
+    fn name(&self) -> &'static str {
+        "batch_norm.fold"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        check(inputs)?;
+        Ok(vec![inputs[0].clone(), inputs[1].clone()])
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        let shape = &cx.inputs[0].shape;
+        let (count, channels) = (shape.len(), shape.last());
+        let params = FoldParams { count: count as u32, channels: channels as u32, eps: self.spec.eps };
+        let kernel = |entry| {
+            Kernel::new(&FOLD, entry).with_bool("HAS_GAMMA", self.has_gamma).with_bool("HAS_BIAS", self.has_bias)
+        };
+        let [beta, mean, variance, gamma] = std::array::from_fn(|i| 1 + usize::from(self.has_bias) + i);
+        let gamma = if self.has_gamma { gamma } else { variance };
+        let weight = Dispatch::new(kernel("weight"), params.block(), grid_for(count, WORKGROUP))
+            .input(variance)
+            .input(gamma)
+            .input(0)
+            .output(0);
+        let bias = Dispatch::new(kernel("bias"), params.block(), grid_for(channels, WORKGROUP))
+            .input(variance)
+            .input(gamma)
+            .input(mean)
+            .input(beta)
+            .input(if self.has_bias { 1 } else { mean })
+            .output(1);
+        Ok(Lowered { scratch: vec![], dispatches: vec![weight, bias] })
     }
 }
 

@@ -1,8 +1,9 @@
 //! Shapes for tests, benchmarks and the self-test.
 
-use super::reference::Conv2dTwin;
+use super::reference::{Conv2dTwin, FusedTwin};
 use super::{Backend, Conv2d, Padding, conv2d};
-use crate::ops::{Case, CaseInput};
+use crate::ops::batch_norm::{BatchNorm, batch_norm_eval};
+use crate::ops::{Case, CaseInput, Fill, Role, add, relu};
 
 struct Shape {
     name: &'static str,
@@ -79,6 +80,53 @@ pub fn cases() -> Vec<Case> {
             let name = format!("{} {}", s.name, format!("{backend:?}").to_lowercase());
             cases.push(Case::new("conv2d", name, inputs, Conv2dTwin { conv }, move |tape, x| {
                 Ok(vec![conv2d(tape, x[0], x[1], x.get(2).copied(), conv)?])
+            }));
+        }
+    }
+    cases.extend(fused_cases());
+    cases
+}
+
+/// With what the planner fuses behind a convolution: batch-norm in evaluation (which has no gradient here, or it would
+/// not be fused), a residual, ReLU.
+fn fused_cases() -> Vec<Case> {
+    let mut cases = vec![];
+    for backend in [Backend::Plain, Backend::Direct, Backend::Subgroup] {
+        for (filters, bias, norm, residual) in [
+            (12, false, true, true),
+            (12, true, true, false),
+            (7, false, true, true),
+            (12, true, false, false),
+            (12, false, false, true),
+            (7, true, false, true),
+        ] {
+            let conv = Conv2d { backend, padding: Padding::all(1), ..Conv2d::default() };
+            let role = if norm { Role::Fixed } else { Role::Differentiable };
+            let input = |shape: &[usize]| CaseInput::new(shape.to_vec(), Fill::Normal, role);
+            let mut inputs = vec![input(&[2, 5, 6, 8]), input(&[3, 3, 8, filters])];
+            inputs.extend(bias.then(|| input(&[filters])));
+            if norm {
+                inputs.extend([input(&[filters]), input(&[filters]), input(&[filters])]);
+                inputs.push(CaseInput::new([filters], Fill::Uniform(0.5, 2.0), role));
+            }
+            inputs.extend(residual.then(|| input(&[2, 5, 6, filters])));
+            let eps = 1e-3_f32;
+            let norm_eps = norm.then_some(f64::from(eps));
+            let twin = FusedTwin { conv: Conv2dTwin { conv }, bias, norm_eps, residual };
+            let parts = [bias.then_some(" bias"), norm.then_some(" norm"), residual.then_some(" residual")];
+            let parts = parts.into_iter().flatten().collect::<String>();
+            let name = format!("fused to {filters}:{parts} {}", format!("{backend:?}").to_lowercase());
+            cases.push(Case::new("conv2d", name, inputs, twin, move |tape, x| {
+                let mut y = conv2d(tape, x[0], x[1], bias.then(|| x[2]), conv)?;
+                let rest = &x[2 + usize::from(bias)..];
+                if norm {
+                    let spec = BatchNorm { eps, momentum: 0.1 };
+                    y = batch_norm_eval(tape, y, Some(rest[0]), rest[1], rest[2], rest[3], spec)?;
+                }
+                if residual {
+                    y = add::add(tape, y, x[x.len() - 1])?;
+                }
+                Ok(vec![relu::relu(tape, y)?])
             }));
         }
     }

@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gpu::{
     Access, Caps, DeviceClass, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block,
 };
-use crate::ops::WORKGROUP;
+use crate::ops::{Tail, WORKGROUP};
 use crate::tensor::{Shape, TensorType};
 
 static PLAIN: Source = crate::wgsl!("conv2d_plain.wgsl");
@@ -32,6 +32,12 @@ library!(COLUMNS_IN_SCALAR, "columns_in_scalar.wgsl");
 library!(COLUMNS_OUT_VEC4, "columns_out_vec4.wgsl");
 library!(COLUMNS_OUT_SCALAR, "columns_out_scalar.wgsl");
 library!(BIAS, "bias.wgsl");
+library!(RECTIFY, "rectify.wgsl");
+library!(TAIL, "tail.wgsl");
+library!(TAIL_RESIDUAL_VEC4, "tail_residual_vec4.wgsl");
+library!(TAIL_RESIDUAL_SCALAR, "tail_residual_scalar.wgsl");
+library!(FINISHED, "finished.wgsl");
+library!(FINISHED_RESIDUAL, "finished_residual.wgsl");
 
 /// Which kernels a convolution uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -206,12 +212,13 @@ fn pick(condition: bool, a: &'static Library, b: &'static Library) -> &'static L
     if condition { a } else { b }
 }
 
-pub(super) fn forward(g: &Geometry, has_bias: bool, caps: &Caps) -> Result<Lowered> {
+/// Inputs: x, the weight, the bias if there is one, the residual if there is one.
+pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, caps: &Caps) -> Result<Lowered> {
     g.check()?;
     let rows = g.n * g.out_h * g.out_w;
     let dispatch = match Tile::choose(g, caps, g.k) {
         None => {
-            let kernel = Kernel::new(&PLAIN, "forward").with_bool("HAS_BIAS", has_bias);
+            let kernel = plain("forward", has_bias, fused);
             Dispatch::new(kernel, g.params().block(), grid_for(rows * g.k, WORKGROUP))
         }
         Some(tile) => {
@@ -222,20 +229,41 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, caps: &Caps) -> Result<Lower
                 .with_bool("HAS_BIAS", has_bias)
                 .with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR))
                 .with_library(pick(vec4, &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR))
-                .with_library(&BIAS);
+                .with_library(&BIAS)
+                .with_bool("RELU", fused.relu)
+                .with_library(&RECTIFY)
+                .with_library(match (fused.residual, vec4) {
+                    (false, _) => &TAIL,
+                    (true, true) => &TAIL_RESIDUAL_VEC4,
+                    (true, false) => &TAIL_RESIDUAL_SCALAR,
+                });
             Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)).specialised()
         }
     };
     // Without a bias its binding holds the weight, which the kernel then never reads through it.
-    let dispatch = dispatch.input(0).input(1).input(if has_bias { 2 } else { 1 }).output(0);
-    Ok(Lowered::one(dispatch.work(2 * g.macs(), bytes(g))))
+    let mut dispatch = dispatch.input(0).input(1).input(if has_bias { 2 } else { 1 }).output(0);
+    let mut moved = bytes(g);
+    if fused.residual {
+        dispatch = dispatch.input(2 + usize::from(has_bias));
+        moved += g.y().bytes();
+    }
+    Ok(Lowered::one(dispatch.work(2 * g.macs(), moved)))
+}
+
+/// A variant of the plain kernels.
+fn plain(entry: &'static str, has_bias: bool, fused: Tail) -> Kernel {
+    Kernel::new(&PLAIN, entry)
+        .with_bool("HAS_BIAS", has_bias)
+        .with_bool("RELU", fused.relu)
+        .with_library(&RECTIFY)
+        .with_library(pick(fused.residual, &FINISHED_RESIDUAL, &FINISHED))
 }
 
 pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     g.check()?;
     let dispatch = match Tile::choose(g, caps, g.c) {
         None => {
-            let kernel = Kernel::new(&PLAIN, "grad_input").with_bool("HAS_BIAS", false);
+            let kernel = plain("grad_input", false, Tail::default());
             let grid = grid_for(g.n * g.h * g.w * g.c, WORKGROUP);
             Dispatch::new(kernel, g.params().block(), grid).input(0).input(1).output(0)
         }
@@ -275,7 +303,7 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     let rows = g.r * g.s * g.c / g.conv.groups;
     let count = rows * g.k;
     let Some(tile) = Tile::choose(g, caps, g.k) else {
-        let kernel = Kernel::new(&PLAIN, "grad_weight").with_bool("HAS_BIAS", false);
+        let kernel = plain("grad_weight", false, Tail::default());
         let dispatch = Dispatch::new(kernel, g.params().block(), grid_for(count, WORKGROUP));
         let dispatch = dispatch.input(0).input(1).output(0);
         return Ok(Lowered::one(dispatch.work(2 * g.macs(), bytes(g))));

@@ -31,8 +31,11 @@ pub use kernels::Backend;
 
 pub use super::window::Padding;
 
-use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
+use std::sync::Arc;
+
+use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
+use crate::ops::Tail;
 use crate::tensor::{DType, TensorType};
 
 /// How a convolution moves over its input.
@@ -135,7 +138,7 @@ impl Geometry {
 pub fn conv2d(tape: &mut Tape, x: Tensor, weight: Tensor, bias: Option<Tensor>, conv: Conv2d) -> Result<Tensor> {
     let mut inputs = vec![x, weight];
     inputs.extend(bias);
-    tape.push1(Forward { conv }, &inputs)
+    tape.push1(Forward { conv, has_bias: bias.is_some(), tail: Tail::default() }, &inputs)
 }
 
 /// A linear layer: x `[N, C]`, weight `[C, K]`, optional bias `[K]`; the result is `[N, K]`. The matrix product itself
@@ -155,14 +158,32 @@ pub fn linear(tape: &mut Tape, x: Tensor, weight: Tensor, bias: Option<Tensor>) 
     tape.view(y, [n, k])
 }
 
+/// Inputs: x, the weight, the bias if there is one, the residual if there is one.
 #[derive(Debug)]
 struct Forward {
     conv: Conv2d,
+    has_bias: bool,
+    tail: Tail,
 }
 
 impl Op for Forward {
     fn name(&self) -> &'static str {
-        "conv2d"
+        match (self.tail.residual, self.tail.relu) {
+            (false, false) => "conv2d",
+            (false, true) => "conv2d+relu",
+            (true, false) => "conv2d+add",
+            (true, true) => "conv2d+add+relu",
+        }
+    }
+
+    fn with_finish(&self, step: Finish) -> Option<Arc<dyn Op>> {
+        self.tail.then(step).map(|tail| Arc::new(Self { tail, ..*self }) as Arc<dyn Op>)
+    }
+
+    fn takes_scale(&self) -> Option<(usize, Arc<dyn Op>)> {
+        // The bias has to come right behind the product.
+        let biased = Self { has_bias: true, ..*self };
+        (self.tail == Tail::default()).then(|| (1, Arc::new(biased) as Arc<dyn Op>))
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
@@ -194,7 +215,7 @@ impl Op for Forward {
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let g = Geometry::of(self.conv, &cx.inputs[0], &cx.inputs[1])?;
-        kernels::forward(&g, cx.inputs.len() == 3, cx.caps)
+        kernels::forward(&g, self.has_bias, self.tail, cx.caps)
     }
 }
 

@@ -76,3 +76,46 @@ impl Twin for Conv2dTwin {
         gradients
     }
 }
+
+/// A convolution and what the planner fuses with it: perhaps batch-norm with running statistics, perhaps a residual, and
+/// ReLU. Inputs: those of the convolution, then gamma, beta, mean and variance if there is a norm, then the residual.
+pub(super) struct FusedTwin {
+    pub conv: Conv2dTwin,
+    pub bias: bool,
+    pub norm_eps: Option<f64>,
+    pub residual: bool,
+}
+
+impl FusedTwin {
+    fn own(&self) -> usize {
+        2 + usize::from(self.bias)
+    }
+
+    /// What goes into the ReLU.
+    fn before<T: Real>(&self, inputs: &[Array<T>]) -> Array<T> {
+        let (own, rest) = inputs.split_at(self.own());
+        let mut y = self.conv.forward(own).swap_remove(0);
+        if let Some(eps) = self.norm_eps {
+            let k = y.shape.last();
+            for (i, v) in y.data.iter_mut().enumerate() {
+                let [gamma, beta, mean, variance] = std::array::from_fn(|j| rest[j].data[i % k]);
+                *v = (*v - mean) / (variance + T::of(eps)).sqrt() * gamma + beta;
+            }
+        }
+        if self.residual { y.zip(&inputs[inputs.len() - 1], |y, r| y + r) } else { y }
+    }
+}
+
+impl Twin for FusedTwin {
+    fn forward<T: Real>(&self, inputs: &[Array<T>]) -> Vec<Array<T>> {
+        vec![self.before(inputs).map(|v| v.max(T::zero()))]
+    }
+
+    /// Without a norm: with one, its gradient needs the convolution's result, and nothing is folded.
+    fn backward<T: Real>(&self, inputs: &[Array<T>], d_outputs: &[Array<T>]) -> Vec<Option<Array<T>>> {
+        let d = self.before(inputs).zip(&d_outputs[0], |v, d| if v > T::zero() { d } else { T::zero() });
+        let mut gradients = self.conv.backward(&inputs[..self.own()], std::slice::from_ref(&d));
+        gradients.extend(self.residual.then_some(Some(d)));
+        gradients
+    }
+}
