@@ -96,8 +96,8 @@ fn a_run_leaves_everything_and_is_repeatable_scored_and_used() {
     let steps = rows(dir, "a/steps.csv");
     assert!(steps.len() >= 20 && steps[0].starts_with("0,1,"), "{steps:?}");
 
-    // The same configuration gives the same run, to the last digit.
-    train(dir, &["--epochs", "2", "--run", "b"]);
+    // The same configuration gives the same run, to the last digit, also where a step is submitted in parts.
+    train(dir, &["--epochs", "2", "--run", "b", "--submissions", "5"]);
     assert_eq!(rows(dir, "b/steps.csv"), steps);
     let checkpoint = |run: &str| Checkpoint::read(&dir.join(run).join("weights/best.safetensors")).unwrap();
     assert!(checkpoint("a").weights == checkpoint("b").weights, "the weights differ");

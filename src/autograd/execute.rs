@@ -221,11 +221,13 @@ impl Executable {
             .collect())
     }
 
-    /// Starts copying all outputs to the host. At most three steps may be under way at once; collect the oldest first.
-    pub fn start_read(&mut self, gpu: &Gpu) -> PendingOutputs {
-        let staging = &self.staging[self.turn];
+    /// As [`run`](Self::run), and all outputs start on their way to the host. At most three steps may be under way at
+    /// once; collect the oldest first.
+    pub fn run_and_read(&mut self, gpu: &Gpu) -> PendingOutputs {
+        self.prepare(gpu);
+        let copies: Vec<(&Buffer, &Buffer)> = self.outputs.iter().zip(&self.staging[self.turn]).collect();
         self.turn = (self.turn + 1) % IN_FLIGHT;
-        PendingOutputs { reads: self.outputs.iter().zip(staging).map(|(o, s)| gpu.start_read(o, s)).collect() }
+        PendingOutputs { reads: gpu.submit_and_read(&self.recorded, &copies) }
     }
 
     /// Collects outputs, one vector of bytes for each.

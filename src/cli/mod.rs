@@ -75,6 +75,9 @@ struct DeviceArgs {
     /// Build shaders with bounds and loop checks (slower)
     #[arg(long)]
     checked: bool,
+    /// Cut a step into this many submissions, so that the GPU begins before all of it is encoded
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    submissions: u16,
 }
 
 impl DeviceArgs {
@@ -84,6 +87,7 @@ impl DeviceArgs {
             require: self.require.clone(),
             without: self.without.clone(),
             checked: self.checked,
+            submissions: self.submissions.into(),
             pipeline_cache: Cache::Default.dir().map(|d| d.join("pipelines")),
         })
     }

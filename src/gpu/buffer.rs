@@ -78,18 +78,26 @@ impl Gpu {
         self.queue.write_buffer(&buffer.inner, 0, data);
     }
 
-    /// Starts copying `source` to the host through `staging`, which must not be in use.
-    pub fn start_read(&self, source: &Buffer, staging: &Buffer) -> PendingRead {
-        let bytes = source.bytes.next_multiple_of(4);
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&source.inner, 0, &staging.inner, 0, bytes);
+    /// Submits `encoder` with copies of buffers to staging buffers at its end, and begins to map those.
+    pub(super) fn submit_copies(
+        &self,
+        mut encoder: wgpu::CommandEncoder,
+        copies: &[(&Buffer, &Buffer)],
+    ) -> Vec<PendingRead> {
+        for (source, staging) in copies {
+            let bytes = source.bytes.next_multiple_of(4);
+            encoder.copy_buffer_to_buffer(&source.inner, 0, &staging.inner, 0, bytes);
+        }
         let submission = self.queue.submit([encoder.finish()]);
-        let (sender, done) = mpsc::channel();
-        staging.inner.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
-            // The receiver is gone if nobody waits any more: then nobody needs the answer.
-            let _ = sender.send(result);
-        });
-        PendingRead { buffer: staging.inner.clone(), bytes: source.bytes, submission, done }
+        let read = |&(source, staging): &(&Buffer, &Buffer)| {
+            let (sender, done) = mpsc::channel();
+            staging.inner.map_async(wgpu::MapMode::Read, 0..source.bytes.next_multiple_of(4), move |result| {
+                // The receiver is gone if nobody waits any more: then nobody needs the answer.
+                let _ = sender.send(result);
+            });
+            PendingRead { buffer: staging.inner.clone(), bytes: source.bytes, submission: submission.clone(), done }
+        };
+        copies.iter().map(read).collect()
     }
 
     /// Collects a copy, waiting for it if it has not arrived, and frees its staging buffer for the next.
@@ -123,6 +131,7 @@ impl Gpu {
     /// As [`finish_read`](Self::finish_read), or [`Kind::OutOfMemory`] for the staging buffer.
     pub fn download(&self, buffer: &Buffer) -> Result<Vec<u8>> {
         let staging = self.allocate("download", buffer.bytes, Usage::Readback)?;
-        self.finish_read(self.start_read(buffer, &staging))
+        let mut pending = self.submit_and_read(&[], &[(buffer, &staging)]);
+        pending.pop().map_or_else(|| Ok(vec![]), |read| self.finish_read(read))
     }
 }

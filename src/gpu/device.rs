@@ -20,6 +20,9 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Folder for compiled pipelines; nothing is kept if `None`.
     pub pipeline_cache: Option<PathBuf>,
+    /// Submissions that a sequence of launches is cut into: the device begins with the first while the host still
+    /// encodes the rest. 0 counts as 1.
+    pub submissions: usize,
 }
 
 /// Problems reported by the driver outside of any call that could return them.
@@ -40,6 +43,7 @@ pub struct Gpu {
     pub(super) pipelines: PipelineStore,
     pub(super) checked: bool,
     pub(super) timestamps: bool,
+    pub(super) submissions: usize,
     faults: Arc<Faults>,
     caps: Caps,
     summary: AdapterSummary,
@@ -99,6 +103,7 @@ impl Gpu {
             pipelines,
             checked: options.checked,
             timestamps,
+            submissions: options.submissions.max(1),
             faults,
             caps,
             summary,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Access, Buffer, Dispatch, Gpu, Kernel, Recorded, Usage};
+use super::{Access, Buffer, Dispatch, Gpu, Kernel, PendingRead, Recorded, Usage};
 use crate::error::{Error, Kind, Result};
 
 /// A compiled kernel variant.
@@ -194,14 +194,26 @@ impl Gpu {
 
     /// Encodes and submits a sequence of recorded dispatches.
     pub fn submit(&self, recorded: &[Recorded]) {
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            for item in recorded {
-                item.encode(&mut pass);
+        self.submit_and_read(recorded, &[]);
+    }
+
+    /// Encodes and submits a sequence of recorded dispatches, and behind them copies of buffers to staging buffers
+    /// that are not in use: pairs of source and staging buffer.
+    pub fn submit_and_read(&self, recorded: &[Recorded], copies: &[(&Buffer, &Buffer)]) -> Vec<PendingRead> {
+        let part = recorded.len().div_ceil(self.submissions).max(1);
+        let mut parts = recorded.chunks(part).peekable();
+        loop {
+            let part = parts.next().unwrap_or_default();
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                part.iter().for_each(|item| item.encode(&mut pass));
             }
+            if parts.peek().is_none() {
+                return self.submit_copies(encoder, copies);
+            }
+            self.queue.submit([encoder.finish()]);
         }
-        self.queue.submit([encoder.finish()]);
     }
 }
 

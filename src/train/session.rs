@@ -67,8 +67,7 @@ impl TrainSession {
     /// Device errors.
     pub fn step(&mut self, gpu: &Gpu, batch: &Batch, step: u64, epoch: u32, lr: f64) -> Result<Option<StepResult>> {
         self.upload(gpu, batch, epoch, lr)?;
-        self.executable.run(gpu);
-        let pending = self.executable.start_read(gpu);
+        let pending = self.executable.run_and_read(gpu);
         self.in_flight.push_back((step, batch.labels.clone(), pending));
         gpu.check()?;
         if self.in_flight.len() < Executable::IN_FLIGHT { Ok(None) } else { self.collect(gpu) }
@@ -145,8 +144,7 @@ impl EvalSession {
             e.set_input(gpu, input::PIXELS, bytemuck::cast_slice(&batch.pixels))?;
             e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples))?;
             e.set_input(gpu, input::EPOCH, &0u32.to_le_bytes())?;
-            e.run(gpu);
-            let pending = e.start_read(gpu);
+            let pending = e.run_and_read(gpu);
             self.in_flight.push_back((batch.valid, pending));
             if self.in_flight.len() == Executable::IN_FLIGHT {
                 self.collect(gpu, &mut logits)?;
