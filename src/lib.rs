@@ -4,6 +4,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod autograd;
+pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod error;

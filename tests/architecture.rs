@@ -27,8 +27,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     // Recipes, engine, checkpoints, run folders.
     ("train", &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics"]),
+    // Probes of the device, timed steps, their report.
+    ("bench", &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "train"]),
     // Subcommands.
-    ("cli", &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "train"]),
+    (
+        "cli",
+        &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "train", "bench"],
+    ),
 ];
 
 /// What every layer may use; they use nothing.

@@ -221,6 +221,11 @@ fn wrong_input_gets_one_clear_error_and_its_exit_code() {
     train(&["--data", "synthetic", "--lr", "-1"], 2);
     train(&["--data", "synthetic", "--split", "0.5,0.5"], 2);
     train(&["--resume", "nowhere"], 10);
+    let bench = |extra: &[&str], code| fails(dir, code, &[&["bench"][..], extra].concat());
+    assert!(bench(&["--size", "0"], 2).contains("--size must be"));
+    assert!(bench(&["--batch", "0"], 2).contains("--batch must be"));
+    assert!(bench(&["--steps", "0"], 2).contains("--steps must be"));
+    assert!(bench(&["--model", "resnet19"], 2).contains("resnet18"));
     if common::gpu().is_none() {
         return;
     }
@@ -232,6 +237,13 @@ fn wrong_input_gets_one_clear_error_and_its_exit_code() {
     let message = train(&["--data", "bad.csv"], 8);
     assert!(message.contains("missing1.jpg") && message.contains("missing2.jpg"), "every fault in one pass: {message}");
     train(&["--data", "synthetic:60", "--model", "simple-cnn", "--size", "8"], 12);
+    assert!(bench(&["--adapter", "99"], 3).contains("no adapter matches"));
+    bench(&["--model", "simple-cnn", "--size", "8"], 12);
+    for (task, name) in [(&[][..], "a training step of 500"), (&["--infer"], "an inference of 500")] {
+        let big = ["--model", "simple-cnn", "--size", "32", "--batch", "500", "--memory-limit", "30"];
+        let message = bench(&[&big[..], task].concat(), 5);
+        assert!(message.contains(name) && message.contains("the largest batch that fits is"), "{message}");
+    }
     std::fs::write(dir.join("bad.safetensors"), b"\x08\0\0\0\0\0\0\0nonsense").unwrap();
     train(&["--data", "synthetic:60", "--weights", "bad.safetensors"], 9);
     let big =
@@ -239,6 +251,64 @@ fn wrong_input_gets_one_clear_error_and_its_exit_code() {
     let message = train(&big, 5);
     assert!(message.contains("the largest batch that fits is"), "{message}");
     assert!(!dir.join("runs").exists(), "a refused run leaves no folder behind");
+}
+
+#[test]
+fn a_benchmark_is_complete_and_adds_up() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let tiny = ["bench", "--model", "simple-cnn", "--size", "32", "--batch", "2", "--steps", "1", "--warm-up", "0"];
+    let printed = ok(dir, &[&tiny[..], &["--json", "train.json", "--top", "3"]].concat());
+    for title in ["device", "work", "ceilings", "launches", "memory", "step", "speed", "kernels"] {
+        assert!(printed.lines().any(|line| line.starts_with(title)), "no {title} in:\n{printed}");
+    }
+    let train: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("train.json")).unwrap()).unwrap();
+    // With `-` there is nothing but JSON.
+    let arguments = [&tiny[..], &["--infer", "--layers", "--json", "-"]].concat();
+    let infer: serde_json::Value = serde_json::from_str(&ok(dir, &arguments)).unwrap();
+    for (report, task) in [(&train, "train"), (&infer, "infer")] {
+        let number = |path: &str| -> f64 {
+            report.pointer(path).and_then(serde_json::Value::as_f64).unwrap_or_else(|| panic!("{path} in {report:#}"))
+        };
+        let text = |path: &str| report.pointer(path).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        assert_eq!(text("/work/task"), task);
+        assert_eq!(text("/work/model"), "simple-cnn");
+        assert_eq!((number("/work/batch"), number("/work/size")), (2.0, 32.0));
+        assert_eq!(text("/work/precision"), "f32");
+        assert_eq!(text("/device/name"), gpu.adapter().name);
+        assert!(!text("/device/driver").is_empty() && !text("/lesion_gpu").is_empty());
+        let date = text("/date");
+        assert!(date.len() == 20 && date.starts_with("20") && date.ends_with('Z'), "{date}");
+        assert!(report.get("commit").is_some());
+        assert!(report["command"].as_array().unwrap().iter().any(|word| word == "bench"));
+        assert!(number("/ceilings/f32_flops") > 0.0 && number("/ceilings/copy_bytes") > 0.0);
+        assert!(number("/memory/peak") == number("/memory/parameters") + number("/memory/activations"));
+        assert_eq!(number("/step/count"), 1.0);
+        let median = number("/step/median");
+        assert!(median > 0.0 && number("/step/fastest") == median && number("/step/slowest") == median);
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
+        assert!(close(number("/step/images_per_second"), 2.0 / median));
+        assert!(close(number("/step/flops_per_second"), number("/work/flops") / median));
+        assert!(close(number("/step/flops_share") * number("/ceilings/f32_flops"), number("/step/flops_per_second")));
+        let Some(kernels) = report["kernels"].as_array() else {
+            assert!(text("/kernels_note").contains("timestamp"), "{report:#}");
+            continue;
+        };
+        let sum = |field: &str| -> f64 { kernels.iter().map(|k| k[field].as_f64().unwrap()).sum() };
+        assert_eq!(sum("launches"), number("/work/launches"));
+        assert!((sum("share") - 1.0).abs() < 1e-9);
+        assert!(sum("roofline") > 0.0 && sum("flops_per_second") > 0.0 && sum("bytes_per_second") > 0.0);
+        assert!(kernels.iter().any(|k| k["op"] == "conv2d" && k["layer"].is_string() == (task == "infer")));
+        assert_eq!(kernels.iter().any(|k| k["op"] == "adam"), task == "train");
+    }
+    // A forward pass is a third of a training step or so, and needs neither gradients nor the optimizer's state.
+    let flops = |report: &serde_json::Value| report["work"]["flops"].as_f64().unwrap();
+    assert!((2.0..4.0).contains(&(flops(&train) / flops(&infer))), "{} {}", flops(&train), flops(&infer));
+    assert!(train["memory"]["parameters"].as_f64() > infer["memory"]["parameters"].as_f64());
+    // Without timestamps there is one line in place of the table.
+    let printed = ok(dir, &[&tiny[..], &["--without", "timestamps"]].concat());
+    assert!(printed.lines().any(|line| line.starts_with("kernels    no table: ")), "{printed}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use lesion_gpu::autograd::{Plan, Tape, Tensor};
+use lesion_gpu::bench::probe_dispatches;
 use lesion_gpu::gpu::{Access, Caps, DeviceClass, Dispatch, Scalar, SubgroupSizes};
 use lesion_gpu::ops::{Case, Role, all_cases, backward_from};
 use naga::back::{hlsl, msl, spv};
@@ -68,11 +69,12 @@ fn every_variant_is_valid_everywhere() {
     let mut reached = Reached::default();
     let mut failures = vec![];
     for (device, caps) in devices() {
-        for case in all_cases() {
-            let dispatches = match dispatches(&case, &caps) {
+        let cases = all_cases().into_iter().map(|case| (case.label(), dispatches(&case, &caps)));
+        for (label, dispatches) in cases.chain([("probes".to_owned(), Ok(probe_dispatches(&caps)))]) {
+            let dispatches = match dispatches {
                 Ok(dispatches) => dispatches,
                 Err(e) => {
-                    failures.push(format!("{} cannot be planned for the {device} device: {e}", case.label()));
+                    failures.push(format!("{label} cannot be planned for the {device} device: {e}"));
                     continue;
                 }
             };
@@ -91,8 +93,7 @@ fn every_variant_is_valid_everywhere() {
                 let (constants, overrides) = (&kernel.constants, &kernel.overrides);
                 if let Err(message) = check(dispatch, &caps, &mut reached) {
                     failures.push(format!(
-                        "{file}: {entry} ({constants:?} {overrides:?} for {}, {device}): {message}",
-                        case.label()
+                        "{file}: {entry} ({constants:?} {overrides:?} for {label}, {device}): {message}"
                     ));
                 }
             }

@@ -199,6 +199,11 @@ impl Executable {
         }
     }
 
+    /// The launches as they are submitted, in the plan's order: for benchmarks, which run some of them alone.
+    pub fn recorded(&self) -> &[Recorded] {
+        &self.recorded
+    }
+
     /// Runs one step with every kernel timed.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The command line. One file a subcommand.
 
+mod bench;
 mod devices;
 mod doctor;
 mod eval;
@@ -15,10 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::data::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Feature, Gpu, GpuOptions};
+use crate::gpu::{DeviceClass, Feature, Gpu, GpuOptions};
 use crate::train::Interrupt;
 
 const EXAMPLES: &str = "\
@@ -28,6 +30,7 @@ Examples:
   lesion-gpu eval runs/resnet18-001                        score the best checkpoint on the test images
   lesion-gpu predict runs/resnet18-001 photo.jpg           label a picture
   lesion-gpu devices                                       list the GPUs of this machine
+  lesion-gpu bench --model resnet18                        time a training step, kernel by kernel
   lesion-gpu doctor                                        check every kernel on this driver";
 
 const EXIT_CODES: &str = "\
@@ -55,6 +58,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Label pictures
     Predict(predict::PredictArgs),
+    /// Time a model's step, and each kernel against what the device can do
+    Bench(bench::BenchArgs),
     /// Check the adapter, then every kernel against its CPU reference
     Doctor(doctor::DoctorArgs),
 }
@@ -137,6 +142,7 @@ pub fn main() -> ExitCode {
             Command::Train(args) => train::run(&args, &interrupt),
             Command::Eval(args) => eval::run(&args, &interrupt),
             Command::Predict(args) => predict::run(&args, &interrupt),
+            Command::Bench(args) => bench::run(&args, &interrupt),
             Command::Doctor(args) => doctor::run(&args, &interrupt),
         });
     match result {
@@ -158,6 +164,16 @@ fn interrupted(interrupt: &Interrupt) -> Result<()> {
         true => Err(Error::new(Kind::Interrupted, "interrupted")),
         false => Ok(()),
     }
+}
+
+/// The bytes on the device to stay below: what the user says, or what a software driver can take of the machine's memory.
+fn memory_budget(limit_mib: Option<u64>, gpu: &Gpu) -> Option<u64> {
+    let free = || {
+        let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+        System::new_with_specifics(memory).available_memory()
+    };
+    let software = gpu.adapter().class == DeviceClass::Software;
+    limit_mib.map(|mib| mib.saturating_mul(1 << 20)).or_else(|| software.then(free))
 }
 
 /// Bytes in the unit that suits them.

@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use super::progress::Progress;
-use super::{DeviceArgs, LoadArgs, bytes, say};
+use super::{DeviceArgs, LoadArgs, bytes, memory_budget, say};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{DeviceClass, Gpu};
 use crate::train::{
     AugmentConfig, Checkpoint, ClassWeighting, EpochResult, Event, Interrupt, Monitor, Normalisation, OptimizerKind,
     RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig, run as train,
@@ -222,16 +220,6 @@ impl TrainArgs {
             augment,
         })
     }
-
-    /// The budget: what the user says, or what a software driver can take of the machine's memory.
-    fn memory_limit(&self, gpu: &Gpu) -> Option<u64> {
-        let free = || {
-            let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-            System::new_with_specifics(memory).available_memory()
-        };
-        let software = gpu.adapter().class == DeviceClass::Software;
-        self.memory_limit.map(|mib| mib.saturating_mul(1 << 20)).or_else(|| software.then(free))
-    }
 }
 
 /// The dataset as it can be found from any folder.
@@ -253,7 +241,7 @@ pub(super) fn run(args: &TrainArgs, interrupt: &Interrupt) -> Result<()> {
         resume: args.resume.is_some(),
         cache: args.load.cache.clone(),
         no_cache: args.load.no_cache,
-        memory_limit: args.memory_limit(&gpu),
+        memory_limit: memory_budget(args.memory_limit, &gpu),
         workers: args.load.workers.into(),
     };
     let mut progress = Progress::new();

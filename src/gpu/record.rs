@@ -118,6 +118,7 @@ pub fn grid_for(threads: usize, size: u32) -> [u32; 3] {
 }
 
 /// A dispatch with everything resolved: ready to be encoded again every step.
+#[derive(Clone)]
 pub struct Recorded {
     pub(super) pipeline: std::sync::Arc<super::Pipeline>,
     pub(super) bind_group: wgpu::BindGroup,

@@ -291,7 +291,10 @@ pub(super) fn prepare(
 }
 
 /// The training graph, or an error that names the largest batch that fits.
-fn fitting_graph(
+///
+/// # Errors
+/// [`Kind::OutOfMemory`] if it takes more than `budget` bytes or than the device has; those of [`TrainGraph::new`].
+pub fn fitting_graph(
     gpu: &Gpu,
     model: Model,
     config: &TrainConfig,
@@ -311,7 +314,7 @@ fn fitting_graph(
                 Err(_) => Ok(false),
             };
             let largest = Fit::largest(config.batch, on_device)?;
-            return Err(Fit::refuse(config.batch, Some(graph.plan.memory.total()), None, largest));
+            return Err(Fit::refuse("a training step", config.batch, Some(graph.plan.memory.total()), None, largest));
         }
         Fit::TooLarge(needs) => needs,
     };
@@ -321,7 +324,7 @@ fn fitting_graph(
         Err(e) if e.kind() == Kind::Shape => Ok(false),
         Err(e) => Err(e),
     })?;
-    Err(Fit::refuse(config.batch, needs, budget, largest))
+    Err(Fit::refuse("a training step", config.batch, needs, budget, largest))
 }
 
 struct Engine<'a> {

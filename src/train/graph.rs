@@ -3,7 +3,7 @@
 use super::TrainConfig;
 use crate::autograd::{Plan, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::Caps;
+use crate::gpu::{Caps, Gpu};
 use crate::models::Model;
 use crate::nn::{Mode, Net, Parameter};
 use crate::ops::augment::{Augment, augment};
@@ -141,19 +141,14 @@ impl Fit {
         Ok((low > 0).then_some(low))
     }
 
-    /// The error for a batch that does not fit, with the largest that does.
-    pub fn refuse(batch: usize, needs: Option<u64>, budget: Option<u64>, largest: Option<usize>) -> Error {
+    /// The error for a batch of `work` (such as `a training step`) that does not fit, with the largest that does.
+    pub fn refuse(work: &str, batch: usize, needs: Option<u64>, budget: Option<u64>, largest: Option<usize>) -> Error {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let work = format!("{work} of {batch} images needs");
         let what = match (needs, budget) {
-            (Some(needs), Some(budget)) => format!(
-                "a training step of {batch} images needs {:.0} MiB and there are {:.0} MiB",
-                mib(needs),
-                mib(budget)
-            ),
-            (Some(needs), None) => {
-                format!("a training step of {batch} images needs {:.0} MiB, which the device refused", mib(needs))
-            }
-            (None, _) => format!("a training step of {batch} images needs a tensor larger than the device can bind"),
+            (Some(needs), Some(budget)) => format!("{work} {:.0} MiB and there are {:.0} MiB", mib(needs), mib(budget)),
+            (Some(needs), None) => format!("{work} {:.0} MiB, which the device refused", mib(needs)),
+            (None, _) => format!("{work} a tensor larger than the device can bind"),
         };
         let next = match largest {
             Some(fits) => format!("the largest batch that fits is {fits}: use --batch {fits}, or a smaller --size"),
@@ -161,6 +156,37 @@ impl Fit {
         };
         Error::new(Kind::OutOfMemory, what).next(next)
     }
+}
+
+/// The evaluation graph of the configured batch, or an error that names the largest batch that fits.
+///
+/// # Errors
+/// [`Kind::OutOfMemory`] if it takes more than `budget` bytes or than the device has; those of [`EvalGraph::new`].
+pub fn fitting_eval_graph(
+    gpu: &Gpu,
+    model: Model,
+    config: &TrainConfig,
+    classes: usize,
+    budget: Option<u64>,
+) -> Result<EvalGraph> {
+    let new = |batch| EvalGraph::new(model, config.eval_augment(), config.size, batch, classes, gpu.caps());
+    // The graph if it fits, else the bytes it needs, where that is known.
+    let fit = |batch| match new(batch) {
+        Ok(graph) => {
+            let needs = graph.plan.memory.total();
+            let fits = budget.is_none_or(|b| needs <= b) && graph.plan.fits(gpu)?;
+            Ok(if fits { Ok(graph) } else { Err(Some(needs)) })
+        }
+        Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::Unsupported) => Ok(Err(None)),
+        Err(e) => Err(e),
+    };
+    let needs = match fit(config.batch)? {
+        Ok(graph) => return Ok(graph),
+        Err(needs) => needs,
+    };
+    let largest = Fit::largest(config.batch, |batch| Ok(fit(batch)?.is_ok()))?;
+    let budget = budget.filter(|&b| needs.is_some_and(|needs| needs > b));
+    Err(Fit::refuse("an inference", config.batch, needs, budget, largest))
 }
 
 #[cfg(test)]

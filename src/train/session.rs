@@ -124,6 +124,38 @@ impl EvalSession {
         &self.parameters
     }
 
+    /// The executable, for benchmarks and profiles.
+    pub fn executable(&self) -> &Executable {
+        &self.executable
+    }
+
+    /// Uploads a batch without running it.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] for a batch of another size.
+    pub fn upload(&self, gpu: &Gpu, batch: &Batch) -> Result<()> {
+        let e = &self.executable;
+        e.set_input(gpu, input::PIXELS, bytemuck::cast_slice(&batch.pixels))?;
+        e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples))?;
+        e.set_input(gpu, input::EPOCH, &0u32.to_le_bytes())
+    }
+
+    /// Submits a run of the uploaded batch, all of whose rows count, and returns the logits of an earlier run that has
+    /// had time to finish: for benchmarks.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn step(&mut self, gpu: &Gpu) -> Result<Option<Vec<f32>>> {
+        self.submit(gpu, self.executable.plan().outputs[0].1.shape.rows());
+        gpu.check()?;
+        if self.in_flight.len() < Executable::IN_FLIGHT { Ok(None) } else { self.collect(gpu) }
+    }
+
+    fn submit(&mut self, gpu: &Gpu, valid: usize) {
+        let pending = self.executable.run_and_read(gpu);
+        self.in_flight.push_back((valid, pending));
+    }
+
     /// Logits `[rows, classes]` of the valid rows of all batches, in order. `progress` is called with the batches done.
     ///
     /// # Errors
@@ -140,31 +172,30 @@ impl EvalSession {
         let mut done = 0;
         for batch in batches {
             let batch = batch?;
-            let e = &mut self.executable;
-            e.set_input(gpu, input::PIXELS, bytemuck::cast_slice(&batch.pixels))?;
-            e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples))?;
-            e.set_input(gpu, input::EPOCH, &0u32.to_le_bytes())?;
-            let pending = e.run_and_read(gpu);
-            self.in_flight.push_back((batch.valid, pending));
+            self.upload(gpu, &batch)?;
+            self.submit(gpu, batch.valid);
             if self.in_flight.len() == Executable::IN_FLIGHT {
-                self.collect(gpu, &mut logits)?;
+                logits.extend(self.collect(gpu)?.unwrap_or_default());
             }
             done += 1;
             progress(done)?;
         }
-        while !self.in_flight.is_empty() {
-            self.collect(gpu, &mut logits)?;
+        while let Some(rows) = self.collect(gpu)? {
+            logits.extend(rows);
         }
         Ok(logits)
     }
 
-    fn collect(&mut self, gpu: &Gpu, logits: &mut Vec<f32>) -> Result<()> {
-        if let Some((valid, pending)) = self.in_flight.pop_front() {
-            let outputs = self.executable.finish_read(gpu, pending)?;
-            let rows: Vec<f32> = bytemuck::pod_collect_to_vec(&outputs[0]);
-            logits.extend_from_slice(&rows[..valid * self.classes]);
-        }
-        Ok(())
+    /// Waits for the oldest run under way and returns the logits of its valid rows; `None` if there is none.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn collect(&mut self, gpu: &Gpu) -> Result<Option<Vec<f32>>> {
+        let Some((valid, pending)) = self.in_flight.pop_front() else { return Ok(None) };
+        let outputs = self.executable.finish_read(gpu, pending)?;
+        let mut logits: Vec<f32> = bytemuck::pod_collect_to_vec(&outputs[0]);
+        logits.truncate(valid * self.classes);
+        Ok(Some(logits))
     }
 }
 

@@ -1,0 +1,13 @@
+//! What a device can do, and what a model's step gets out of it: `lesion-gpu bench`.
+//!
+//! - `probes`: the device's own ceilings, measured by kernels that do nothing else
+//! - `model`: a training step or an inference, timed as a whole and kernel by kernel
+//! - `report`: the numbers put together, as text and as JSON
+
+mod model;
+mod probes;
+mod report;
+
+pub use model::{ModelBench, ModelTiming, Task};
+pub use probes::{AluProbe, Ceilings, CopyProbe, probe_dispatches};
+pub use report::{KernelRow, Report, commit};

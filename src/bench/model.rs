@@ -1,0 +1,234 @@
+//! A model's step, timed: as the training loop runs it, and once more kernel by kernel.
+
+use std::time::{Duration, Instant};
+
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
+
+use crate::autograd::{Executable, KernelProfile, Memory, Store};
+use crate::data::Batch;
+use crate::error::{Error, Kind, Result};
+use crate::gpu::{Gpu, Work};
+use crate::models::Model;
+use crate::rng::Stream;
+use crate::train::{EvalSession, TrainConfig, TrainSession, fitting_eval_graph, fitting_graph};
+
+/// Classes of the model: those of HAM10000.
+const CLASSES: usize = 7;
+/// Without a number of steps they are timed for this long,
+const TIMED: Duration = Duration::from_secs(5);
+/// but at least and at most so many.
+const STEPS: std::ops::RangeInclusive<usize> = 7..=500;
+/// Steps timed kernel by kernel, of which each launch's median counts; fewer where they take long.
+const PROFILES: usize = 5;
+const PROFILED: Duration = Duration::from_secs(10);
+
+/// What is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// A training step: upload of the pixels, augmentation, forward, loss, backward, Adam; loss and logits read back.
+    Train,
+    /// The evaluation graph on a batch that stays on the device: normalisation, forward; logits read back.
+    Infer,
+}
+
+impl Task {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Infer => "infer",
+        }
+    }
+}
+
+/// A benchmark of a model.
+#[derive(Debug, Clone)]
+pub struct ModelBench {
+    /// Model, size, batch; the step limit is the number of timed steps.
+    pub config: TrainConfig,
+    /// What is timed.
+    pub task: Task,
+    /// Steps before the clock starts; at least one is run.
+    pub warm_up: usize,
+    /// Bytes on the device to stay below.
+    pub memory_limit: Option<u64>,
+}
+
+/// What was measured.
+#[derive(Debug, Clone)]
+pub struct ModelTiming {
+    /// Launches of a step.
+    pub launches: usize,
+    /// Cost of a step in principle.
+    pub work: Work,
+    /// Memory on the device: planned, so known exactly, and all of it is taken.
+    pub memory: Memory,
+    /// Seconds until the first step was done: tracing, pipelines, that step.
+    pub ready: f64,
+    /// Seconds of each timed step, from the end of one to the end of the next, three being under way at a time.
+    pub steps: Vec<f64>,
+    /// Processor seconds of this program in a step, where the system tells: of the kernels too on a software driver.
+    pub cpu: Option<f64>,
+    /// Every launch of a step with its time on the device.
+    pub kernels: Result<Vec<KernelProfile>>,
+}
+
+/// A session with its batch.
+enum Session {
+    Train(Box<TrainSession>, Box<Batch>, u64),
+    Infer(Box<EvalSession>),
+}
+
+impl Session {
+    /// Submits a step; once three are under way, waits for the oldest.
+    fn step(&mut self, gpu: &Gpu) -> Result<()> {
+        match self {
+            Self::Train(session, batch, step) => {
+                let result = session.step(gpu, batch, *step, 0, 1e-3)?;
+                *step += 1;
+                finite(&[result.map_or(0.0, |r| r.loss)])
+            }
+            Self::Infer(session) => finite(&session.step(gpu)?.unwrap_or_default()),
+        }
+    }
+
+    /// Waits for all steps under way.
+    fn finish(&mut self, gpu: &Gpu) -> Result<()> {
+        match self {
+            Self::Train(session, ..) => {
+                while let Some(result) = session.collect(gpu)? {
+                    finite(&[result.loss])?;
+                }
+            }
+            Self::Infer(session) => {
+                while let Some(logits) = session.collect(gpu)? {
+                    finite(&logits)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn executable(&self) -> &Executable {
+        match self {
+            Self::Train(session, ..) => session.executable(),
+            Self::Infer(session) => session.executable(),
+        }
+    }
+}
+
+/// Numbers that are not finite were computed by another path than those a user gets.
+fn finite(values: &[f32]) -> Result<()> {
+    match values.iter().all(|v| v.is_finite()) {
+        true => Ok(()),
+        false => Err(Error::new(Kind::Diverged, "the timed step computed numbers that are not finite")
+            .next("run `lesion-gpu doctor` to check the driver")),
+    }
+}
+
+/// Processor seconds this process has used so far.
+fn cpu_seconds() -> Option<f64> {
+    let id = sysinfo::get_current_pid().ok()?;
+    let mut system = System::new();
+    let kind = ProcessRefreshKind::nothing().with_cpu();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[id]), false, kind);
+    system.process(id).map(|p| p.accumulated_cpu_time() as f64 / 1e3)
+}
+
+impl ModelBench {
+    /// Builds the graph and times it. `check` is called between steps and may end the benchmark.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for numbers that make no sense or an unknown model, [`Kind::Shape`] for images too small for
+    /// it, [`Kind::OutOfMemory`] naming the largest batch that fits; those of `check`; device errors.
+    pub fn run(&self, gpu: &Gpu, check: &dyn Fn() -> Result<()>) -> Result<ModelTiming> {
+        self.config.validate()?;
+        let started = Instant::now();
+        let mut store = Store::new();
+        let mut session = self.session(gpu, &mut store)?;
+        gpu.save_pipelines();
+        let plan = session.executable().plan();
+        let (launches, memory) = (plan.dispatches.len(), plan.memory);
+        let sum = |of: fn(&Work) -> u64| plan.dispatches.iter().map(|d| of(&d.dispatch.work)).sum();
+        let work = Work { flops: sum(|w| w.flops), bytes: sum(|w| w.bytes) };
+        check()?;
+        session.step(gpu)?;
+        session.finish(gpu)?;
+        let ready = started.elapsed().as_secs_f64();
+        // As many more as fill the queue, so that every timed step begins with others under way.
+        for _ in 0..self.warm_up.max(1) + Executable::IN_FLIGHT - 1 {
+            check()?;
+            session.step(gpu)?;
+        }
+        let wanted = self.config.max_steps.map(|n| n as usize);
+        let (begun, cpu) = (Instant::now(), cpu_seconds());
+        let (mut steps, mut last) = (vec![], begun);
+        let enough = |done: usize| match wanted {
+            Some(n) => done >= n,
+            None => done >= *STEPS.end() || (done >= *STEPS.start() && begun.elapsed() >= TIMED),
+        };
+        while !enough(steps.len()) {
+            check()?;
+            session.step(gpu)?;
+            steps.push((last.elapsed()).as_secs_f64());
+            last = Instant::now();
+        }
+        let cpu = cpu.zip(cpu_seconds()).map(|(before, after)| (after - before) / steps.len() as f64);
+        session.finish(gpu)?;
+        let kernels = profile(gpu, session.executable(), check);
+        if let Err(e) = &kernels
+            && e.kind() != Kind::Unsupported
+        {
+            return Err(e.clone());
+        }
+        Ok(ModelTiming { launches, work, memory, ready, steps, cpu, kernels })
+    }
+
+    fn session(&self, gpu: &Gpu, store: &mut Store) -> Result<Session> {
+        let TrainConfig { batch, size, seed, .. } = self.config;
+        let model = Model::find(&self.config.model)?;
+        // Made only once the graph was found to fit: then the host can hold the pictures as well.
+        let images = || {
+            let stream = Stream::named(seed, "benchmark");
+            let pixels = (0..(batch * size * size) as u32).map(|i| stream.words([i, 0])[0]).collect();
+            let labels = (0..batch as u32).map(|i| i % CLASSES as u32).collect();
+            Batch { pixels, labels, samples: (0..batch as u32).collect(), valid: batch }
+        };
+        let (session, parameters) = match self.task {
+            Task::Train => {
+                let graph = fitting_graph(gpu, model, &self.config, CLASSES, self.memory_limit)?;
+                let session = TrainSession::new(gpu, graph, CLASSES, &[1.0; CLASSES], store)?;
+                let parameters = session.parameters().to_vec();
+                (Session::Train(Box::new(session), Box::new(images()), 0), parameters)
+            }
+            Task::Infer => {
+                let graph = fitting_eval_graph(gpu, model, &self.config, CLASSES, self.memory_limit)?;
+                let session = EvalSession::new(gpu, graph, CLASSES, store)?;
+                session.upload(gpu, &images())?;
+                let parameters = session.parameters().to_vec();
+                (Session::Infer(Box::new(session)), parameters)
+            }
+        };
+        for p in &parameters {
+            store.write(gpu, &p.name, &p.to_device(&p.initial(seed)))?;
+        }
+        Ok(session)
+    }
+}
+
+/// The median time of every launch over some steps.
+fn profile(gpu: &Gpu, executable: &Executable, check: &dyn Fn() -> Result<()>) -> Result<Vec<KernelProfile>> {
+    let started = Instant::now();
+    let mut runs = vec![];
+    while runs.is_empty() || (runs.len() < PROFILES && started.elapsed() < PROFILED) {
+        check()?;
+        runs.push(executable.run_timed(gpu)?);
+    }
+    let mut launches = runs[0].clone();
+    for (i, launch) in launches.iter_mut().enumerate() {
+        let mut times: Vec<f64> = runs.iter().map(|run| run[i].seconds).collect();
+        times.sort_by(f64::total_cmp);
+        launch.seconds = times[times.len() / 2];
+    }
+    Ok(launches)
+}

@@ -1,0 +1,89 @@
+//! `lesion-gpu bench`: a model's step against what the device can do.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{DeviceArgs, interrupted, memory_budget, say};
+use crate::bench::{Ceilings, ModelBench, Report, Task};
+use crate::error::{Error, Kind, Result};
+use crate::models::Model;
+use crate::train::{Interrupt, TrainConfig};
+use crate::weights::write_atomically;
+
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  lesion-gpu bench --model resnet18 --size 128 --batch 8      a training step, and its kernels by time
+  lesion-gpu bench --model resnet50 --size 224 --infer        inference
+  lesion-gpu bench --layers --top 60                          the kernels of each layer
+  lesion-gpu bench --json -                                   everything as JSON, nothing else")]
+pub(super) struct BenchArgs {
+    /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50
+    #[arg(long, default_value = "resnet18", help_heading = "Work")]
+    model: String,
+    /// Side of the square images in pixels
+    #[arg(long, default_value_t = 64, help_heading = "Work")]
+    size: usize,
+    /// Images a step
+    #[arg(long, default_value_t = 32, help_heading = "Work")]
+    batch: usize,
+    /// Time inference, with a batch that stays on the device, instead of a training step
+    #[arg(long, help_heading = "Work")]
+    infer: bool,
+    /// Timed steps [default: those of five seconds, from 7 to 500]
+    #[arg(long, value_name = "N", help_heading = "Work")]
+    steps: Option<u64>,
+    /// Steps before the clock starts
+    #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Work")]
+    warm_up: usize,
+
+    /// Kernels listed
+    #[arg(long, value_name = "N", default_value_t = 25, help_heading = "Output")]
+    top: usize,
+    /// Split the kernels by layer
+    #[arg(long, help_heading = "Output")]
+    layers: bool,
+    /// Write all numbers to this file; `-` for standard output, and nothing else there
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    json: Option<PathBuf>,
+
+    /// MiB on the device to stay below [default: on software drivers what is free, else what the device gives]
+    #[arg(long, value_name = "MIB", help_heading = "Device")]
+    memory_limit: Option<u64>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(super) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<()> {
+    let config = TrainConfig {
+        model: args.model.clone(),
+        size: args.size,
+        batch: args.batch,
+        max_steps: args.steps,
+        ..TrainConfig::default()
+    };
+    config.validate()?;
+    Model::find(&config.model)?;
+    let gpu = args.device.open()?;
+    let task = if args.infer { Task::Infer } else { Task::Train };
+    let memory_limit = memory_budget(args.memory_limit, &gpu);
+    let bench = ModelBench { config, task, warm_up: args.warm_up, memory_limit };
+    let check = || interrupted(interrupt);
+    let timing = bench.run(&gpu, &check)?;
+    let ceilings = Ceilings::measure(&gpu, &check)?;
+    let report = Report::new(&gpu, &bench, timing, ceilings, args.layers);
+    let alone = args.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    if !alone {
+        say(report.text(args.top).trim_end());
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&report)
+            .map_err(|e| Error::new(Kind::Internal, format!("could not encode the benchmark: {e}")))?;
+        match alone {
+            true => say(text),
+            false => write_atomically(path, (text + "\n").as_bytes())?,
+        }
+    }
+    Ok(())
+}
