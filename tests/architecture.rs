@@ -25,10 +25,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("data", &[]),
     // Classification, segmentation, calibration. Host types only.
     ("metrics", &[]),
+    // Which kernels are the fastest on a device. Knows no op by name.
+    ("tune", &["gpu", "tensor", "autograd", "weights"]),
     // Recipes, engine, checkpoints, run folders.
-    ("train", &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics"]),
+    ("train", &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "tune"]),
     // Subcommands.
-    ("cli", &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "train"]),
+    (
+        "cli",
+        &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "tune", "train"],
+    ),
 ];
 
 /// What every layer may use; they use nothing.

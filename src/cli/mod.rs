@@ -7,6 +7,7 @@ mod predict;
 mod progress;
 mod source;
 mod train;
+mod tune;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::data::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Feature, Gpu, GpuOptions};
 use crate::train::Interrupt;
+use crate::tune::TuningCache;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,6 +30,7 @@ Examples:
   lesion-gpu eval runs/resnet18-001                        score the best checkpoint on the test images
   lesion-gpu predict runs/resnet18-001 photo.jpg           label a picture
   lesion-gpu devices                                       list the GPUs of this machine
+  lesion-gpu tune --model resnet18 --size 128 --batch 32   find the fastest kernels for this GPU, and keep the result
   lesion-gpu doctor                                        check every kernel on this driver";
 
 const EXIT_CODES: &str = "\
@@ -55,6 +58,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Label pictures
     Predict(predict::PredictArgs),
+    /// Measure which kernels are the fastest for a model on this GPU
+    Tune(tune::TuneArgs),
     /// Check the adapter, then every kernel against its CPU reference
     Doctor(doctor::DoctorArgs),
 }
@@ -87,6 +92,27 @@ impl DeviceArgs {
             pipeline_cache: Cache::Default.dir().map(|d| d.join("pipelines")),
         })
     }
+}
+
+/// Whether to use what tuning has found.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Device")]
+struct TuningArgs {
+    /// Choose kernels by the built-in rule, not by what was measured on this GPU
+    #[arg(long)]
+    no_tune: bool,
+}
+
+impl TuningArgs {
+    fn cache(&self, gpu: &Gpu) -> Option<TuningCache> {
+        (!self.no_tune).then(|| tuning_cache(gpu))
+    }
+}
+
+/// What was measured on an adapter, in the user's cache folder.
+fn tuning_cache(gpu: &Gpu) -> TuningCache {
+    let folder = Cache::Default.dir().map(|d| d.join("tuning"));
+    TuningCache::open(folder.as_deref(), gpu.adapter())
 }
 
 /// Where decoded images are kept, and how they are loaded.
@@ -133,6 +159,7 @@ pub fn main() -> ExitCode {
             Command::Train(args) => train::run(&args, &interrupt),
             Command::Eval(args) => eval::run(&args, &interrupt),
             Command::Predict(args) => predict::run(&args, &interrupt),
+            Command::Tune(args) => tune::run(&args, &interrupt),
             Command::Doctor(args) => doctor::run(&args, &interrupt),
         });
     match result {
