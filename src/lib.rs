@@ -17,6 +17,7 @@ pub mod optim;
 pub mod rng;
 pub mod tensor;
 pub mod train;
+pub mod tune;
 pub mod weights;
 
 pub use error::{Error, Kind, Result};

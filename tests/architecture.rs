@@ -25,14 +25,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("data", &[]),
     // Classification, segmentation, calibration. Host types only.
     ("metrics", &[]),
+    // Which kernels are the fastest on a device. Knows no op by name.
+    ("tune", &["gpu", "tensor", "autograd", "weights"]),
     // Recipes, engine, checkpoints, run folders.
-    ("train", &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics"]),
+    ("train", &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "tune"]),
     // Probes of the device, timed steps, their report.
-    ("bench", &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "train"]),
+    (
+        "bench",
+        &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "tune", "train"],
+    ),
     // Subcommands.
     (
         "cli",
-        &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "train", "bench"],
+        &[
+            "gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "tune", "train",
+            "bench",
+        ],
     ),
 ];
 

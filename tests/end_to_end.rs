@@ -151,7 +151,8 @@ fn a_resumed_run_equals_one_that_was_never_interrupted() {
     }
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
-    train(dir, &["--epochs", "3", "--run", "whole"]);
+    // As the library runs it below: untuned.
+    train(dir, &["--epochs", "3", "--run", "whole", "--no-tune"]);
     // The same run, stopped as Ctrl-C would: in the middle of its second epoch, and after its very last step, when only
     // the evaluation is left.
     let total = rows(dir, "whole/steps.csv").len();

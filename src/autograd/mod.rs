@@ -15,5 +15,5 @@ mod tape;
 
 pub use backward::{Accumulate, Gradients};
 pub use execute::{Executable, KernelProfile, PendingOutputs, Store};
-pub use plan::{Memory, Plan, PlannedDispatch, Storage};
-pub use tape::{Finish, Lower, Lowered, Node, NodeView, Op, Origin, Tape, Tensor, Variable};
+pub use plan::{Memory, Plan, PlannedDispatch, Storage, Tunable};
+pub use tape::{Candidates, Finish, Lower, Lowered, Node, NodeView, Op, Origin, Tape, Tensor, Variable};

@@ -8,8 +8,10 @@
 //!    greedy by size). Slots are whole buffers because wgpu tracks usage per buffer: what a launch reads and what
 //!    it writes never share one.
 
+use std::sync::Arc;
+
 use super::fuse::{fuse, live};
-use super::{Lower, Lowered, Origin, Tape, Tensor, Variable};
+use super::{Candidates, Lower, Lowered, Op, Origin, Tape, Tensor, Variable};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Dispatch, Gpu, Operand, Usage};
 use crate::tensor::TensorType;
@@ -71,6 +73,19 @@ impl Memory {
     }
 }
 
+/// A node whose kernels can be chosen by tuning.
+#[derive(Debug, Clone)]
+pub struct Tunable {
+    /// What is computed.
+    pub op: Arc<dyn Op>,
+    /// Types of the inputs.
+    pub inputs: Vec<TensorType>,
+    /// Types of the outputs.
+    pub outputs: Vec<TensorType>,
+    /// What there is to choose from.
+    pub candidates: Candidates,
+}
+
 /// A planned tape.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -90,6 +105,8 @@ pub struct Plan {
     pub output_storage: Vec<Storage>,
     /// Memory it will take.
     pub memory: Memory,
+    /// The nodes that tuning may choose kernels for, in order, equal ones once each.
+    pub tunable: Vec<Tunable>,
 }
 
 /// The span of launch positions (node positions) during which a tensor must keep its slot.
@@ -141,7 +158,11 @@ impl Plan {
             outputs: outputs.iter().map(|&t| (t, tape.ty(t).clone())).collect(),
             output_storage: vec![],
             memory: Memory::default(),
+            tunable: vec![],
         };
+        for &n in &order {
+            plan.note_tunable(tape, n, caps);
+        }
         // Fixed places first; what is left lives in slots.
         let mut storage: Vec<Option<Storage>> = vec![None; tape.len()];
         for t in tape.tensors() {
@@ -226,6 +247,18 @@ impl Plan {
         plan.slots = slots;
         plan.check_limits(caps)?;
         Ok(plan)
+    }
+
+    fn note_tunable(&mut self, tape: &Tape, n: usize, caps: &Caps) {
+        let node = &tape.nodes()[n];
+        let types = |ts: &[Tensor]| ts.iter().map(|&t| tape.ty(t).clone()).collect::<Vec<_>>();
+        let (inputs, outputs) = (types(&node.inputs), types(&node.outputs));
+        let candidates = node.op.candidates(&Lower { inputs: &inputs, outputs: &outputs, caps });
+        if let Some(candidates) = candidates
+            && self.tunable.iter().all(|t| t.candidates.key != candidates.key)
+        {
+            self.tunable.push(Tunable { op: Arc::clone(&node.op), inputs, outputs, candidates });
+        }
     }
 
     /// Whether the device really gives all the memory: allocates it and lets it go.

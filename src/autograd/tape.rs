@@ -45,6 +45,19 @@ impl Lowered {
     }
 }
 
+/// What tuning may choose from for a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidates {
+    /// The shape class: under this name the choice is looked up in [`Caps::choices`].
+    pub key: String,
+    /// The choice that the others must agree with.
+    pub reference: String,
+    /// The choices, the one without tuning first.
+    pub choices: Vec<String>,
+    /// Largest error of a right choice, relative to the size of the result.
+    pub tolerance: f64,
+}
+
 /// What a backward rule sees of the node it belongs to.
 #[derive(Debug, Clone)]
 pub struct NodeView {
@@ -81,6 +94,12 @@ pub trait Op: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Kind::Unsupported`] where the device cannot do it.
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered>;
+
+    /// What tuning may choose from, where there is more than one way to lower the node.
+    fn candidates(&self, cx: &Lower<'_>) -> Option<Candidates> {
+        let _ = cx;
+        None
+    }
 
     /// Appends nodes that compute the gradients of the wanted inputs from `d_outputs` (`None` where no gradient
     /// reached an output; at least one is there).

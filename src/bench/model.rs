@@ -7,10 +7,11 @@ use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 use crate::autograd::{Executable, KernelProfile, Memory, Store};
 use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Gpu, Work};
+use crate::gpu::{Caps, Gpu, Work};
 use crate::models::Model;
 use crate::rng::Stream;
-use crate::train::{EvalSession, TrainConfig, TrainSession, fitting_eval_graph, fitting_graph};
+use crate::train::{EvalGraph, EvalSession, TrainConfig, TrainGraph, TrainSession, fitting_eval_graph, fitting_graph};
+use crate::tune::TuningCache;
 
 /// Classes of the model: those of HAM10000.
 const CLASSES: usize = 7;
@@ -52,6 +53,8 @@ pub struct ModelBench {
     pub warm_up: usize,
     /// Bytes on the device to stay below.
     pub memory_limit: Option<u64>,
+    /// What was measured on the adapter, which then chooses the kernels.
+    pub tuning: Option<TuningCache>,
 }
 
 /// What was measured.
@@ -184,9 +187,25 @@ impl ModelBench {
         Ok(ModelTiming { launches, work, memory, ready, steps, cpu, kernels })
     }
 
+    /// What the device can do, with the kernels that tuning has found.
+    fn caps(&self, gpu: &Gpu, model: Model) -> Caps {
+        let TrainConfig { batch, size, .. } = self.config;
+        let nodes = match self.task {
+            Task::Train => TrainGraph::new(model, &self.config, batch, CLASSES, gpu.caps()).map(|g| g.plan.tunable),
+            Task::Infer => EvalGraph::new(model, self.config.eval_augment(), size, batch, CLASSES, gpu.caps())
+                .map(|g| g.plan.tunable),
+        };
+        match (&self.tuning, nodes) {
+            (Some(cache), Ok(nodes)) => gpu.caps().with_choices(cache.choices(&nodes, gpu.caps())),
+            // A graph that cannot be planned is refused, with its reason, when the session is made.
+            _ => gpu.caps().clone(),
+        }
+    }
+
     fn session(&self, gpu: &Gpu, store: &mut Store) -> Result<Session> {
         let TrainConfig { batch, size, seed, .. } = self.config;
         let model = Model::find(&self.config.model)?;
+        let caps = self.caps(gpu, model);
         // Made only once the graph was found to fit: then the host can hold the pictures as well.
         let images = || {
             let stream = Stream::named(seed, "benchmark");
@@ -196,13 +215,13 @@ impl ModelBench {
         };
         let (session, parameters) = match self.task {
             Task::Train => {
-                let graph = fitting_graph(gpu, model, &self.config, CLASSES, self.memory_limit)?;
+                let graph = fitting_graph(gpu, &caps, model, &self.config, CLASSES, self.memory_limit)?;
                 let session = TrainSession::new(gpu, graph, CLASSES, &[1.0; CLASSES], store)?;
                 let parameters = session.parameters().to_vec();
                 (Session::Train(Box::new(session), Box::new(images()), 0), parameters)
             }
             Task::Infer => {
-                let graph = fitting_eval_graph(gpu, model, &self.config, CLASSES, self.memory_limit)?;
+                let graph = fitting_eval_graph(gpu, &caps, model, &self.config, CLASSES, self.memory_limit)?;
                 let session = EvalSession::new(gpu, graph, CLASSES, store)?;
                 session.upload(gpu, &images())?;
                 let parameters = session.parameters().to_vec();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{DeviceArgs, interrupted, memory_budget, say};
+use super::{DeviceArgs, TuningArgs, interrupted, memory_budget, say};
 use crate::bench::{Ceilings, ModelBench, Report, Task};
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
@@ -52,6 +52,8 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "MIB", help_heading = "Device")]
     memory_limit: Option<u64>,
     #[command(flatten)]
+    tuning: TuningArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -68,7 +70,7 @@ pub(super) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<()> {
     let gpu = args.device.open()?;
     let task = if args.infer { Task::Infer } else { Task::Train };
     let memory_limit = memory_budget(args.memory_limit, &gpu);
-    let bench = ModelBench { config, task, warm_up: args.warm_up, memory_limit };
+    let bench = ModelBench { config, task, warm_up: args.warm_up, memory_limit, tuning: args.tuning.cache(&gpu) };
     let check = || interrupted(interrupt);
     let timing = bench.run(&gpu, &check)?;
     let ceilings = Ceilings::measure(&gpu, &check)?;

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::progress::Progress;
 use super::source::BareArgs;
-use super::{DeviceArgs, LoadArgs, interrupted, say};
+use super::{DeviceArgs, LoadArgs, TuningArgs, interrupted, say};
 use crate::data::{Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, Split, split};
 use crate::error::{Error, Kind, Result};
 use crate::train::{Classifier, Interrupt, ModelSource, RunFolder};
@@ -52,6 +52,8 @@ pub(super) struct EvalArgs {
     #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
+    tuning: TuningArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -59,7 +61,7 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
     let source = args.bare.resolve(args.run.clone())?;
     let gpu = args.device.open()?;
     let batch = args.batch as usize;
-    let mut classifier = Classifier::load(&gpu, &source, batch)?;
+    let mut classifier = Classifier::load(&gpu, &source, batch, args.tuning.cache(&gpu).as_ref())?;
     let mut progress = Progress::new();
     if !classifier.difference.is_empty() {
         progress.line(&format!("note     loaded what fits of the weights:\n  {}", classifier.difference.describe()));

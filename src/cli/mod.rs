@@ -8,6 +8,7 @@ mod predict;
 mod progress;
 mod source;
 mod train;
+mod tune;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use crate::data::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Feature, Gpu, GpuOptions};
 use crate::train::Interrupt;
+use crate::tune::TuningCache;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,6 +33,7 @@ Examples:
   lesion-gpu predict runs/resnet18-001 photo.jpg           label a picture
   lesion-gpu devices                                       list the GPUs of this machine
   lesion-gpu bench --model resnet18                        time a training step, kernel by kernel
+  lesion-gpu tune --model resnet18 --size 128 --batch 32   find the fastest kernels for this GPU, and keep the result
   lesion-gpu doctor                                        check every kernel on this driver";
 
 const EXIT_CODES: &str = "\
@@ -60,6 +63,8 @@ enum Command {
     Predict(predict::PredictArgs),
     /// Time a model's step, and each kernel against what the device can do
     Bench(bench::BenchArgs),
+    /// Measure which kernels are the fastest for a model on this GPU
+    Tune(tune::TuneArgs),
     /// Check the adapter, then every kernel against its CPU reference
     Doctor(doctor::DoctorArgs),
 }
@@ -96,6 +101,27 @@ impl DeviceArgs {
             pipeline_cache: Cache::Default.dir().map(|d| d.join("pipelines")),
         })
     }
+}
+
+/// Whether to use what tuning has found.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Device")]
+struct TuningArgs {
+    /// Choose kernels by the built-in rule, not by what was measured on this GPU
+    #[arg(long)]
+    no_tune: bool,
+}
+
+impl TuningArgs {
+    fn cache(&self, gpu: &Gpu) -> Option<TuningCache> {
+        (!self.no_tune).then(|| tuning_cache(gpu))
+    }
+}
+
+/// What was measured on an adapter, in the user's cache folder.
+fn tuning_cache(gpu: &Gpu) -> TuningCache {
+    let folder = Cache::Default.dir().map(|d| d.join("tuning"));
+    TuningCache::open(folder.as_deref(), gpu.adapter())
 }
 
 /// Where decoded images are kept, and how they are loaded.
@@ -143,6 +169,7 @@ pub fn main() -> ExitCode {
             Command::Eval(args) => eval::run(&args, &interrupt),
             Command::Predict(args) => predict::run(&args, &interrupt),
             Command::Bench(args) => bench::run(&args, &interrupt),
+            Command::Tune(args) => tune::run(&args, &interrupt),
             Command::Doctor(args) => doctor::run(&args, &interrupt),
         });
     match result {

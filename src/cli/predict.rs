@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::progress::Progress;
 use super::source::BareArgs;
-use super::{DeviceArgs, interrupted, say};
+use super::{DeviceArgs, TuningArgs, interrupted, say};
 use crate::data::{Batch, decode_image_file, list_images};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::softmax;
@@ -44,6 +44,8 @@ pub(super) struct PredictArgs {
     batch: u32,
     #[command(flatten)]
     bare: BareArgs,
+    #[command(flatten)]
+    tuning: TuningArgs,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -85,7 +87,7 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
     }
     let gpu = args.device.open()?;
     let batch = (args.batch as usize).min(files.len());
-    let mut classifier = Classifier::load(&gpu, &source, batch)?;
+    let mut classifier = Classifier::load(&gpu, &source, batch, args.tuning.cache(&gpu).as_ref())?;
     if !classifier.difference.is_empty() {
         eprintln!("note: loaded what fits of the weights:\n  {}", classifier.difference.describe());
     }

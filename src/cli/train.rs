@@ -1,19 +1,21 @@
 //! `lesion-gpu train`
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::progress::Progress;
-use super::{DeviceArgs, LoadArgs, bytes, memory_budget, say};
+use super::{DeviceArgs, LoadArgs, bytes, memory_budget, say, tuning_cache};
 use crate::error::{Error, Kind, Result};
+use crate::gpu::{DeviceClass, Gpu};
 use crate::train::{
     AugmentConfig, Checkpoint, ClassWeighting, EpochResult, Event, Interrupt, Monitor, Normalisation, OptimizerKind,
-    RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig, run as train,
+    RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig, Tuning, run as train,
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 31] = [
+const CONFIGURATION: [&str; 32] = [
     "data",
     "run",
     "model",
@@ -45,6 +47,7 @@ const CONFIGURATION: [&str; 31] = [
     "zoom",
     "brightness",
     "contrast",
+    "no_tune",
 ];
 
 #[derive(Debug, Args)]
@@ -169,6 +172,11 @@ pub(super) struct TrainArgs {
     /// MiB on the device to stay below [default: on software drivers what is free, else what the device gives]
     #[arg(long, value_name = "MIB", help_heading = "Device")]
     memory_limit: Option<u64>,
+    /// Choose kernels by the built-in rule, not by measurement. Without this flag a first run of a model, size and batch
+    /// measures its largest products for at most about 5 seconds and keeps the result for later runs; on software drivers
+    /// `train` never measures, but uses what `lesion-gpu tune` has found. A resumed run keeps the kernels it began with
+    #[arg(long, help_heading = "Device")]
+    no_tune: bool,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -243,6 +251,10 @@ pub(super) fn run(args: &TrainArgs, interrupt: &Interrupt) -> Result<()> {
         no_cache: args.load.no_cache,
         memory_limit: memory_budget(args.memory_limit, &gpu),
         workers: args.load.workers.into(),
+        tuning: match args.no_tune {
+            true => Tuning::Off,
+            false => Tuning::On(tuning_cache(&gpu), first_tuning(&gpu)),
+        },
     };
     let mut progress = Progress::new();
     if !args.quiet {
@@ -263,10 +275,19 @@ pub(super) fn run(args: &TrainArgs, interrupt: &Interrupt) -> Result<()> {
     Ok(())
 }
 
+/// How long a first run may measure. On software drivers the built-in rule was measured, and measuring is slow.
+fn first_tuning(gpu: &Gpu) -> Duration {
+    match gpu.adapter().class {
+        DeviceClass::Software => Duration::ZERO,
+        _ => Duration::from_secs(5),
+    }
+}
+
 fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
     match event {
         Event::Note(note) => progress.line(&format!("note     {note}")),
         Event::Decoding(done, total) => progress.show("decoding", done, total, String::new),
+        Event::Tuning(done, total) => progress.show("measuring kernels", done, total, String::new),
         Event::Ready { run, dataset, split, memory, trainable, steps } => {
             let kind = match (split.given, config.split.grouped) {
                 (true, _) => "given by the dataset",

@@ -1,5 +1,8 @@
 //! Adapters: what a machine has, what each can do, and which one to use.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::error::{Error, Kind, Result};
 
 /// What to do on a machine without any adapter.
@@ -105,6 +108,9 @@ pub struct SubgroupSizes {
     pub max: u32,
 }
 
+/// What tuning has chosen: shape class to kernel variant, in the words of the op that lowers it.
+pub type Choices = BTreeMap<String, String>;
+
 /// What a device can do, as far as choosing kernels and planning memory is concerned. Plain data: plans can be
 /// made for a device that is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -127,9 +133,17 @@ pub struct Caps {
     pub max_workgroups: u32,
     /// Storage buffers in one shader stage.
     pub max_storage_buffers: u32,
+    /// What tuning has chosen for it; what is not named is chosen by the op itself.
+    pub choices: Arc<Choices>,
 }
 
 impl Caps {
+    /// The same device with other tuned choices.
+    #[must_use]
+    pub fn with_choices(&self, choices: Choices) -> Self {
+        Self { choices: Arc::new(choices), ..self.clone() }
+    }
+
     /// The capabilities every WebGPU device has: what kernels must be able to fall back to.
     pub fn baseline() -> Self {
         Self {
@@ -142,6 +156,7 @@ impl Caps {
             max_invocations: 256,
             max_workgroups: 65_535,
             max_storage_buffers: 8,
+            choices: Arc::default(),
         }
     }
 
@@ -164,6 +179,7 @@ impl Caps {
             max_invocations: limits.max_compute_invocations_per_workgroup,
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            choices: Arc::default(),
         }
     }
 }

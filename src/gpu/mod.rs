@@ -10,7 +10,7 @@ mod pipeline;
 mod record;
 mod timing;
 
-pub use adapter::{AdapterSummary, Caps, DeviceClass, Feature, NO_ADAPTER_HINT, SubgroupSizes, list_adapters};
+pub use adapter::{AdapterSummary, Caps, Choices, DeviceClass, Feature, NO_ADAPTER_HINT, SubgroupSizes, list_adapters};
 pub use buffer::{Buffer, PendingRead, Usage};
 pub use device::{Gpu, GpuOptions};
 pub use kernel::{Constant, Field, Kernel, Library, Scalar, Source, Uniform, UniformBlock, uniform_block};

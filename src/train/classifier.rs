@@ -9,9 +9,10 @@ use super::{Checkpoint, EvalGraph, Normalisation, RunFolder, TrainConfig};
 use crate::autograd::Store;
 use crate::data::{Batch, HAM10000_CLASSES};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Caps, Gpu};
 use crate::metrics::{ClassificationReport, softmax};
 use crate::models::Model;
+use crate::tune::TuningCache;
 use crate::weights::{Difference, Tensors, read_safetensors};
 
 /// The scores of a set of images.
@@ -79,11 +80,11 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Loads a classifier and builds its graph for batches of `batch` images.
+    /// Loads a classifier and builds its graph for batches of `batch` images, with the kernels that tuning has chosen.
     ///
     /// # Errors
     /// [`Kind::Checkpoint`] or [`Kind::Weights`] for files that do not fit; device errors.
-    pub fn load(gpu: &Gpu, source: &ModelSource, batch: usize) -> Result<Self> {
+    pub fn load(gpu: &Gpu, source: &ModelSource, batch: usize, tuning: Option<&TuningCache>) -> Result<Self> {
         let (config, classes, weights, allow_partial) = match source {
             ModelSource::Run(path) => {
                 let file = if path.is_dir() { RunFolder::open(path)?.best() } else { path.clone() };
@@ -112,7 +113,11 @@ impl Classifier {
         };
         config.validate()?;
         let model = Model::find(&config.model)?;
-        let graph = EvalGraph::new(model, config.eval_augment(), config.size, batch, classes.len(), gpu.caps())?;
+        let graph = |caps: &Caps| EvalGraph::new(model, config.eval_augment(), config.size, batch, classes.len(), caps);
+        let graph = graph(gpu.caps()).and_then(|untuned| {
+            let choices = tuning.map(|cache| cache.choices(&untuned.plan.tunable, gpu.caps())).unwrap_or_default();
+            if choices.is_empty() { Ok(untuned) } else { graph(&gpu.caps().with_choices(choices)) }
+        })?;
         let mut store = Store::new();
         let session = EvalSession::new(gpu, graph, classes.len(), &mut store)?;
         super::session::initialise(gpu, &store, session.parameters(), config.seed)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Progress};
 use super::classifier::{Scores, score};
@@ -13,20 +13,32 @@ use super::session::{
     EvalSession, StepResult, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
 };
 use super::{ClassWeighting, Monitor, TrainConfig};
-use crate::autograd::{Memory, Store};
+use crate::autograd::{Memory, Store, Tunable};
 use crate::data::{
     Cache, Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, SplitAssignment, Weighting,
     class_weights, epoch_order, split,
 };
 use crate::error::{Error, Kind, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Caps, Choices, Gpu};
 use crate::models::Model;
+use crate::tune::{TuningCache, tune};
 use crate::weights::read_safetensors;
 
 /// Set (by Ctrl-C) to stop at the next step.
 pub type Interrupt = Arc<AtomicBool>;
 
-/// What a run depends on besides its configuration: nothing here changes a result.
+/// Which kernels a new run uses where there is a choice. Another kernel adds in another order, so a run writes its choices
+/// down, and a resumed run takes those.
+#[derive(Debug, Clone, Default)]
+pub enum Tuning {
+    /// The built-in rule.
+    #[default]
+    Off,
+    /// What was measured on this device before; what was not is measured now, as far as this time goes, and kept.
+    On(TuningCache, Duration),
+}
+
+/// What a run depends on besides its configuration: nothing here changes a result by more than the order of sums.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
     /// The folder of this run; by default a new one under `runs_root`.
@@ -43,6 +55,8 @@ pub struct RunOptions {
     pub memory_limit: Option<u64>,
     /// Threads that prepare batches.
     pub workers: usize,
+    /// Which kernels a new run uses.
+    pub tuning: Tuning,
 }
 
 /// The result of an epoch.
@@ -73,6 +87,8 @@ pub enum Event<'a> {
     Note(String),
     /// Images are being decoded: done, total.
     Decoding(usize, usize),
+    /// Kernels are being measured: products done, all of them.
+    Tuning(usize, usize),
     /// Everything is ready: the run folder, the data, the memory it will take.
     Ready {
         /// The run folder.
@@ -186,8 +202,22 @@ pub fn run(
         }
     };
 
-    let graph = fitting_graph(gpu, model, config, classes, options.memory_limit)?;
-    let eval_graph = EvalGraph::new(model, config.eval_augment(), config.size, config.batch, classes, gpu.caps())?;
+    let graphs = |caps: &Caps| -> Result<(TrainGraph, EvalGraph)> {
+        let train = fitting_graph(gpu, caps, model, config, classes, options.memory_limit)?;
+        let eval = EvalGraph::new(model, config.eval_augment(), config.size, config.batch, classes, caps)?;
+        Ok((train, eval))
+    };
+    let (mut graph, mut eval_graph) = graphs(gpu.caps())?;
+    let choices = match &resumed {
+        Some((folder, _)) => folder.choices()?,
+        None => {
+            let nodes = [graph.plan.tunable.as_slice(), &eval_graph.plan.tunable].concat();
+            tuned(gpu, &nodes, &options.tuning, &check, notify)?
+        }
+    };
+    if !choices.is_empty() {
+        (graph, eval_graph) = graphs(&gpu.caps().with_choices(choices.clone()))?;
+    }
     let memory = graph.plan.memory.beside(eval_graph.plan.memory);
     let mut store = Store::new();
     let train = TrainSession::new(gpu, graph, classes, &class_weights, &mut store)?;
@@ -219,7 +249,7 @@ pub fn run(
             }
             let folder = RunFolder::create(options.run.as_deref(), &options.runs_root, &config.model)?;
             folder.write_config(config)?;
-            folder.write_environment(gpu)?;
+            folder.write_environment(gpu, &choices)?;
             folder.write_split(&dataset, &split)?;
             (folder, Progress::default())
         }
@@ -290,18 +320,52 @@ pub(super) fn prepare(
     Ok(pixels)
 }
 
+/// The choices for the nodes of a run: from the cache, and measured now as far as the time goes.
+fn tuned(
+    gpu: &Gpu,
+    nodes: &[Tunable],
+    tuning: &Tuning,
+    check: &dyn Fn() -> Result<()>,
+    notify: &mut dyn FnMut(Event<'_>),
+) -> Result<Choices> {
+    let Tuning::On(cache, budget) = tuning else { return Ok(Choices::new()) };
+    let mut cache = cache.clone();
+    let missing = cache.missing(nodes, gpu.caps());
+    if !missing.is_empty() && !budget.is_zero() {
+        let started = Instant::now();
+        let found = tune(gpu, &missing, *budget, &mut |done, all| {
+            notify(Event::Tuning(done, all));
+            check()
+        })?;
+        cache.record(&missing, &found.outcomes, gpu.caps());
+        cache.settle(&missing, gpu.caps());
+        let (measured, all) = (found.outcomes.len(), missing.len());
+        let mut note = format!("measured {measured} of {all} products in {:.1} s", started.elapsed().as_secs_f64());
+        if let Err(e) = cache.save() {
+            note += &format!("; the result could not be kept: {}", e.what());
+        }
+        notify(Event::Note(note));
+        for outcome in &found.outcomes {
+            for r in &outcome.rejected {
+                notify(Event::Note(format!("{}: kernel {} rejected: {}", outcome.key, r.choice, r.why)));
+            }
+        }
+    }
+    Ok(cache.choices(nodes, gpu.caps()))
+}
+
 /// The training graph, or an error that names the largest batch that fits.
 ///
 /// # Errors
 /// [`Kind::OutOfMemory`] if it takes more than `budget` bytes or than the device has; those of [`TrainGraph::new`].
 pub fn fitting_graph(
     gpu: &Gpu,
+    caps: &Caps,
     model: Model,
     config: &TrainConfig,
     classes: usize,
     budget: Option<u64>,
 ) -> Result<TrainGraph> {
-    let caps = gpu.caps();
     let fit = |batch| Fit::of(model, config, batch, classes, caps, budget);
     let needs = match fit(config.batch)? {
         Fit::Fits(_) => {

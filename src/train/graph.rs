@@ -164,12 +164,13 @@ impl Fit {
 /// [`Kind::OutOfMemory`] if it takes more than `budget` bytes or than the device has; those of [`EvalGraph::new`].
 pub fn fitting_eval_graph(
     gpu: &Gpu,
+    caps: &Caps,
     model: Model,
     config: &TrainConfig,
     classes: usize,
     budget: Option<u64>,
 ) -> Result<EvalGraph> {
-    let new = |batch| EvalGraph::new(model, config.eval_augment(), config.size, batch, classes, gpu.caps());
+    let new = |batch| EvalGraph::new(model, config.eval_augment(), config.size, batch, classes, caps);
     // The graph if it fits, else the bytes it needs, where that is known.
     let fit = |batch| match new(batch) {
         Ok(graph) => {

@@ -20,7 +20,7 @@ pub use classifier::{Classifier, ModelSource};
 pub use config::{
     AugmentConfig, ClassWeighting, Monitor, Normalisation, OptimizerKind, ScheduleKind, SplitConfig, TrainConfig,
 };
-pub use engine::{EpochResult, Event, Interrupt, RunOptions, RunSummary, fitting_graph, run};
+pub use engine::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning, fitting_graph, run};
 pub use graph::{EvalGraph, Fit, TrainGraph, fitting_eval_graph};
 pub use run_folder::RunFolder;
 pub use session::{EvalSession, StepResult, TrainSession};

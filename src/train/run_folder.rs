@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::TrainConfig;
 use crate::data::{Dataset, Split, SplitAssignment};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Choices, Gpu};
 use crate::weights::write_atomically;
 
 /// A folder with `config.toml`, `environment.json`, `split.csv`, `steps.csv`, `results.csv`, `metrics.json` and
@@ -107,11 +107,11 @@ impl RunFolder {
         write_atomically(&self.file("config.toml"), text.as_bytes())
     }
 
-    /// Writes what the run ran on.
+    /// Writes what the run ran on, and the tuned choices it was made with.
     ///
     /// # Errors
     /// [`Kind::Io`].
-    pub fn write_environment(&self, gpu: &Gpu) -> Result<()> {
+    pub fn write_environment(&self, gpu: &Gpu, choices: &Choices) -> Result<()> {
         let adapter = gpu.adapter();
         self.write_json(
             "environment.json",
@@ -125,8 +125,26 @@ impl RunFolder {
                 "driver": adapter.driver,
                 "features": adapter.features.iter().map(|f| f.name()).collect::<Vec<_>>(),
                 "command": std::env::args().collect::<Vec<_>>(),
+                "tuning": choices,
             }),
         )
+    }
+
+    /// The tuned choices that the run was made with: none if it was made without.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] if `environment.json` is damaged, [`Kind::Io`].
+    pub fn choices(&self) -> Result<Choices> {
+        let path = self.file("environment.json");
+        let text = std::fs::read(&path).map_err(|e| Error::io("read what the run ran on", &path, &e))?;
+        let read = serde_json::from_slice::<serde_json::Value>(&text).and_then(|environment| {
+            environment.get("tuning").map_or(Ok(Choices::new()), |tuning| serde_json::from_value(tuning.clone()))
+        });
+        read.map_err(|e| {
+            Error::new(Kind::Checkpoint, format!("the run's environment is damaged: {e}"))
+                .at(path.display())
+                .next("put \"tuning\": {} there to go on with the built-in choice of kernels")
+        })
     }
 
     /// Writes a JSON file.

@@ -1,7 +1,7 @@
 //! Shapes for tests, benchmarks and the self-test.
 
 use super::reference::{Conv2dTwin, FusedTwin};
-use super::{Backend, Conv2d, Padding, conv2d};
+use super::{Backend, Conv2d, Padding, WORKGROUP_TILES, conv2d};
 use crate::ops::batch_norm::{BatchNorm, batch_norm_eval};
 use crate::ops::{Case, CaseInput, Fill, Role, add, relu};
 
@@ -14,7 +14,8 @@ struct Shape {
     conv: Conv2d,
 }
 
-/// Every kind of convolution, each with the plain kernels, the direct tiles and the subgroup tiles.
+/// Every kind of convolution, each with the kernels of the device's choice, the plain kernels, the direct tiles, the subgroup tiles and a workgroup tile; some
+/// with every workgroup tile.
 pub fn cases() -> Vec<Case> {
     let base = Conv2d::default();
     let pad = |pixels| Conv2d { padding: Padding::all(pixels), ..base };
@@ -24,6 +25,7 @@ pub fn cases() -> Vec<Case> {
     let shapes = [
         shape("3x3", [2, 9, 7, 8], [3, 3], 12, false, pad(1)),
         shape("3x3 more than one tile", [2, 13, 11, 20], [3, 3], 72, true, pad(1)),
+        shape("more than one tile, odd channels, stride", [2, 19, 17, 9], [3, 3], 67, true, strided(2, 1)),
         shape("3x3 stride 2", [2, 10, 9, 8], [3, 3], 16, false, strided(2, 1)),
         shape("1x1", [3, 6, 5, 16], [1, 1], 24, false, base),
         shape("1x1 stride 2", [2, 7, 8, 12], [1, 1], 8, false, strided(2, 0)),
@@ -69,15 +71,27 @@ pub fn cases() -> Vec<Case> {
     ];
     let mut cases = vec![];
     for s in shapes {
-        for backend in [Backend::Plain, Backend::Direct, Backend::Subgroup] {
-            if s.conv.groups > 1 && backend != Backend::Plain {
+        // These shapes are small, and compiling large tiles takes a driver long: one shape for all, the smallest for all.
+        let tiles = WORKGROUP_TILES.into_iter().enumerate().filter(|(i, _)| match s.name {
+            "3x3 more than one tile" => true,
+            "more than one tile, odd channels, stride" => i % 4 == 3,
+            _ => i + 1 == WORKGROUP_TILES.len(),
+        });
+        let tiles = tiles.map(|(_, tile)| Backend::Workgroup(tile));
+        let others = [Backend::Auto, Backend::Plain, Backend::Direct, Backend::Subgroup];
+        for backend in others.into_iter().chain(tiles) {
+            if s.conv.groups > 1 && ![Backend::Auto, Backend::Plain].contains(&backend) {
                 continue;
             }
             let conv = Conv2d { backend, ..s.conv };
             let weight = [s.kernel[0], s.kernel[1], s.x[3] / conv.groups, s.filters];
             let mut inputs = vec![CaseInput::normal(s.x), CaseInput::normal(weight)];
             inputs.extend(s.bias.then(|| CaseInput::normal([s.filters])));
-            let name = format!("{} {}", s.name, format!("{backend:?}").to_lowercase());
+            let backend = match backend {
+                Backend::Workgroup(tile) => format!("workgroup {tile}"),
+                other => format!("{other:?}").to_lowercase(),
+            };
+            let name = format!("{} {backend}", s.name);
             cases.push(Case::new("conv2d", name, inputs, Conv2dTwin { conv }, move |tape, x| {
                 Ok(vec![conv2d(tape, x[0], x[1], x.get(2).copied(), conv)?])
             }));

@@ -1,6 +1,7 @@
 //! The kernels of a convolution and the choice between them.
 
 use super::Geometry;
+use super::choice::{Backend, Choice, Product, WorkgroupTile, small_subgroup};
 use crate::autograd::Lowered;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{
@@ -13,6 +14,9 @@ static PLAIN: Source = crate::wgsl!("conv2d_plain.wgsl");
 static FORWARD: Source = crate::wgsl!("conv2d_forward.wgsl");
 static GRAD_INPUT: Source = crate::wgsl!("conv2d_grad_input.wgsl");
 static GRAD_WEIGHT: Source = crate::wgsl!("conv2d_grad_weight.wgsl");
+static TILE_FORWARD: Source = crate::wgsl!("conv2d_tile_forward.wgsl", TILE);
+static TILE_GRAD_INPUT: Source = crate::wgsl!("conv2d_tile_grad_input.wgsl", TILE);
+static TILE_GRAD_WEIGHT: Source = crate::wgsl!("conv2d_tile_grad_weight.wgsl", TILE);
 static SUM_SPLITS: Source = crate::wgsl!("sum_splits.wgsl");
 static SUM_ROWS: Source = crate::wgsl!("sum_rows.wgsl");
 
@@ -21,6 +25,7 @@ macro_rules! library {
         static $name: Library = Library { file: $file, text: include_str!(concat!("../../../shaders/lib/", $file)) };
     };
 }
+library!(TILE, "tile.wgsl");
 library!(SPREAD_SUBGROUP, "spread_subgroup.wgsl");
 library!(SPREAD_DIRECT, "spread_direct.wgsl");
 library!(ACTIVATION_VEC4, "activation_vec4.wgsl");
@@ -38,20 +43,6 @@ library!(TAIL_RESIDUAL_VEC4, "tail_residual_vec4.wgsl");
 library!(TAIL_RESIDUAL_SCALAR, "tail_residual_scalar.wgsl");
 library!(FINISHED, "finished.wgsl");
 library!(FINISHED_RESIDUAL, "finished_residual.wgsl");
-
-/// Which kernels a convolution uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Backend {
-    /// The fastest that fits the shape and the device.
-    #[default]
-    Auto,
-    /// One invocation for one element.
-    Plain,
-    /// Register tiles, each lane loading for itself.
-    Direct,
-    /// Register tiles, loads shared in a subgroup; as `Direct` where the subgroup size is not fixed and small.
-    Subgroup,
-}
 
 uniform_block! {
     /// Mirrors `Params` of the convolution shaders but the weight gradient's.
@@ -138,24 +129,19 @@ struct Tile {
 }
 
 impl Tile {
-    /// The tile for a backend on a device; `None` for the plain kernels.
-    fn choose(g: &Geometry, caps: &Caps, width: usize) -> Option<Self> {
-        let small_subgroup = caps.subgroups.filter(|s| s.min == s.max && [4, 8, 16].contains(&s.min)).map(|s| s.min);
-        let subgroup = match g.conv.backend {
-            Backend::Plain => return None,
-            Backend::Direct => None,
-            Backend::Subgroup => small_subgroup,
-            Backend::Auto => small_subgroup.filter(|_| caps.class == DeviceClass::Software),
-        };
-        if g.conv.groups != 1 {
-            return None;
-        }
-        Some(match subgroup {
+    /// The tile for a backend on a device; `None` for other kernels.
+    fn of(backend: Backend, caps: &Caps, width: usize) -> Option<Self> {
+        Some(match (backend, small_subgroup(caps)) {
             // A load of a lane's own address costs a driver in software about twenty products, and the rows of a tile
             // share theirs: tall tiles, even where their sums no longer fit the CPU's registers.
-            Some(lanes_n) => Self { lanes_m: 1, lanes_n, rows: 4 * lanes_n, columns: 4, subgroup: true },
-            None if width <= 16 => Self { lanes_m: 32, lanes_n: 2, rows: 4, columns: 8, subgroup: false },
-            None => Self { lanes_m: 8, lanes_n: 8, rows: 8, columns: 8, subgroup: false },
+            (Backend::Subgroup, Some(lanes_n)) => {
+                Self { lanes_m: 1, lanes_n, rows: 4 * lanes_n, columns: 4, subgroup: true }
+            }
+            (Backend::Direct, _) if width <= 16 => {
+                Self { lanes_m: 32, lanes_n: 2, rows: 4, columns: 8, subgroup: false }
+            }
+            (Backend::Direct, _) => Self { lanes_m: 8, lanes_n: 8, rows: 8, columns: 8, subgroup: false },
+            _ => return None,
         })
     }
 
@@ -203,6 +189,32 @@ impl Tile {
     }
 }
 
+impl WorkgroupTile {
+    /// Adds what every kernel in workgroup tiles needs; a load takes `vector` channels, four or one.
+    fn apply(self, kernel: Kernel, vector: u32) -> Kernel {
+        kernel
+            .with_u32("BM", self.bm)
+            .with_u32("BN", self.bn)
+            .with_u32("BK", self.bk)
+            .with_u32("TM", self.tm)
+            .with_u32("TN", self.tn)
+            .with_u32("XV", vector)
+            .with_library(pick(vector == 4, &ACTIVATION_VEC4, &ACTIVATION_SCALAR))
+    }
+
+    /// As [`Tile::grid`].
+    fn grid(self, rows: usize, width: usize, phases: usize) -> [u32; 3] {
+        let [row_tiles, column_tiles] = self.groups(rows, width);
+        let [x, y, _] = grid(u64::from(row_tiles));
+        [x, y, column_tiles * phases as u32]
+    }
+}
+
+/// How many of `channels` a load takes into workgroup memory: four, or one.
+fn four_or_one(channels: usize) -> u32 {
+    if channels.is_multiple_of(4) { 4 } else { 1 }
+}
+
 /// How many of `channels` a load takes: the most that divides them, up to four.
 fn vector_of(channels: usize) -> u32 {
     [4, 3, 2].into_iter().find(|v| channels.is_multiple_of(*v)).unwrap_or(1) as u32
@@ -216,27 +228,34 @@ fn pick(condition: bool, a: &'static Library, b: &'static Library) -> &'static L
 pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, caps: &Caps) -> Result<Lowered> {
     g.check()?;
     let rows = g.n * g.out_h * g.out_w;
-    let dispatch = match Tile::choose(g, caps, g.k) {
-        None => {
+    let choice = Choice::make(g, Product::Forward, caps);
+    let columns = |kernel: Kernel| {
+        let vec4 = g.k.is_multiple_of(4);
+        kernel
+            .with_bool("HAS_BIAS", has_bias)
+            .with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR))
+            .with_library(pick(vec4, &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR))
+            .with_library(&BIAS)
+            .with_bool("RELU", fused.relu)
+            .with_library(&RECTIFY)
+            .with_library(match (fused.residual, vec4) {
+                (false, _) => &TAIL,
+                (true, true) => &TAIL_RESIDUAL_VEC4,
+                (true, false) => &TAIL_RESIDUAL_SCALAR,
+            })
+    };
+    let dispatch = match (choice.backend, Tile::of(choice.backend, caps, g.k)) {
+        (Backend::Workgroup(tile), _) => {
+            let kernel = columns(tile.apply(Kernel::new(&TILE_FORWARD, "forward"), four_or_one(g.c)));
+            Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)).specialised()
+        }
+        (_, None) => {
             let kernel = plain("forward", has_bias, fused);
             Dispatch::new(kernel, g.params().block(), grid_for(rows * g.k, WORKGROUP))
         }
-        Some(tile) => {
+        (_, Some(tile)) => {
             let tile = tile.fitted(rows);
-            let vec4 = g.k.is_multiple_of(4);
-            let kernel = tile
-                .apply(Kernel::new(&FORWARD, "forward"), vector_of(g.c))
-                .with_bool("HAS_BIAS", has_bias)
-                .with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR))
-                .with_library(pick(vec4, &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR))
-                .with_library(&BIAS)
-                .with_bool("RELU", fused.relu)
-                .with_library(&RECTIFY)
-                .with_library(match (fused.residual, vec4) {
-                    (false, _) => &TAIL,
-                    (true, true) => &TAIL_RESIDUAL_VEC4,
-                    (true, false) => &TAIL_RESIDUAL_SCALAR,
-                });
+            let kernel = columns(tile.apply(Kernel::new(&FORWARD, "forward"), vector_of(g.c)));
             Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)).specialised()
         }
     };
@@ -261,26 +280,36 @@ fn plain(entry: &'static str, has_bias: bool, fused: Tail) -> Kernel {
 
 pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     g.check()?;
-    let dispatch = match Tile::choose(g, caps, g.c) {
-        None => {
-            let kernel = plain("grad_input", false, Tail::default());
-            let grid = grid_for(g.n * g.h * g.w * g.c, WORKGROUP);
-            Dispatch::new(kernel, g.params().block(), grid).input(0).input(1).output(0)
+    let choice = Choice::make(g, Product::GradInput, caps);
+    let [stride_h, stride_w] = g.conv.stride;
+    let phases = stride_h * stride_w;
+    // The largest phase decides; workgroups past the end of a smaller one leave at once.
+    let rows = g.n * g.h.div_ceil(stride_h) * g.w.div_ceil(stride_w);
+    let columns = |kernel: Kernel, vector: u32| {
+        kernel.with_library(pick(vector == 4, &REDUCTION_VEC4, &REDUCTION_SCALAR)).with_library(pick(
+            g.c.is_multiple_of(4),
+            &COLUMNS_OUT_VEC4,
+            &COLUMNS_OUT_SCALAR,
+        ))
+    };
+    let dispatch = match (choice.backend, Tile::of(choice.backend, caps, g.c)) {
+        (Backend::Workgroup(tile), _) => {
+            let vector = four_or_one(g.k);
+            let kernel = columns(tile.apply(Kernel::new(&TILE_GRAD_INPUT, "grad_input"), vector), vector);
+            Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.c, phases)).specialised()
         }
-        Some(tile) => {
-            let [stride_h, stride_w] = g.conv.stride;
-            // The largest phase decides; workgroups past the end of a smaller one leave at once.
-            let rows = g.n * g.h.div_ceil(stride_h) * g.w.div_ceil(stride_w);
+        (_, None) => {
+            let kernel = plain("grad_input", false, Tail::default());
+            Dispatch::new(kernel, g.params().block(), grid_for(g.n * g.h * g.w * g.c, WORKGROUP))
+        }
+        (_, Some(tile)) => {
             let tile = tile.fitted(rows);
             let vector = vector_of(g.k);
-            let kernel = tile
-                .apply(Kernel::new(&GRAD_INPUT, "grad_input"), vector)
-                .with_library(pick(vector == 4, &REDUCTION_VEC4, &REDUCTION_SCALAR))
-                .with_library(pick(g.c.is_multiple_of(4), &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR));
-            let grid = tile.grid(rows, g.c, stride_h * stride_w);
-            Dispatch::new(kernel, g.params().block(), grid).specialised().input(0).input(1).output(0)
+            let kernel = columns(tile.apply(Kernel::new(&GRAD_INPUT, "grad_input"), vector), vector);
+            Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.c, phases)).specialised()
         }
     };
+    let dispatch = dispatch.input(0).input(1).output(0);
     Ok(Lowered::one(dispatch.work(2 * g.macs(), bytes(g))))
 }
 
@@ -298,30 +327,55 @@ const MAX_PARTIAL_BYTES: usize = 32 << 20;
 /// Shorter runs are not worth a partial result.
 const MIN_RUN: usize = 64;
 
+/// The most runs the reduction of a weight gradient may be cut into.
+pub(super) fn most_splits(g: &Geometry) -> usize {
+    let count = g.r * g.s * g.c / g.conv.groups * g.k;
+    (MAX_PARTIAL_BYTES / (4 * count)).min(g.n * g.out_h * g.out_w / MIN_RUN).max(1)
+}
+
+/// The runs of a weight gradient: those of the choice, or as many as fill the device.
+pub(super) fn splits(g: &Geometry, choice: &Choice, caps: &Caps) -> usize {
+    let rows = g.r * g.s * g.c / g.conv.groups;
+    let [x, y] = match (choice.backend, Tile::of(choice.backend, caps, g.k)) {
+        (Backend::Workgroup(tile), _) => tile.groups(rows, g.k),
+        (_, Some(tile)) => tile.in_blocks(vector_of(g.c)).groups(rows, g.k),
+        (_, None) => return 1,
+    };
+    choice.splits.unwrap_or(wanted_groups(caps) / (x * y) as usize).min(most_splits(g)).max(1)
+}
+
 pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     g.check()?;
+    let choice = Choice::make(g, Product::GradWeight, caps);
     let rows = g.r * g.s * g.c / g.conv.groups;
     let count = rows * g.k;
-    let Some(tile) = Tile::choose(g, caps, g.k) else {
-        let kernel = plain("grad_weight", false, Tail::default());
-        let dispatch = Dispatch::new(kernel, g.params().block(), grid_for(count, WORKGROUP));
-        let dispatch = dispatch.input(0).input(1).output(0);
-        return Ok(Lowered::one(dispatch.work(2 * g.macs(), bytes(g))));
-    };
     let pixels = g.n * g.out_h * g.out_w;
-    let vector = vector_of(g.c);
-    let tile = tile.in_blocks(vector);
-    let [x, y] = tile.groups(rows, g.k);
-    let splits =
-        (wanted_groups(caps) / (x * y) as usize).min(MAX_PARTIAL_BYTES / (4 * count)).min(pixels / MIN_RUN).max(1);
-    let run = pixels.div_ceil(splits);
+    let (kernel, [x, y]) = match (choice.backend, Tile::of(choice.backend, caps, g.k)) {
+        (Backend::Workgroup(tile), _) => {
+            let kernel = tile.apply(Kernel::new(&TILE_GRAD_WEIGHT, "grad_weight"), four_or_one(g.c));
+            (kernel, tile.groups(rows, g.k))
+        }
+        (_, Some(tile)) => {
+            let vector = vector_of(g.c);
+            let tile = tile.in_blocks(vector);
+            let kernel = tile.apply(Kernel::new(&GRAD_WEIGHT, "grad_weight"), vector);
+            (kernel.with_u32("PIXELS", if tile.subgroup { 4 } else { 1 }), tile.groups(rows, g.k))
+        }
+        (_, None) => {
+            let kernel = plain("grad_weight", false, Tail::default());
+            let dispatch = Dispatch::new(kernel, g.params().block(), grid_for(count, WORKGROUP));
+            let dispatch = dispatch.input(0).input(1).output(0);
+            return Ok(Lowered::one(dispatch.work(2 * g.macs(), bytes(g))));
+        }
+    };
+    let run = pixels.div_ceil(splits(g, &choice, caps));
     let splits = pixels.div_ceil(run);
     let vec4 = g.k.is_multiple_of(4);
-    let kernel = tile
-        .apply(Kernel::new(&GRAD_WEIGHT, "grad_weight"), vector)
-        .with_u32("PIXELS", if tile.subgroup { 4 } else { 1 })
-        .with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR))
-        .with_library(pick(vec4, &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR));
+    let kernel = kernel.with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR)).with_library(pick(
+        vec4,
+        &COLUMNS_OUT_VEC4,
+        &COLUMNS_OUT_SCALAR,
+    ));
     let params: WeightParams = bytemuck::cast(Params { groups: run as u32, ..g.params() });
     let product = Dispatch::new(kernel, params.block(), [x, y, splits as u32])
         .specialised()

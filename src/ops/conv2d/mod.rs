@@ -18,22 +18,31 @@
 //!    passed to the others (`spread_subgroup.wgsl`): there a load costs as much as a dozen multiplications. Elsewhere
 //!    each lane loads it for itself, from cache (`spread_direct.wgsl`).
 //!
+//! 4. `conv2d_tile_*`: the same products for GPUs proper. A workgroup loads slabs of both matrices into workgroup memory
+//!    together, four channels a load, and each invocation multiplies its share of them in registers, while the next
+//!    slabs are on their way (`lib/tile.wgsl`). There are several tile shapes; `choice.rs` takes one by the size of the
+//!    result, and tuning may take another.
+//!
+//! On software drivers the choice is 3 with shuffles, elsewhere 4; `choice.rs` has the rule. What tuning has found for a
+//! shape on this device (`Caps::choices`) comes before both.
+//!
 //! The shape is compiled in as constants: loops have known lengths and divisions become multiplications.
 //!
 //! All sums are in f32; the order is fixed by the shape and the device, so results repeat bit for bit.
 
 mod cases;
+mod choice;
 mod kernels;
 mod reference;
 
 pub use cases::cases;
-pub use kernels::Backend;
+pub use choice::{Backend, WORKGROUP_TILES, WorkgroupTile};
 
 pub use super::window::Padding;
 
 use std::sync::Arc;
 
-use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
+use crate::autograd::{Candidates, Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tail;
 use crate::tensor::{DType, TensorType};
@@ -217,6 +226,14 @@ impl Op for Forward {
         let g = Geometry::of(self.conv, &cx.inputs[0], &cx.inputs[1])?;
         kernels::forward(&g, self.has_bias, self.tail, cx.caps)
     }
+
+    fn candidates(&self, cx: &Lower<'_>) -> Option<Candidates> {
+        choice::candidates(
+            &Geometry::of(self.conv, &cx.inputs[0], &cx.inputs[1]).ok()?,
+            choice::Product::Forward,
+            cx.caps,
+        )
+    }
 }
 
 /// `d_x` from `d_y` and the weight.
@@ -238,6 +255,10 @@ impl Op for GradInput {
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         kernels::grad_input(&self.geometry, cx.caps)
     }
+
+    fn candidates(&self, cx: &Lower<'_>) -> Option<Candidates> {
+        choice::candidates(&self.geometry, choice::Product::GradInput, cx.caps)
+    }
 }
 
 /// `d_weight` from x and `d_y`.
@@ -258,6 +279,10 @@ impl Op for GradWeight {
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         kernels::grad_weight(&self.geometry, cx.caps)
+    }
+
+    fn candidates(&self, cx: &Lower<'_>) -> Option<Candidates> {
+        choice::candidates(&self.geometry, choice::Product::GradWeight, cx.caps)
     }
 }
 

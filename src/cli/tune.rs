@@ -1,0 +1,111 @@
+//! `lesion-gpu tune`: which kernels are the fastest for a model on this GPU.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::progress::Progress;
+use super::{DeviceArgs, interrupted, say, tuning_cache};
+use crate::error::Result;
+use crate::models::Model;
+use crate::train::{EvalGraph, Interrupt, TrainConfig, TrainGraph};
+use crate::tune::{Outcome, tune};
+
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  lesion-gpu tune --model resnet18 --size 128 --batch 32
+  lesion-gpu tune --model resnet50 --size 224 --batch 64 --budget 120 --adapter 1
+
+Every candidate is first compared with the plain kernel on random data of the same shape, then timed. The result is kept
+in the user's cache folder and used by train, eval and predict of the same model, size and batch, unless --no-tune is
+given. Changed kernels, drivers or versions of this program make it void.")]
+pub(super) struct TuneArgs {
+    /// Model, as for `lesion-gpu train`
+    #[arg(long, default_value = "resnet18")]
+    model: String,
+    /// Side of the square images in pixels
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+    /// Images a step
+    #[arg(long, default_value_t = 32)]
+    batch: usize,
+    /// Classes
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    classes: u16,
+    /// Seconds to spend; the largest products come first
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    budget: u32,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
+    let config =
+        TrainConfig { model: args.model.clone(), size: args.size, batch: args.batch, ..TrainConfig::default() };
+    config.validate()?;
+    let model = Model::find(&config.model)?;
+    let gpu = args.device.open()?;
+    let caps = gpu.caps();
+    let classes = args.classes.into();
+    let train = TrainGraph::new(model, &config, config.batch, classes, caps)?;
+    let eval = EvalGraph::new(model, config.eval_augment(), config.size, config.batch, classes, caps)?;
+    let mut nodes = train.plan.tunable;
+    for node in eval.plan.tunable {
+        if nodes.iter().all(|n| n.candidates.key != node.candidates.key) {
+            nodes.push(node);
+        }
+    }
+    let mut progress = Progress::new();
+    let started = Instant::now();
+    let found = tune(&gpu, &nodes, Duration::from_secs(args.budget.into()), &mut |done, all| {
+        progress.show("measuring kernels", done, all, String::new);
+        interrupted(interrupt)
+    });
+    progress.clear();
+    let found = found?;
+    gpu.save_pipelines();
+    let mut cache = tuning_cache(&gpu);
+    cache.record(&nodes, &found.outcomes, caps);
+    cache.save()?;
+
+    let a = gpu.adapter();
+    say(format!("device  {} ({}, {})", a.name, a.class.name(), a.driver));
+    let seconds = started.elapsed().as_secs_f64();
+    say(format!(
+        "work    {}, {}x{} pixels, batch {}: {seconds:.1} s",
+        config.model, config.size, config.size, config.batch
+    ));
+    say(format!(
+        "{:>10}  {:>10}  {:>6}  {:>9}  {:<30} product (N x H x W x C, R x S x C x K)",
+        "default ms", "best ms", "gain", "GFLOP/s", "best"
+    ));
+    found.outcomes.iter().for_each(|outcome| say(row(outcome)));
+    for outcome in &found.outcomes {
+        for r in &outcome.rejected {
+            say(format!("rejected  {} for {}: {}", r.choice, outcome.key, r.why));
+        }
+    }
+    // By reason: when the time is used up, all that is left has the same.
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    found.left.iter().for_each(|(key, why)| reasons.entry(why).or_default().push(key));
+    for (why, keys) in reasons {
+        let more = if keys.len() > 1 { format!(" and {} more", keys.len() - 1) } else { String::new() };
+        say(format!("left as it was: {}{more}: {why}", keys[0]));
+    }
+    say(match cache.path() {
+        Some(path) => format!("kept in {}", path.display()),
+        None => "not kept: this user has no cache folder".to_owned(),
+    });
+    Ok(())
+}
+
+fn row(o: &Outcome) -> String {
+    let default = o.default.as_ref().map(|d| d.seconds);
+    let text = |ms: Option<f64>| ms.map_or("rejected".to_owned(), |s| format!("{:.3}", s * 1e3));
+    let gain = default.map_or(String::new(), |d| format!("{:.2}x", d / o.best.seconds.max(1e-12)));
+    let rate = o.flops as f64 / o.best.seconds.max(1e-12) / 1e9;
+    let (default, best) = (text(default), text(Some(o.best.seconds)));
+    format!("{default:>10}  {best:>10}  {gain:>6}  {rate:>9.1}  {:<30} {}", o.best.choice, o.key)
+}

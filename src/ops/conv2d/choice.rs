@@ -1,0 +1,319 @@
+//! Which kernels compute a product, and with which tile: the shipped heuristic, what tuning has chosen, and what there
+//! is to choose from.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::Geometry;
+use crate::autograd::Candidates;
+use crate::gpu::{Caps, DeviceClass};
+
+/// Which kernels a convolution uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Backend {
+    /// What tuning found to be the fastest on this device; without tuning a choice by shape and device.
+    #[default]
+    Auto,
+    /// One invocation for one element.
+    Plain,
+    /// Register tiles, each lane loading for itself.
+    Direct,
+    /// Register tiles, loads shared in a subgroup; as `Direct` where the subgroup size is not fixed and small.
+    Subgroup,
+    /// Register tiles of a larger tile that a workgroup loads together; as `Direct` where the device cannot hold it.
+    Workgroup(WorkgroupTile),
+}
+
+/// A workgroup's tile of the result, how deep its slabs are, and each invocation's share: see `shaders/lib/tile.wgsl`.
+/// Written as `128x64x16:8x8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WorkgroupTile {
+    /// Rows.
+    pub bm: u32,
+    /// Columns.
+    pub bn: u32,
+    /// Reduction indices a slab.
+    pub bk: u32,
+    /// Rows of an invocation.
+    pub tm: u32,
+    /// Columns of an invocation.
+    pub tn: u32,
+}
+
+const fn tile(bm: u32, bn: u32, bk: u32, tm: u32, tn: u32) -> WorkgroupTile {
+    WorkgroupTile { bm, bn, bk, tm, tn }
+}
+
+/// The tiles to choose from.
+pub const WORKGROUP_TILES: [WorkgroupTile; 12] = [
+    tile(128, 128, 16, 8, 8),
+    tile(128, 128, 8, 8, 8),
+    tile(128, 64, 16, 8, 8),
+    tile(64, 128, 16, 8, 8),
+    tile(128, 64, 16, 16, 8),
+    tile(64, 64, 16, 8, 8),
+    tile(64, 64, 16, 4, 4),
+    tile(64, 64, 32, 8, 4),
+    tile(128, 32, 16, 8, 4),
+    tile(64, 32, 16, 8, 4),
+    tile(32, 64, 16, 4, 8),
+    tile(32, 32, 32, 4, 4),
+];
+
+impl WorkgroupTile {
+    /// Invocations of a workgroup.
+    pub fn lanes(self) -> u32 {
+        (self.bm / self.tm) * (self.bn / self.tn)
+    }
+
+    /// Bytes of workgroup memory: a slab of either matrix.
+    pub fn memory(self) -> u32 {
+        4 * (self.bm + self.bn) * self.bk
+    }
+
+    /// Whether a device can run it.
+    pub fn fits(self, caps: &Caps) -> bool {
+        self.lanes() <= caps.max_invocations && self.memory() <= caps.max_workgroup_memory
+    }
+
+    /// Workgroups for a result of `rows` by `width`.
+    pub(super) fn groups(self, rows: usize, width: usize) -> [u32; 2] {
+        [rows.div_ceil(self.bm as usize) as u32, width.div_ceil(self.bn as usize) as u32]
+    }
+
+    /// The time a product should take, up to a factor that all tiles share. A tile of few rows or columns loads much
+    /// for each product, one that hangs over the edge computes what nobody stores, and a large one leaves multiprocessors
+    /// without work. `runs` is how many parts the reduction can be cut into.
+    fn cost(self, rows: usize, width: usize, runs: usize, caps: &Caps) -> f64 {
+        let [m, n] = self.groups(rows, width);
+        let parallel = m as f64 * n as f64 * runs as f64;
+        let loads = 1.0 + 16.0 / f64::from(self.bm) + 16.0 / f64::from(self.bn);
+        // The share of an invocation: a shared value is used TM or TN times.
+        let reads = 1.0 + 1.0 / f64::from(self.tm) + 1.0 / f64::from(self.tn);
+        let group = f64::from(self.bm * self.bn) * loads * reads / runs as f64;
+        (parallel / f64::from(multiprocessors(caps))).max(1.0) * group
+    }
+}
+
+impl fmt::Display for WorkgroupTile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}:{}x{}", self.bm, self.bn, self.bk, self.tm, self.tn)
+    }
+}
+
+/// How many workgroups of a larger tile a device of this class is taken to run at a time.
+fn multiprocessors(caps: &Caps) -> u32 {
+    match caps.class {
+        DeviceClass::Software => 2,
+        DeviceClass::Integrated | DeviceClass::Other => 24,
+        DeviceClass::Discrete | DeviceClass::Virtual => 96,
+    }
+}
+
+/// The three sums of a convolution, each tuned for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Product {
+    Forward,
+    GradInput,
+    GradWeight,
+}
+
+impl Product {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "conv2d.forward",
+            Self::GradInput => "conv2d.grad_input",
+            Self::GradWeight => "conv2d.grad_weight",
+        }
+    }
+
+    /// Rows and columns of the result as the kernels see it (of the largest phase), and how many runs the reduction can
+    /// be cut into.
+    fn extent(self, g: &Geometry) -> (usize, usize, usize) {
+        let [stride_h, stride_w] = g.conv.stride;
+        match self {
+            Self::Forward => (g.n * g.out_h * g.out_w, g.k, 1),
+            Self::GradInput => (g.n * g.h.div_ceil(stride_h) * g.w.div_ceil(stride_w), g.c, 1),
+            Self::GradWeight => (g.r * g.s * g.c, g.k, super::kernels::most_splits(g)),
+        }
+    }
+
+    /// The shape class that a choice is made for.
+    fn key(self, g: &Geometry) -> String {
+        let conv = &g.conv;
+        format!(
+            "{} x {}x{}x{}x{} w {}x{}x{}x{} stride {}x{} padding {},{},{},{} dilation {}x{}",
+            self.name(),
+            g.n,
+            g.h,
+            g.w,
+            g.c,
+            g.r,
+            g.s,
+            g.c / conv.groups,
+            g.k,
+            conv.stride[0],
+            conv.stride[1],
+            conv.padding.top,
+            conv.padding.bottom,
+            conv.padding.left,
+            conv.padding.right,
+            conv.dilation[0],
+            conv.dilation[1],
+        )
+    }
+}
+
+/// How a product is computed. Written as the backend's name or its tile, and ` splits N` where that is chosen too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub backend: Backend,
+    /// Runs of a weight gradient's reduction; by default what fills the device.
+    pub splits: Option<usize>,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.backend {
+            Backend::Auto => f.write_str("auto")?,
+            Backend::Plain => f.write_str("plain")?,
+            Backend::Direct => f.write_str("direct")?,
+            Backend::Subgroup => f.write_str("subgroup")?,
+            Backend::Workgroup(tile) => tile.fmt(f)?,
+        }
+        self.splits.map_or(Ok(()), |n| write!(f, " splits {n}"))
+    }
+}
+
+impl FromStr for Choice {
+    type Err = ();
+
+    /// Only tiles of the list are known: the text may come from a file.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (name, splits) = match text.split_once(" splits ") {
+            None => (text, None),
+            Some((name, n)) => (name, Some(n.parse().ok().filter(|n| *n > 0).ok_or(())?)),
+        };
+        let backend = match name {
+            "plain" => Backend::Plain,
+            "direct" => Backend::Direct,
+            "subgroup" => Backend::Subgroup,
+            _ => WORKGROUP_TILES.into_iter().find(|t| t.to_string() == name).map(Backend::Workgroup).ok_or(())?,
+        };
+        Ok(Self { backend, splits })
+    }
+}
+
+impl Choice {
+    fn of(backend: Backend) -> Self {
+        Self { backend, splits: None }
+    }
+
+    /// What the caller asked for; else what was tuned for this shape on this device; else the heuristic's choice.
+    pub fn make(g: &Geometry, product: Product, caps: &Caps) -> Self {
+        if g.conv.groups != 1 {
+            return Self::of(Backend::Plain);
+        }
+        let asked = match g.conv.backend {
+            Backend::Auto => {
+                let tuned = caps.choices.get(&product.key(g)).and_then(|text| text.parse::<Self>().ok());
+                tuned.unwrap_or_else(|| Self::heuristic(g, product, caps))
+            }
+            backend => Self::of(backend),
+        };
+        match asked.backend {
+            Backend::Workgroup(tile) if !tile.fits(caps) => Self { backend: Backend::Direct, ..asked },
+            Backend::Subgroup if small_subgroup(caps).is_none() => Self { backend: Backend::Direct, ..asked },
+            _ => asked,
+        }
+    }
+
+    /// Drivers in software are far faster without workgroup memory; everything else has it for this.
+    fn heuristic(g: &Geometry, product: Product, caps: &Caps) -> Self {
+        if caps.class == DeviceClass::Software {
+            return Self::of(small_subgroup(caps).map_or(Backend::Direct, |_| Backend::Subgroup));
+        }
+        let best = ranked_tiles(g, product, caps).first().map(|(tile, _)| *tile);
+        Self::of(best.map_or(Backend::Direct, Backend::Workgroup))
+    }
+}
+
+/// The subgroup size, where it is known and small.
+pub(super) fn small_subgroup(caps: &Caps) -> Option<u32> {
+    caps.subgroups.filter(|s| s.min == s.max && [4, 8, 16].contains(&s.min)).map(|s| s.min)
+}
+
+/// The tiles that fit a device, cheapest first, with their estimated cost.
+fn ranked_tiles(g: &Geometry, product: Product, caps: &Caps) -> Vec<(WorkgroupTile, f64)> {
+    let (rows, width, runs) = product.extent(g);
+    let cost = |tile: WorkgroupTile| (tile, tile.cost(rows, width, runs, caps));
+    let mut tiles: Vec<_> = WORKGROUP_TILES.into_iter().filter(|t| t.fits(caps)).map(cost).collect();
+    tiles.sort_by(|a, b| a.1.total_cmp(&b.1));
+    tiles
+}
+
+/// Tiles estimated to cost more than this many times the cheapest are not tried.
+const WORTH_TRYING: f64 = 2.5;
+/// Relative error of a right candidate against the plain kernel: both add in f32, in another order.
+const TOLERANCE: f64 = 1e-4;
+
+/// What tuning may choose from for a product: the heuristic's choice first.
+pub(super) fn candidates(g: &Geometry, product: Product, caps: &Caps) -> Option<Candidates> {
+    if g.conv.groups != 1 || g.conv.backend != Backend::Auto {
+        return None;
+    }
+    let mut choices = vec![Choice::heuristic(g, product, caps), Choice::of(Backend::Direct)];
+    choices.extend(small_subgroup(caps).map(|_| Choice::of(Backend::Subgroup)));
+    let tiles = ranked_tiles(g, product, caps);
+    let limit = tiles.first().map_or(0.0, |(_, cost)| WORTH_TRYING * cost);
+    choices.extend(tiles.iter().filter(|(_, c)| *c <= limit).map(|(tile, _)| Choice::of(Backend::Workgroup(*tile))));
+    if product == Product::GradWeight {
+        let default = |choice: &Choice| super::kernels::splits(g, choice, caps);
+        let halved = choices.iter().map(|c| Choice { splits: Some(default(c) / 2), ..*c });
+        let doubled = choices.iter().map(|c| Choice { splits: Some(default(c) * 2), ..*c });
+        let all: Vec<Choice> = choices.iter().copied().chain(halved).chain(doubled).collect();
+        choices = all
+            .into_iter()
+            .filter(|c| c.splits.is_none_or(|n| (1..=super::kernels::most_splits(g)).contains(&n)))
+            .collect();
+    }
+    let mut texts: Vec<String> = vec![];
+    for choice in choices {
+        let text = choice.to_string();
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    let reference = Choice::of(Backend::Plain).to_string();
+    Some(Candidates { key: product.key(g), reference, choices: texts, tolerance: TOLERANCE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_as_written_and_nothing_else_is() {
+        for tile in WORKGROUP_TILES {
+            for splits in [None, Some(7)] {
+                let choice = Choice { backend: Backend::Workgroup(tile), splits };
+                assert_eq!(choice.to_string().parse(), Ok(choice));
+            }
+        }
+        for backend in [Backend::Plain, Backend::Direct, Backend::Subgroup] {
+            assert_eq!(Choice::of(backend).to_string().parse(), Ok(Choice::of(backend)));
+        }
+        for text in ["", "auto", "1024x1024x16:8x8", "64x64x16:8x8 splits 0", "direct splits x", "direct "] {
+            assert_eq!(text.parse::<Choice>(), Err(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn some_tile_fits_every_device_and_tiles_are_what_the_shader_assumes() {
+        assert!(WORKGROUP_TILES.iter().all(|t| t.fits(&Caps::baseline())));
+        for t in WORKGROUP_TILES {
+            assert!([t.bm, t.bn, t.bk, t.tm, t.tn].into_iter().all(u32::is_power_of_two), "{t}");
+            assert!(t.bm >= 16 && t.bn >= 16 && t.bk >= 4 && t.tm >= 4 && t.tn >= 4 && t.tm <= t.bm && t.tn <= t.bn);
+        }
+    }
+}

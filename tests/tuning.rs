@@ -1,0 +1,333 @@
+//! Tuning: what is wrong is rejected, what is kept is read back, and tuned kernels still compute the same.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use lesion_gpu::autograd::{Candidates, Executable, Lower, Lowered, Op, Plan, Store, Tape, Tunable};
+use lesion_gpu::gpu::{
+    AdapterSummary, Caps, Choices, DeviceClass, Dispatch, Gpu, Kernel, Source, Uniform, grid_for, uniform_block,
+};
+use lesion_gpu::ops::all_cases;
+use lesion_gpu::rng::Stream;
+use lesion_gpu::tensor::TensorType;
+use lesion_gpu::tune::{TuningCache, tune};
+
+uniform_block! {
+    struct Params { count: u32 }
+}
+
+/// Doubles its input, by one of several kernels.
+static DOUBLE: Source = Source {
+    file: "double.wgsl",
+    text: "
+struct Params { count: u32 }
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [count]
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [count]
+@compute @workgroup_size(64)
+fn right(@builtin(global_invocation_id) id: vec3u) { if id.x < p.count { y[id.x] = 2.0 * x[id.x]; } }
+@compute @workgroup_size(64)
+fn slow(@builtin(global_invocation_id) id: vec3u) {
+    if id.x < p.count {
+        var total = x[id.x];
+        for (var i = 0u; i < 20000u; i++) { total += select(0.0, x[id.x], i == 777u); }
+        y[id.x] = total;
+    }
+}
+// One element is off.
+@compute @workgroup_size(64)
+fn wrong(@builtin(global_invocation_id) id: vec3u) {
+    if id.x < p.count { y[id.x] = 2.0 * x[id.x] + select(0.0, 0.1, id.x == 77u); }
+}
+// One element is never written.
+@compute @workgroup_size(64)
+fn forgetful(@builtin(global_invocation_id) id: vec3u) { if id.x + 1u < p.count { y[id.x] = 2.0 * x[id.x]; } }
+",
+    libraries: &[],
+};
+
+#[derive(Debug)]
+struct Double {
+    choices: Vec<&'static str>,
+}
+
+impl Op for Double {
+    fn name(&self) -> &'static str {
+        "double"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> lesion_gpu::Result<Vec<TensorType>> {
+        Ok(inputs.to_vec())
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> lesion_gpu::Result<Lowered> {
+        let chosen = cx.caps.choices.get("double").map_or(self.choices[0], String::as_str);
+        let entry = ["right", "slow", "wrong", "forgetful", "missing"].into_iter().find(|e| *e == chosen);
+        let count = cx.inputs[0].shape.len();
+        let params = Params { count: count as u32 };
+        let kernel = Kernel::new(&DOUBLE, entry.expect("a known choice"));
+        let dispatch = Dispatch::new(kernel, params.block(), grid_for(count, 64)).input(0).output(0);
+        Ok(Lowered::one(dispatch.work(count as u64, 8 * count as u64)))
+    }
+
+    fn candidates(&self, _: &Lower<'_>) -> Option<Candidates> {
+        Some(Candidates {
+            key: "double".into(),
+            reference: "right".into(),
+            choices: self.choices.iter().map(|c| (*c).to_owned()).collect(),
+            tolerance: 1e-4,
+        })
+    }
+}
+
+fn doubles(choices: &[&'static str]) -> Vec<Tunable> {
+    let mut tape = Tape::new();
+    let x = tape.input("x", TensorType::f32([1000]));
+    let y = tape.push1(Double { choices: choices.to_vec() }, &[x]).unwrap();
+    // The same shape again is the same to tune.
+    let z = tape.push1(Double { choices: choices.to_vec() }, &[y]).unwrap();
+    let nodes = Plan::new(&tape, &[z], &Caps::baseline()).unwrap().tunable;
+    assert_eq!(nodes.len(), 1);
+    nodes
+}
+
+fn tuned(gpu: &Gpu, nodes: &[Tunable]) -> lesion_gpu::tune::Tuned {
+    tune(gpu, nodes, Duration::from_secs(600), &mut |_, _| Ok(())).unwrap()
+}
+
+#[test]
+fn wrong_kernels_are_rejected_and_the_fastest_right_one_wins() {
+    let Some(gpu) = common::gpu() else { return };
+    let found = tuned(&gpu, &doubles(&["slow", "wrong", "forgetful", "missing", "right"]));
+    let outcome = &found.outcomes[0];
+    assert_eq!((outcome.best.choice.as_str(), outcome.tried, outcome.flops), ("right", 2, 1000), "{found:?}");
+    assert_eq!(outcome.default.as_ref().unwrap().choice, "slow");
+    let rejected: Vec<&str> = outcome.rejected.iter().map(|r| r.choice.as_str()).collect();
+    assert_eq!(rejected, ["wrong", "forgetful", "missing"], "{found:?}");
+    assert!(outcome.rejected[0].why.contains("relative error"), "{found:?}");
+    assert!(outcome.rejected[1].why.contains("not finite"), "{found:?}");
+
+    // A default that is wrong is replaced however slow the others are.
+    let found = tuned(&gpu, &doubles(&["wrong", "slow"]));
+    assert_eq!((found.outcomes[0].best.choice.as_str(), &found.outcomes[0].default), ("slow", &None));
+    // Where nothing is right there is no choice.
+    let found = tuned(&gpu, &doubles(&["wrong"]));
+    assert!(found.outcomes.is_empty() && found.left[0].1.contains("no candidate agreed"), "{found:?}");
+}
+
+#[test]
+fn no_time_means_no_change_and_an_interruption_stops() {
+    let Some(gpu) = common::gpu() else { return };
+    let nodes = doubles(&["slow", "right"]);
+    let found = tune(&gpu, &nodes, Duration::ZERO, &mut |_, _| Ok(())).unwrap();
+    assert!(found.outcomes.is_empty() && found.left[0].1.contains("time"), "{found:?}");
+    let stop = lesion_gpu::Error::new(lesion_gpu::Kind::Interrupted, "interrupted");
+    let stopped = tune(&gpu, &nodes, Duration::from_secs(600), &mut |_, _| Err(stop.clone()));
+    assert_eq!(stopped.unwrap_err().kind(), lesion_gpu::Kind::Interrupted);
+}
+
+fn adapter(driver: &str) -> AdapterSummary {
+    AdapterSummary {
+        index: 0,
+        name: "a card".into(),
+        class: DeviceClass::Discrete,
+        backend: "vulkan".into(),
+        driver: driver.into(),
+        features: vec![],
+        caps: Caps::baseline(),
+    }
+}
+
+#[test]
+fn the_cache_round_trips_and_takes_nothing_foreign_or_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |driver: &str| TuningCache::open(Some(folder.path()), &adapter(driver));
+    let caps = Caps::baseline();
+    let nodes = doubles(&["slow", "right"]);
+    let expected = Choices::from([("double".to_owned(), "slow".to_owned())]);
+
+    let mut cache = open("1.0");
+    assert_eq!(cache.missing(&nodes, &caps).len(), 1);
+    cache.settle(&nodes, &caps);
+    cache.save().unwrap();
+    assert_eq!(open("1.0"), cache);
+    assert_eq!(open("1.0").choices(&nodes, &caps), expected);
+    assert!(open("1.0").missing(&nodes, &caps).is_empty());
+    // Another driver, other candidates, another kernel behind the same name.
+    assert!(open("1.1").choices(&nodes, &caps).is_empty());
+    assert!(open("1.0").choices(&doubles(&["slow", "wrong"]), &caps).is_empty());
+
+    let file = cache.path().unwrap().to_owned();
+    let text = std::fs::read_to_string(&file).unwrap();
+    for damaged in [
+        text[..text.len() / 2].to_owned(),
+        String::new(),
+        text.replace("\"1.0\"", "\"0.9\""),
+        text.replace("a card", "another"),
+        text.replace("\"format\": 1", "\"format\": 99"),
+        text.replace("\"choice\": \"slow\"", "\"choice\": \"wrong\""),
+    ] {
+        assert_ne!(damaged, text);
+        std::fs::write(&file, damaged).unwrap();
+        let mut again = open("1.0");
+        assert!(again.choices(&nodes, &caps).is_empty());
+        // And it is rebuilt.
+        again.settle(&nodes, &caps);
+        again.save().unwrap();
+        assert_eq!(open("1.0").choices(&nodes, &caps), expected);
+    }
+    // Without a folder nothing is kept, and nothing fails.
+    TuningCache::open(None, &adapter("1.0")).save().unwrap();
+}
+
+/// Every candidate of a small convolution and of its gradients runs and agrees; with the choices in force, the graph
+/// computes what the CPU twin does.
+#[test]
+fn a_tuned_convolution_equals_its_twin() {
+    let Some(gpu) = common::gpu() else { return };
+    let case = all_cases().into_iter().find(|c| c.label() == "conv2d/3x3 more than one tile auto").unwrap();
+    let mut tape = Tape::new();
+    let leaves: Vec<_> = (case.inputs.iter().enumerate())
+        .map(|(i, input)| tape.variable(&format!("input {i}"), input.ty.clone(), true).unwrap())
+        .collect();
+    let y = (case.trace)(&mut tape, &leaves).unwrap()[0];
+    let d_y = tape.variable("d_y", tape.ty(y).clone(), false).unwrap();
+    let gradients = lesion_gpu::ops::backward_from(&mut tape, &[(y, d_y)]).unwrap();
+    let wanted: Vec<_> = std::iter::once(y).chain(leaves.iter().filter_map(|&leaf| gradients.get(leaf))).collect();
+    let nodes = Plan::new(&tape, &wanted, gpu.caps()).unwrap().tunable;
+    let keys: Vec<&str> = nodes.iter().map(|n| n.candidates.key.split(' ').next().unwrap()).collect();
+    assert_eq!(keys, ["conv2d.forward", "conv2d.grad_input", "conv2d.grad_weight"]);
+
+    let found = tuned(&gpu, &nodes);
+    assert_eq!(found.outcomes.len(), 3, "{found:?}");
+    for outcome in &found.outcomes {
+        assert!(outcome.rejected.is_empty() && outcome.tried >= 3, "{outcome:?}");
+        assert!(outcome.best.seconds > 0.0 && outcome.best.seconds.is_finite() && outcome.flops > 0, "{outcome:?}");
+    }
+
+    // Not only the fastest: each candidate in force, as a run would have it.
+    let values: Vec<_> =
+        case.inputs.iter().enumerate().map(|(i, input)| input.values(Stream::new(5, i as u32))).collect();
+    let d = lesion_gpu::ops::CaseInput::normal(tape.shape(y).clone()).values(Stream::new(5, 99));
+    let in_f64: Vec<_> = values.iter().map(lesion_gpu::ops::Array::cast).collect();
+    let mut want = case.twin.forward_f64(&in_f64);
+    want.extend(case.twin.backward_f64(&in_f64, &[d.cast()]).into_iter().flatten());
+    let most = nodes.iter().map(|n| n.candidates.choices.len()).max().unwrap();
+    for i in 0..most {
+        let choice =
+            |n: &Tunable| (n.candidates.key.clone(), n.candidates.choices[i % n.candidates.choices.len()].clone());
+        let choices: Choices = nodes.iter().map(choice).collect();
+        let plan = Plan::new(&tape, &wanted, &gpu.caps().with_choices(choices.clone())).unwrap();
+        let mut store = Store::new();
+        let executable = Executable::new(&gpu, plan, &mut store).unwrap();
+        for (i, values) in values.iter().enumerate() {
+            store.write_bytes(&gpu, &format!("input {i}"), bytemuck::cast_slice(&values.data)).unwrap();
+        }
+        store.write_bytes(&gpu, "d_y", bytemuck::cast_slice(&d.data)).unwrap();
+        executable.run(&gpu);
+        for (j, want) in want.iter().enumerate() {
+            let got = executable.read_output(&gpu, j).unwrap();
+            let largest = want.data.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            for (g, w) in got.data().iter().zip(&want.data) {
+                assert!((f64::from(*g) - w).abs() <= 1e-5 * largest, "output {j} with {choices:?}: {g}, not {w}");
+            }
+        }
+    }
+}
+
+/// Choices that this program or this device does not know are not followed.
+#[test]
+fn unknown_choices_fall_back() {
+    let case = all_cases().into_iter().find(|c| c.label() == "conv2d/1x1 auto").unwrap();
+    let mut tape = Tape::new();
+    let leaves: Vec<_> =
+        case.inputs.iter().enumerate().map(|(i, input)| tape.input(format!("{i}"), input.ty.clone())).collect();
+    let y = (case.trace)(&mut tape, &leaves).unwrap();
+    let caps = Caps::baseline();
+    let kernels = |caps: &Caps| -> Vec<Kernel> {
+        let plan = Plan::new(&tape, &y, caps).unwrap();
+        plan.dispatches.into_iter().map(|d| d.dispatch.kernel).collect()
+    };
+    let key = Plan::new(&tape, &y, &caps).unwrap().tunable[0].candidates.key.clone();
+    let with = |choice: &str, caps: &Caps| kernels(&caps.with_choices(Choices::from([(key.clone(), choice.into())])));
+    assert_ne!(with("plain", &caps), kernels(&caps), "a known choice is followed");
+    assert_eq!(with("nonsense", &caps), kernels(&caps));
+    // 16 KiB of workgroup memory do not fit here: the direct tiles need none.
+    let small = Caps { max_workgroup_memory: 8 << 10, ..caps.clone() };
+    assert_eq!(with("128x128x16:8x8", &small), with("direct", &small));
+}
+
+fn program(folder: &Path, args: &[&str]) -> Output {
+    let cache = folder.join("cache");
+    Command::new(env!("CARGO_BIN_EXE_lesion-gpu"))
+        .args(args)
+        .current_dir(folder)
+        .env("XDG_CACHE_HOME", &cache)
+        .env("HOME", folder)
+        .env("LOCALAPPDATA", &cache)
+        .output()
+        .expect("the program runs")
+}
+
+fn ok(folder: &Path, args: &[&str]) -> String {
+    let output = program(folder, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn runs_use_and_record_what_was_tuned_and_keep_it_when_resumed() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let model = ["--model", "simple-cnn", "--size", "32", "--batch", "8"];
+    let train = |extra: &[&str]| {
+        let data = ["train", "--data", "synthetic:120", "--epochs", "1"];
+        ok(dir, &[&data[..], &model, extra].concat())
+    };
+    let choices = |run: &str| -> Choices {
+        let text = std::fs::read(dir.join(run).join("environment.json")).unwrap();
+        let environment: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        serde_json::from_value(environment["tuning"].clone()).unwrap()
+    };
+    let printed = ok(dir, &[&["tune"], &model[..], &["--budget", "6"]].concat());
+    assert!(printed.contains("GFLOP/s") && printed.contains("conv2d.grad_weight x 8x"), "{printed}");
+    assert!(!printed.contains("rejected") && printed.contains("kept in"), "{printed}");
+
+    train(&["--run", "tuned"]);
+    assert!(!choices("tuned").is_empty());
+    train(&["--run", "untuned", "--no-tune"]);
+    assert!(choices("untuned").is_empty());
+    ok(dir, &["eval", "tuned"]);
+    ok(dir, &["eval", "tuned", "--no-tune"]);
+
+    // A resumed run goes on with its own choices: a wish for the plain kernel, say, although the cache says otherwise.
+    let mut wish = choices("tuned");
+    let key = wish.keys().find(|k| k.starts_with("conv2d.forward")).unwrap().clone();
+    wish.insert(key, "plain".into());
+    let file = dir.join("tuned/environment.json");
+    let mut environment: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    environment["tuning"] = serde_json::to_value(&wish).unwrap();
+    std::fs::write(&file, environment.to_string()).unwrap();
+    ok(dir, &["train", "--resume", "tuned"]);
+    assert_eq!(choices("tuned"), wish);
+    environment["tuning"] = "nonsense".into();
+    std::fs::write(&file, environment.to_string()).unwrap();
+    assert_eq!(program(dir, &["train", "--resume", "tuned"]).status.code(), Some(10));
+}
+
+#[test]
+fn wrong_arguments_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let code = |args: &[&str]| program(folder.path(), args).status.code();
+    assert_eq!(code(&["tune", "--model", "resnet19"]), Some(2));
+    assert_eq!(code(&["tune", "--size", "0"]), Some(2));
+    assert_eq!(code(&["tune", "--batch", "0"]), Some(2));
+    assert_eq!(code(&["tune", "--budget", "0"]), Some(2));
+    assert_eq!(code(&["tune", "--classes", "0"]), Some(2));
+    assert_eq!(code(&["train", "--resume", "nowhere", "--no-tune"]), Some(2));
+}
