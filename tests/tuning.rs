@@ -295,11 +295,12 @@ fn runs_use_and_record_what_was_tuned_and_keep_it_when_resumed() {
         serde_json::from_value(environment["tuning"].clone()).unwrap()
     };
     let printed = ok(dir, &[&["tune"], &model[..], &["--budget", "6"]].concat());
-    assert!(printed.contains("GFLOP/s") && printed.contains("conv2d.grad_weight x 8x"), "{printed}");
-    assert!(!printed.contains("rejected") && printed.contains("kept in"), "{printed}");
+    // How many products the time is enough for depends on the machine and on what else it does.
+    let measured = printed.lines().filter(|line| line.contains(" conv2d.") && line.contains("x  ")).count();
+    assert!(printed.contains("GFLOP/s") && printed.contains("kept in") && !printed.contains("rejected"), "{printed}");
 
     train(&["--run", "tuned"]);
-    assert!(!choices("tuned").is_empty());
+    assert!(measured > 0 && choices("tuned").len() >= measured, "{printed}");
     train(&["--run", "untuned", "--no-tune"]);
     assert!(choices("untuned").is_empty());
     ok(dir, &["eval", "tuned"]);
@@ -307,7 +308,7 @@ fn runs_use_and_record_what_was_tuned_and_keep_it_when_resumed() {
 
     // A resumed run goes on with its own choices: a wish for the plain kernel, say, although the cache says otherwise.
     let mut wish = choices("tuned");
-    let key = wish.keys().find(|k| k.starts_with("conv2d.forward")).unwrap().clone();
+    let key = wish.keys().next().unwrap().clone();
     wish.insert(key, "plain".into());
     let file = dir.join("tuned/environment.json");
     let mut environment: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
