@@ -67,6 +67,24 @@ pub fn cases() -> Vec<Case> {
         shape("long reduction", [4, 32, 30, 4], [3, 3], 8, true, pad(1)),
         shape("two groups", [2, 7, 6, 8], [3, 3], 12, true, Conv2d { groups: 2, ..pad(1) }),
         shape("depthwise", [2, 9, 8, 10], [3, 3], 10, false, Conv2d { groups: 10, ..strided(2, 1) }),
+        shape("depthwise in fours", [2, 9, 8, 12], [3, 3], 12, true, Conv2d { groups: 12, ..strided(2, 1) }),
+        shape(
+            "depthwise in fours, more than a workgroup",
+            [2, 19, 17, 72],
+            [3, 3],
+            72,
+            false,
+            Conv2d { groups: 72, ..pad(1) },
+        ),
+        shape(
+            "depthwise in fours, dilated",
+            [1, 12, 11, 4],
+            [3, 2],
+            4,
+            false,
+            Conv2d { groups: 4, dilation: [2, 3], ..pad(2) },
+        ),
+        shape("depthwise in fours, long reduction", [4, 32, 30, 8], [5, 5], 8, true, Conv2d { groups: 8, ..pad(2) }),
         shape("depthwise with multiplier", [1, 6, 7, 5], [3, 3], 15, true, Conv2d { groups: 5, ..pad(1) }),
     ];
     let mut cases = vec![];

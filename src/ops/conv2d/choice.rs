@@ -22,6 +22,8 @@ pub enum Backend {
     Subgroup,
     /// Register tiles of a larger tile that a workgroup loads together; as `Direct` where the device cannot hold it.
     Workgroup(WorkgroupTile),
+    /// One invocation for four channels of a depthwise convolution; as `Plain` where it is not one.
+    Depthwise,
 }
 
 /// A workgroup's tile of the result, how deep its slabs are, and each invocation's share: see `shaders/lib/tile.wgsl`.
@@ -180,6 +182,7 @@ impl fmt::Display for Choice {
             Backend::Direct => f.write_str("direct")?,
             Backend::Subgroup => f.write_str("subgroup")?,
             Backend::Workgroup(tile) => tile.fmt(f)?,
+            Backend::Depthwise => f.write_str("depthwise")?,
         }
         self.splits.map_or(Ok(()), |n| write!(f, " splits {n}"))
     }
@@ -211,8 +214,14 @@ impl Choice {
 
     /// What the caller asked for; else what was tuned for this shape on this device; else the heuristic's choice.
     pub fn make(g: &Geometry, product: Product, caps: &Caps) -> Self {
-        if g.conv.groups != 1 {
-            return Self::of(Backend::Plain);
+        let in_fours = g.conv.groups == g.c && g.c == g.k && g.c.is_multiple_of(4);
+        match g.conv.backend {
+            Backend::Auto | Backend::Depthwise if g.conv.groups != 1 && in_fours => {
+                return Self::of(Backend::Depthwise);
+            }
+            Backend::Depthwise => return Self::of(Backend::Plain),
+            _ if g.conv.groups != 1 => return Self::of(Backend::Plain),
+            _ => {}
         }
         let asked = match g.conv.backend {
             Backend::Auto => {

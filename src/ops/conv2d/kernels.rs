@@ -17,6 +17,9 @@ static GRAD_WEIGHT: Source = crate::wgsl!("conv2d_grad_weight.wgsl");
 static TILE_FORWARD: Source = crate::wgsl!("conv2d_tile_forward.wgsl", TILE);
 static TILE_GRAD_INPUT: Source = crate::wgsl!("conv2d_tile_grad_input.wgsl", TILE);
 static TILE_GRAD_WEIGHT: Source = crate::wgsl!("conv2d_tile_grad_weight.wgsl", TILE);
+static DEPTHWISE_FORWARD: Source = crate::wgsl!("conv2d_depthwise_forward.wgsl");
+static DEPTHWISE_GRAD_INPUT: Source = crate::wgsl!("conv2d_depthwise_grad_input.wgsl");
+static DEPTHWISE_GRAD_WEIGHT: Source = crate::wgsl!("conv2d_depthwise_grad_weight.wgsl");
 static SUM_SPLITS: Source = crate::wgsl!("sum_splits.wgsl");
 static SUM_ROWS: Source = crate::wgsl!("sum_rows.wgsl");
 
@@ -45,7 +48,7 @@ library!(FINISHED, "finished.wgsl");
 library!(FINISHED_RESIDUAL, "finished_residual.wgsl");
 
 uniform_block! {
-    /// Mirrors `Params` of the convolution shaders but the weight gradient's.
+    /// Mirrors `Params` of the other convolution shaders.
     struct Params {
         n: u32, h: u32, w: u32, c: u32,
         k: u32, r: u32, s: u32,
@@ -58,7 +61,7 @@ uniform_block! {
 }
 
 uniform_block! {
-    /// Mirrors `Params` of `conv2d_grad_weight.wgsl`.
+    /// Mirrors `Params` of the weight gradients in tiles and of the depthwise kernels.
     struct WeightParams {
         n: u32, h: u32, w: u32, c: u32,
         k: u32, r: u32, s: u32,
@@ -101,6 +104,11 @@ impl Geometry {
             dilation_w: conv.dilation[1] as u32,
             groups: conv.groups as u32,
         }
+    }
+
+    /// As [`params`](Self::params), with the length of a run of pixels.
+    fn weight_params(&self, run: usize) -> WeightParams {
+        bytemuck::cast(Params { groups: run as u32, ..self.params() })
     }
 
     /// Every index the kernels compute must fit a word, with room for positions before the first pixel.
@@ -249,6 +257,11 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, caps: &Caps) ->
             let kernel = columns(tile.apply(Kernel::new(&TILE_FORWARD, "forward"), four_or_one(g.c)));
             Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)).specialised()
         }
+        (Backend::Depthwise, _) => {
+            let kernel = depthwise(Kernel::new(&DEPTHWISE_FORWARD, "forward")).with_bool("HAS_BIAS", has_bias);
+            let grid = grid_for(rows * g.k / 4, WORKGROUP);
+            Dispatch::new(kernel.with_library(&BIAS), g.weight_params(0).block(), grid).specialised()
+        }
         (_, None) => {
             let kernel = plain("forward", has_bias, fused);
             Dispatch::new(kernel, g.params().block(), grid_for(rows * g.k, WORKGROUP))
@@ -298,6 +311,11 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
             let kernel = columns(tile.apply(Kernel::new(&TILE_GRAD_INPUT, "grad_input"), vector), vector);
             Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.c, phases)).specialised()
         }
+        (Backend::Depthwise, _) => {
+            let kernel = depthwise(Kernel::new(&DEPTHWISE_GRAD_INPUT, "grad_input"));
+            let grid = grid_for(g.n * g.h * g.w * g.c / 4, WORKGROUP);
+            Dispatch::new(kernel, g.weight_params(0).block(), grid).specialised()
+        }
         (_, None) => {
             let kernel = plain("grad_input", false, Tail::default());
             Dispatch::new(kernel, g.params().block(), grid_for(g.n * g.h * g.w * g.c, WORKGROUP))
@@ -338,10 +356,26 @@ pub(super) fn splits(g: &Geometry, choice: &Choice, caps: &Caps) -> usize {
     let rows = g.r * g.s * g.c / g.conv.groups;
     let [x, y] = match (choice.backend, Tile::of(choice.backend, caps, g.k)) {
         (Backend::Workgroup(tile), _) => tile.groups(rows, g.k),
+        (Backend::Depthwise, _) => depthwise_groups(g),
         (_, Some(tile)) => tile.in_blocks(vector_of(g.c)).groups(rows, g.k),
         (_, None) => return 1,
     };
     choice.splits.unwrap_or(wanted_groups(caps) / (x * y) as usize).min(most_splits(g)).max(1)
+}
+
+/// Workgroups for one run of a depthwise weight gradient.
+fn depthwise_groups(g: &Geometry) -> [u32; 2] {
+    let [x, y, _] = grid_for(g.r * g.s * g.c / 4, WORKGROUP);
+    [x, y]
+}
+
+/// Adds what the depthwise kernels load and store by.
+fn depthwise(kernel: Kernel) -> Kernel {
+    kernel
+        .with_u32("XV", 4)
+        .with_library(&ACTIVATION_VEC4)
+        .with_library(&COLUMNS_IN_VEC4)
+        .with_library(&COLUMNS_OUT_VEC4)
 }
 
 pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
@@ -350,16 +384,26 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     let rows = g.r * g.s * g.c / g.conv.groups;
     let count = rows * g.k;
     let pixels = g.n * g.out_h * g.out_w;
+    let vec4 = g.k.is_multiple_of(4);
+    let columns = |kernel: Kernel| {
+        kernel.with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR)).with_library(pick(
+            vec4,
+            &COLUMNS_OUT_VEC4,
+            &COLUMNS_OUT_SCALAR,
+        ))
+    };
     let (kernel, [x, y]) = match (choice.backend, Tile::of(choice.backend, caps, g.k)) {
         (Backend::Workgroup(tile), _) => {
             let kernel = tile.apply(Kernel::new(&TILE_GRAD_WEIGHT, "grad_weight"), four_or_one(g.c));
-            (kernel, tile.groups(rows, g.k))
+            (columns(kernel), tile.groups(rows, g.k))
         }
+        (Backend::Depthwise, _) => (depthwise(Kernel::new(&DEPTHWISE_GRAD_WEIGHT, "grad_weight")), depthwise_groups(g)),
         (_, Some(tile)) => {
             let vector = vector_of(g.c);
             let tile = tile.in_blocks(vector);
             let kernel = tile.apply(Kernel::new(&GRAD_WEIGHT, "grad_weight"), vector);
-            (kernel.with_u32("PIXELS", if tile.subgroup { 4 } else { 1 }), tile.groups(rows, g.k))
+            let kernel = kernel.with_u32("PIXELS", if tile.subgroup { 4 } else { 1 });
+            (columns(kernel), tile.groups(rows, g.k))
         }
         (_, None) => {
             let kernel = plain("grad_weight", false, Tail::default());
@@ -370,14 +414,7 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     };
     let run = pixels.div_ceil(splits(g, &choice, caps));
     let splits = pixels.div_ceil(run);
-    let vec4 = g.k.is_multiple_of(4);
-    let kernel = kernel.with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR)).with_library(pick(
-        vec4,
-        &COLUMNS_OUT_VEC4,
-        &COLUMNS_OUT_SCALAR,
-    ));
-    let params: WeightParams = bytemuck::cast(Params { groups: run as u32, ..g.params() });
-    let product = Dispatch::new(kernel, params.block(), [x, y, splits as u32])
+    let product = Dispatch::new(kernel, g.weight_params(run).block(), [x, y, splits as u32])
         .specialised()
         .input(0)
         .input(1)

@@ -23,6 +23,9 @@
 //!    slabs are on their way (`lib/tile.wgsl`). There are several tile shapes; `choice.rs` takes one by the size of the
 //!    result, and tuning may take another.
 //!
+//! Beside the ladder stands `conv2d_depthwise*`: an invocation for four channels of a depthwise convolution. Other
+//! grouped convolutions stay with the plain kernels.
+//!
 //! On software drivers the choice is 3 with shuffles, elsewhere 4; `choice.rs` has the rule. What tuning has found for a
 //! shape on this device (`Caps::choices`) comes before both.
 //!
