@@ -36,7 +36,7 @@ fn inverse_std(value: f32) -> f32 {
 
 // --- statistics ---
 
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, channels]
+@group(0) @binding(1) var<storage, read> x: array<E>; // [rows, channels]
 @group(0) @binding(2) var<storage, read_write> run_mean: array<f32>; // [runs, channels]
 @group(0) @binding(3) var<storage, read_write> run_m2: array<f32>; // [runs, channels]: sum of squared deviations
 
@@ -48,11 +48,11 @@ fn statistics(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
     if r.begin >= r.end {
         return;
     }
-    let shift = x[r.begin * p.channels + r.channel];
+    let shift = f32(x[r.begin * p.channels + r.channel]);
     var sum = 0.0;
     var squares = 0.0;
     for (var row = r.begin + 1u; row < r.end; row++) {
-        let v = x[row * p.channels + r.channel] - shift;
+        let v = f32(x[row * p.channels + r.channel]) - shift;
         sum += v;
         squares = fma(v, v, squares);
     }
@@ -100,7 +100,7 @@ fn merge(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_inde
 @group(0) @binding(3) var<storage, read> deviation: array<f32>; // [channels]: see inverse_std
 @group(0) @binding(4) var<storage, read> gamma: array<f32>; // [channels]; any tensor if !HAS_GAMMA
 @group(0) @binding(5) var<storage, read> beta: array<f32>; // [channels]
-@group(0) @binding(6) var<storage, read_write> y: array<f32>; // [rows, channels]
+@group(0) @binding(6) var<storage, read_write> y: array<E>; // [rows, channels]
 
 @compute @workgroup_size(WG)
 fn normalise(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -116,6 +116,6 @@ fn normalise(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_
     let offset = beta[r.channel];
     for (var row = r.begin; row < r.end; row++) {
         let i = row * p.channels + r.channel;
-        y[i] = fma(x[i] - center, scale, offset);
+        y[i] = E(fma(f32(x[i]) - center, scale, offset));
     }
 }

@@ -16,8 +16,8 @@ fn inverse_std(value: f32) -> f32 {
     return select(value, 1.0 / sqrt(value + p.eps), FROM_VARIANCE);
 }
 
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, channels]
-@group(0) @binding(2) var<storage, read> d_y: array<f32>; // [rows, channels]
+@group(0) @binding(1) var<storage, read> x: array<E>; // [rows, channels]
+@group(0) @binding(2) var<storage, read> d_y: array<E>; // [rows, channels]
 @group(0) @binding(3) var<storage, read> mean: array<f32>; // [channels]
 @group(0) @binding(4) var<storage, read> deviation: array<f32>; // [channels]: see inverse_std
 
@@ -38,8 +38,8 @@ fn sums(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
     var plain = 0.0;
     for (var row = run * p.run; row < min(p.rows, (run + 1u) * p.run); row++) {
         let i = row * p.channels + channel;
-        let d = d_y[i];
-        weighted = fma(d, x[i] - center, weighted);
+        let d = f32(d_y[i]);
+        weighted = fma(d, f32(x[i]) - center, weighted);
         plain += d;
     }
     run_gamma[run * p.channels + channel] = weighted * inverse_std(deviation[channel]);
@@ -74,7 +74,7 @@ fn merge(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_inde
 @group(0) @binding(5) var<storage, read> gamma: array<f32>; // [channels]; any tensor if !HAS_GAMMA
 @group(0) @binding(6) var<storage, read> d_gamma: array<f32>; // [channels]
 @group(0) @binding(7) var<storage, read> d_beta: array<f32>; // [channels]
-@group(0) @binding(8) var<storage, read_write> d_x: array<f32>; // [rows, channels]
+@group(0) @binding(8) var<storage, read_write> d_x: array<E>; // [rows, channels]
 
 /// gamma / std * (d_y - mean(d_y) - normalised x * mean(d_y * normalised x)); with running statistics, which do not
 /// depend on x, only the first term.
@@ -99,6 +99,6 @@ fn grad_x(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_ind
     }
     for (var row = run * p.run; row < min(p.rows, (run + 1u) * p.run); row++) {
         let i = row * p.channels + channel;
-        d_x[i] = scale * (d_y[i] - offset - (x[i] - center) * slope);
+        d_x[i] = E(scale * (f32(d_y[i]) - offset - (f32(x[i]) - center) * slope));
     }
 }

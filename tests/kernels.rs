@@ -68,7 +68,7 @@ fn every_variant_is_valid_everywhere() {
     let mut reached = Reached::default();
     let mut failures = vec![];
     for (device, caps) in devices() {
-        for case in all_cases() {
+        for case in all_cases().into_iter().filter(|c| caps.f16 || !c.needs_half()) {
             let dispatches = match dispatches(&case, &caps) {
                 Ok(dispatches) => dispatches,
                 Err(e) => {

@@ -41,6 +41,8 @@ pub enum Constant {
     U32(u32),
     /// `const NAME: bool = value;`
     Bool(bool),
+    /// `alias NAME = f16;` or, if false, `alias NAME = f32;`
+    Half(bool),
 }
 
 /// One variant of one entry point: everything that decides which pipeline is built.
@@ -79,6 +81,13 @@ impl Kernel {
     #[must_use]
     pub fn with_bool(mut self, name: &'static str, value: bool) -> Self {
         self.constants.push((name, Constant::Bool(value)));
+        self
+    }
+
+    /// Adds another element type than `E`: f16 if `half`, which a variant with [f16](Self::with_half) may have, or f32.
+    #[must_use]
+    pub fn with_element(mut self, name: &'static str, half: bool) -> Self {
+        self.constants.push((name, Constant::Half(half)));
         self
     }
 
@@ -130,6 +139,7 @@ impl Kernel {
             let _ = match value {
                 Constant::U32(v) => writeln!(text, "const {name}: u32 = {v}u;"),
                 Constant::Bool(v) => writeln!(text, "const {name}: bool = {v};"),
+                Constant::Half(v) => writeln!(text, "alias {name} = {};", if *v { "f16" } else { "f32" }),
             };
         }
         match parameters {

@@ -8,7 +8,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, same_shape};
+use crate::ops::{WORKGROUP, moved, same_shape};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("add.wgsl");
@@ -45,7 +45,11 @@ impl Op for Add {
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.outputs[0].shape.len();
         let params = Params { count: count as u32 };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid_for(count, WORKGROUP));
-        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, 12 * count as u64)))
+        let dispatch = Dispatch::new(
+            Kernel::new(&SOURCE, "forward").with_half(cx.inputs[0].is_half()),
+            params.block(),
+            grid_for(count, WORKGROUP),
+        );
+        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, moved(cx))))
     }
 }

@@ -40,7 +40,13 @@ pub fn cases() -> Vec<Case> {
                     Ok(vec![norm(tape, x[0], gamma, x[1], x[2], x[3], spec)?])
                 });
                 // With two rows the gradient of x is nearly zero: a difference of nearly equal numbers.
-                let tolerance = if shape.len() == 4 && shape[..3] == [2, 1, 1] { 1e-3 } else { case.tolerance };
+                // At a mean of 1000 a rounding of the mean in f32 is 3e-5 deviations; the twin's sums happen to be exact
+                // where x is f16, so that they do not show it.
+                let tolerance = match name {
+                    "two rows" => 1e-3,
+                    "mean 1000" => 5e-4,
+                    _ => case.tolerance,
+                };
                 cases.push(case.tolerance(tolerance));
             }
         }

@@ -5,6 +5,9 @@
 //! PyTorch: `running = (1 - momentum) * running + momentum * batch`, with the unbiased variance. In evaluation the
 //! running statistics are used.
 //!
+//! x, y and their gradients are f32 or f16; gamma, beta, statistics and their gradients are f32, and so is everything
+//! computed.
+//!
 //! Backward, with `xh` the normalised x and R rows: `d_beta = sum(d_y)`, `d_gamma = sum(d_y * xh)`,
 //! `d_x = gamma / std * (d_y - d_beta / R - xh * d_gamma / R)`; in evaluation the last two terms are absent.
 //!
@@ -19,7 +22,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, grid_for, uniform_block};
-use crate::ops::WORKGROUP;
+use crate::ops::{WORKGROUP, float_shape};
 use crate::tensor::{Shape, TensorType};
 
 static SOURCE: Source = crate::wgsl!("batch_norm.wgsl");
@@ -111,11 +114,12 @@ impl Runs {
         self.rows.div_ceil(self.run)
     }
 
-    fn dispatch(self, source: &'static Source, entry: &'static str, flags: [bool; 2], spec: BatchNorm) -> Dispatch {
+    fn dispatch(self, source: &'static Source, entry: &'static str, flags: [bool; 3], spec: BatchNorm) -> Dispatch {
         let kernel = Kernel::new(source, entry)
             .with_u32("LANES_C", self.lanes)
             .with_bool("HAS_GAMMA", flags[0])
-            .with_bool("FROM_VARIANCE", flags[1]);
+            .with_bool("FROM_VARIANCE", flags[1])
+            .with_half(flags[2]);
         let params = Params {
             rows: self.rows as u32,
             channels: self.channels as u32,
@@ -138,7 +142,8 @@ impl Runs {
 /// Checks that every vector has the channels of x.
 fn check(inputs: &[TensorType]) -> Result<usize> {
     let channels = inputs[0].shape.last();
-    if inputs[0].shape.rank() < 2 || inputs[0].shape.is_empty() {
+    float_shape(&inputs[0])?;
+    if inputs[0].shape.rank() < 2 {
         return Err(Error::new(Kind::Shape, format!("batch-norm takes [.., C], not {}", inputs[0])));
     }
     match inputs[1..].iter().find(|ty| **ty != TensorType::f32([channels])) {
@@ -181,16 +186,16 @@ impl Op for Train {
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let shape = &cx.inputs[0].shape;
         let reduce = Runs::reduce(shape);
-        let elements = shape.len() as u64;
+        let (elements, size) = (shape.len() as u64, cx.inputs[0].dtype.size() as u64);
         let partial = TensorType::f32([reduce.count(), reduce.channels]);
         let has_gamma = cx.inputs.len() == 5;
-        let flags = [has_gamma, false];
+        let flags = [has_gamma, false, cx.inputs[0].is_half()];
         let statistics = reduce
             .dispatch(&SOURCE, "statistics", flags, self.spec)
             .input(0)
             .bind(Operand::Scratch(0), Access::ReadWrite)
             .bind(Operand::Scratch(1), Access::ReadWrite)
-            .work(4 * elements, 4 * elements);
+            .work(4 * elements, size * elements);
         let merge = reduce
             .dispatch(&SOURCE, "merge", flags, self.spec)
             .bind(Operand::Scratch(0), Access::Read)
@@ -207,7 +212,7 @@ impl Op for Train {
             .input(if has_gamma { 4 } else { 1 })
             .input(1)
             .output(0)
-            .work(3 * elements, 8 * elements);
+            .work(3 * elements, 2 * size * elements);
         Ok(Lowered { scratch: vec![partial; 2], dispatches: vec![statistics, merge, normalise] })
     }
 }
@@ -235,10 +240,11 @@ impl Op for Eval {
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let shape = &cx.inputs[0].shape;
         let has_gamma = cx.inputs.len() == 5;
-        let elements = shape.len() as u64;
-        let dispatch = Runs::map(shape).dispatch(&SOURCE, "normalise", [has_gamma, true], self.spec);
+        let (elements, size) = (shape.len() as u64, cx.inputs[0].dtype.size() as u64);
+        let flags = [has_gamma, true, cx.inputs[0].is_half()];
+        let dispatch = Runs::map(shape).dispatch(&SOURCE, "normalise", flags, self.spec);
         let dispatch = dispatch.input(0).input(2).input(3).input(if has_gamma { 4 } else { 1 }).input(1).output(0);
-        Ok(Lowered::one(dispatch.work(3 * elements, 8 * elements)))
+        Ok(Lowered::one(dispatch.work(3 * elements, 2 * size * elements)))
     }
 }
 
@@ -281,9 +287,9 @@ impl Op for Grad {
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let shape = &cx.inputs[0].shape;
         let reduce = Runs::reduce(shape);
-        let elements = shape.len() as u64;
+        let (elements, size) = (shape.len() as u64, cx.inputs[0].dtype.size() as u64);
         let has_gamma = cx.inputs.len() == 5;
-        let flags = [has_gamma, self.from_variance];
+        let flags = [has_gamma, self.from_variance, cx.inputs[0].is_half()];
         let sums = reduce
             .dispatch(&GRAD, "sums", flags, self.spec)
             .input(0)
@@ -292,7 +298,7 @@ impl Op for Grad {
             .input(3)
             .bind(Operand::Scratch(0), Access::ReadWrite)
             .bind(Operand::Scratch(1), Access::ReadWrite)
-            .work(4 * elements, 8 * elements);
+            .work(4 * elements, 2 * size * elements);
         let merge = reduce
             .dispatch(&GRAD, "merge", flags, self.spec)
             .bind(Operand::Scratch(0), Access::Read)
@@ -309,7 +315,7 @@ impl Op for Grad {
             .bind(Operand::Output(1), Access::Read)
             .bind(Operand::Output(2), Access::Read)
             .output(0)
-            .work(5 * elements, 12 * elements);
+            .work(5 * elements, 3 * size * elements);
         let partial = TensorType::f32([reduce.count(), reduce.channels]);
         Ok(Lowered { scratch: vec![partial; 2], dispatches: vec![sums, merge, grad_x] })
     }

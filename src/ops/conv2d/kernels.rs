@@ -7,7 +7,7 @@ use crate::gpu::{
     Access, Caps, DeviceClass, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block,
 };
 use crate::ops::WORKGROUP;
-use crate::tensor::{Shape, TensorType};
+use crate::tensor::{DType, TensorType};
 
 static PLAIN: Source = crate::wgsl!("conv2d_plain.wgsl");
 static FORWARD: Source = crate::wgsl!("conv2d_forward.wgsl");
@@ -84,6 +84,11 @@ uniform_block! {
 }
 
 impl Geometry {
+    /// Whether the f16 variants of the kernels are wanted.
+    fn half(&self) -> bool {
+        self.dtype == DType::F16
+    }
+
     fn params(&self) -> Params {
         let conv = self.conv;
         Params {
@@ -211,14 +216,14 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, caps: &Caps) -> Result<Lower
     let rows = g.n * g.out_h * g.out_w;
     let dispatch = match Tile::choose(g, caps, g.k) {
         None => {
-            let kernel = Kernel::new(&PLAIN, "forward").with_bool("HAS_BIAS", has_bias);
+            let kernel = Kernel::new(&PLAIN, "forward").with_half(g.half()).with_bool("HAS_BIAS", has_bias);
             Dispatch::new(kernel, g.params().block(), grid_for(rows * g.k, WORKGROUP))
         }
         Some(tile) => {
             let tile = tile.fitted(rows);
             let vec4 = g.k.is_multiple_of(4);
             let kernel = tile
-                .apply(Kernel::new(&FORWARD, "forward"), vector_of(g.c))
+                .apply(Kernel::new(&FORWARD, "forward").with_half(g.half()), vector_of(g.c))
                 .with_bool("HAS_BIAS", has_bias)
                 .with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR))
                 .with_library(pick(vec4, &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR))
@@ -235,7 +240,7 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     g.check()?;
     let dispatch = match Tile::choose(g, caps, g.c) {
         None => {
-            let kernel = Kernel::new(&PLAIN, "grad_input").with_bool("HAS_BIAS", false);
+            let kernel = Kernel::new(&PLAIN, "grad_input").with_half(g.half()).with_bool("HAS_BIAS", false);
             let grid = grid_for(g.n * g.h * g.w * g.c, WORKGROUP);
             Dispatch::new(kernel, g.params().block(), grid).input(0).input(1).output(0)
         }
@@ -246,7 +251,7 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
             let tile = tile.fitted(rows);
             let vector = vector_of(g.k);
             let kernel = tile
-                .apply(Kernel::new(&GRAD_INPUT, "grad_input"), vector)
+                .apply(Kernel::new(&GRAD_INPUT, "grad_input").with_half(g.half()), vector)
                 .with_library(pick(vector == 4, &REDUCTION_VEC4, &REDUCTION_SCALAR))
                 .with_library(pick(g.c.is_multiple_of(4), &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR));
             let grid = tile.grid(rows, g.c, stride_h * stride_w);
@@ -275,7 +280,7 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     let rows = g.r * g.s * g.c / g.conv.groups;
     let count = rows * g.k;
     let Some(tile) = Tile::choose(g, caps, g.k) else {
-        let kernel = Kernel::new(&PLAIN, "grad_weight").with_bool("HAS_BIAS", false);
+        let kernel = Kernel::new(&PLAIN, "grad_weight").with_half(g.half()).with_bool("HAS_BIAS", false);
         let dispatch = Dispatch::new(kernel, g.params().block(), grid_for(count, WORKGROUP));
         let dispatch = dispatch.input(0).input(1).output(0);
         return Ok(Lowered::one(dispatch.work(2 * g.macs(), bytes(g))));
@@ -290,7 +295,7 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     let splits = pixels.div_ceil(run);
     let vec4 = g.k.is_multiple_of(4);
     let kernel = tile
-        .apply(Kernel::new(&GRAD_WEIGHT, "grad_weight"), vector)
+        .apply(Kernel::new(&GRAD_WEIGHT, "grad_weight").with_half(g.half()), vector)
         .with_u32("PIXELS", if tile.subgroup { 4 } else { 1 })
         .with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR))
         .with_library(pick(vec4, &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR));
@@ -319,23 +324,23 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
 /// Rows summed by one invocation.
 const BIAS_RUN: usize = 256;
 
-pub(super) fn grad_bias(d_y: &Shape) -> Lowered {
-    let (rows, columns) = (d_y.rows(), d_y.last());
+pub(super) fn grad_bias(d_y: &TensorType) -> Lowered {
+    let (rows, columns) = (d_y.shape.rows(), d_y.shape.last());
     let runs = rows.div_ceil(BIAS_RUN);
-    let launch = |rows: usize, run: usize| {
+    let launch = |rows: usize, run: usize, half: bool| {
         let params = RowParams { rows: rows as u32, columns: columns as u32, run: run as u32 };
         let groups = [columns.div_ceil(WORKGROUP as usize) as u32, rows.div_ceil(run) as u32, 1];
-        Dispatch::new(Kernel::new(&SUM_ROWS, "forward"), params.block(), groups)
-            .work((rows * columns) as u64, 4 * (rows * columns) as u64)
+        Dispatch::new(Kernel::new(&SUM_ROWS, "forward").with_half(half), params.block(), groups)
+            .work((rows * columns) as u64, if half { 2 } else { 4 } * (rows * columns) as u64)
     };
     if runs == 1 {
-        return Lowered::one(launch(rows, rows).input(0).output(0));
+        return Lowered::one(launch(rows, rows, d_y.is_half()).input(0).output(0));
     }
     Lowered {
         scratch: vec![TensorType::f32([runs, columns])],
         dispatches: vec![
-            launch(rows, BIAS_RUN).input(0).bind(Operand::Scratch(0), Access::ReadWrite),
-            launch(runs, runs).bind(Operand::Scratch(0), Access::Read).output(0),
+            launch(rows, BIAS_RUN, d_y.is_half()).input(0).bind(Operand::Scratch(0), Access::ReadWrite),
+            launch(runs, runs, false).bind(Operand::Scratch(0), Access::Read).output(0),
         ],
     }
 }
@@ -344,5 +349,5 @@ pub(super) fn grad_bias(d_y: &Shape) -> Lowered {
 fn bytes(g: &Geometry) -> u64 {
     let x = g.n * g.h * g.w * g.c;
     let y = g.n * g.out_h * g.out_w * g.k;
-    4 * (x + y + g.r * g.s * g.c / g.conv.groups * g.k) as u64
+    (g.dtype.size() * (x + y + g.r * g.s * g.c / g.conv.groups * g.k)) as u64
 }

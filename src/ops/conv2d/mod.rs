@@ -20,6 +20,9 @@
 //!
 //! The shape is compiled in as constants: loops have known lengths and divisions become multiplications.
 //!
+//! x and the weight are both f32 or both f16, and so are y and the gradients of x and y. The bias and the gradients of
+//! weight and bias are always f32: in mixed precision they belong to f32 parameters.
+//!
 //! All sums are in f32; the order is fixed by the shape and the device, so results repeat bit for bit.
 
 mod cases;
@@ -33,6 +36,7 @@ pub use super::window::Padding;
 
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
+use crate::ops::float_shape;
 use crate::tensor::{DType, TensorType};
 
 /// How a convolution moves over its input.
@@ -70,6 +74,8 @@ struct Geometry {
     out_h: usize,
     out_w: usize,
     conv: Conv2d,
+    /// Element type of x, the weight, y and their gradients but the weight's.
+    dtype: DType,
 }
 
 impl Geometry {
@@ -79,8 +85,8 @@ impl Geometry {
         let (Some([n, h, w, c]), Some([r, s, group_c, k])) = (x.shape.nhwc(), weight.shape.nhwc()) else {
             return fail("a convolution takes x as [N, H, W, C] and the weight as [R, S, C / groups, K]".into());
         };
-        if x.dtype != DType::F32 || weight.dtype != DType::F32 {
-            return fail("a convolution takes f32 tensors".into());
+        if x.dtype == DType::U32 || weight.dtype != x.dtype {
+            return fail(format!("a convolution takes f32 or f16 tensors of one type, not {x} and {weight}"));
         }
         let positive = [
             n,
@@ -115,7 +121,7 @@ impl Geometry {
         let (Some(out_h), Some(out_w)) = (out_h, out_w) else {
             return fail(format!("a {r}x{s} kernel does not fit into a {h}x{w} map with its padding"));
         };
-        Ok(Self { n, h, w, c, k, r, s, out_h, out_w, conv })
+        Ok(Self { n, h, w, c, k, r, s, out_h, out_w, conv, dtype: x.dtype })
     }
 
     fn macs(&self) -> u64 {
@@ -124,7 +130,7 @@ impl Geometry {
     }
 
     fn y(&self) -> TensorType {
-        TensorType::f32([self.n, self.out_h, self.out_w, self.k])
+        TensorType { shape: [self.n, self.out_h, self.out_w, self.k].into(), dtype: self.dtype }
     }
 }
 
@@ -211,7 +217,7 @@ impl Op for GradInput {
 
     fn infer(&self, _: &[TensorType]) -> Result<Vec<TensorType>> {
         let g = &self.geometry;
-        Ok(vec![TensorType::f32([g.n, g.h, g.w, g.c])])
+        Ok(vec![g.y().with_shape([g.n, g.h, g.w, g.c])])
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
@@ -250,10 +256,10 @@ impl Op for GradBias {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        Ok(vec![TensorType::f32([inputs[0].shape.last()])])
+        Ok(vec![TensorType::f32([float_shape(&inputs[0])?.last()])])
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
-        Ok(kernels::grad_bias(&cx.inputs[0].shape))
+        Ok(kernels::grad_bias(&cx.inputs[0]))
     }
 }

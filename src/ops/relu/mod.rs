@@ -15,7 +15,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, float_shape, same_shape};
+use crate::ops::{WORKGROUP, moved, same_shape};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("relu.wgsl");
@@ -42,7 +42,7 @@ impl Op for Relu {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        Ok(vec![TensorType::f32(float_shape(&inputs[0])?.clone())])
+        same_shape(&inputs[..1])
     }
 
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
@@ -53,8 +53,12 @@ impl Op for Relu {
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.outputs[0].shape.len();
         let params = Params { count: count as u32 };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid_for(count, WORKGROUP));
-        Ok(Lowered::one(dispatch.input(0).output(0).work(count as u64, 8 * count as u64)))
+        let dispatch = Dispatch::new(
+            Kernel::new(&SOURCE, "forward").with_half(cx.inputs[0].is_half()),
+            params.block(),
+            grid_for(count, WORKGROUP),
+        );
+        Ok(Lowered::one(dispatch.input(0).output(0).work(count as u64, moved(cx))))
     }
 }
 
@@ -74,7 +78,11 @@ impl Op for ReluGrad {
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.outputs[0].shape.len();
         let params = Params { count: count as u32 };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "grad_x"), params.block(), grid_for(count, WORKGROUP));
-        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, 12 * count as u64)))
+        let dispatch = Dispatch::new(
+            Kernel::new(&SOURCE, "grad_x").with_half(cx.inputs[0].is_half()),
+            params.block(),
+            grid_for(count, WORKGROUP),
+        );
+        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, moved(cx))))
     }
 }

@@ -8,7 +8,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, same_shape};
+use crate::ops::{WORKGROUP, moved, same_shape};
 use crate::tensor::TensorType;
 
 static SCALE: Source = crate::wgsl!("scale.wgsl");
@@ -61,8 +61,12 @@ impl Op for Scale {
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.outputs[0].shape.len();
         let params = Params { count: count as u32, factor: self.factor };
-        let dispatch = Dispatch::new(Kernel::new(&SCALE, "forward"), params.block(), grid_for(count, WORKGROUP));
-        Ok(Lowered::one(dispatch.input(0).output(0).work(count as u64, 8 * count as u64)))
+        let dispatch = Dispatch::new(
+            Kernel::new(&SCALE, "forward").with_half(cx.inputs[0].is_half()),
+            params.block(),
+            grid_for(count, WORKGROUP),
+        );
+        Ok(Lowered::one(dispatch.input(0).output(0).work(count as u64, moved(cx))))
     }
 }
 
@@ -84,7 +88,11 @@ impl Op for Fill {
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.outputs[0].shape.len();
         let params = FillParams { count: count as u32, value: self.value };
-        let dispatch = Dispatch::new(Kernel::new(&FILL, "forward"), params.block(), grid_for(count, WORKGROUP));
-        Ok(Lowered::one(dispatch.output(0).work(0, 4 * count as u64)))
+        let dispatch = Dispatch::new(
+            Kernel::new(&FILL, "forward").with_half(self.ty.is_half()),
+            params.block(),
+            grid_for(count, WORKGROUP),
+        );
+        Ok(Lowered::one(dispatch.output(0).work(0, moved(cx))))
     }
 }

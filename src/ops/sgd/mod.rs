@@ -11,7 +11,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, same_shape};
+use crate::ops::{WORKGROUP, f32_shape, same_shape};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("sgd.wgsl");
@@ -63,7 +63,8 @@ pub fn tick(tape: &mut Tape, step: Tensor) -> Result<()> {
 
 /// Checks that the optimizer's tensors are alike and that what follows them has the given types.
 pub(super) fn check_update(alike: &[TensorType], rest: &[TensorType], want: &[TensorType]) -> Result<Vec<TensorType>> {
-    if !alike.is_empty() {
+    if let Some(first) = alike.first() {
+        f32_shape(first)?;
         same_shape(alike)?;
     }
     if rest == want {
