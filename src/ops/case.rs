@@ -26,6 +26,8 @@ pub enum Fill {
     Labels(u32),
     /// One value everywhere.
     Constant(f32),
+    /// Standard normal but for the last value.
+    NormalBut(f32),
 }
 
 /// What an input is to the op.
@@ -80,6 +82,7 @@ impl CaseInput {
             }
             Fill::Labels(bound) => (0..n as u32).map(|i| (stream.words([i, 0])[0] % bound) as f32).collect(),
             Fill::Constant(value) => vec![value; n],
+            Fill::NormalBut(last) => (1..n as u64).map(|i| stream.normal(i)).chain([last]).collect(),
         };
         let data = if self.ty.is_half() { data.into_iter().map(|v| f16::from_f32(v).to_f32()).collect() } else { data };
         Array::new(self.ty.shape.clone(), data)

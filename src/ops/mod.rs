@@ -15,6 +15,7 @@ pub mod concat;
 pub mod conv2d;
 pub mod dropout;
 pub mod global_avg_pool;
+pub mod loss_scale;
 pub mod max_pool;
 pub mod mul;
 pub mod relu;
@@ -76,6 +77,7 @@ pub fn all_cases() -> Vec<Case> {
         and_half(conv2d::cases(), &[0, 1]),
         and_half(dropout::cases(), &[0]),
         and_half(global_avg_pool::cases(), &[0]),
+        loss_scale::cases(),
         and_half(max_pool::cases(), &[0]),
         and_half(mul::cases(), &[0, 1]),
         and_half(relu::cases(), &[0]),
