@@ -64,6 +64,12 @@ pub(super) fn run(args: &DoctorArgs, interrupt: &Interrupt) -> Result<()> {
         bytes(u64::from(caps.max_workgroup_memory)),
         caps.max_storage_buffers
     ));
+    let matrices = match (adapter.matrices, caps.matrices) {
+        (None, _) => "none".to_owned(),
+        (Some(n), Some(_)) => format!("{n}x{n}, f16 factors and f32 sums; they agree with plain convolutions"),
+        (Some(n), None) => format!("{n}x{n}, refused: they do not agree with plain convolutions"),
+    };
+    say(format!("matrices  {matrices}"));
     say("kernels   every case against the CPU twin in f64, forward and backward, alone and mid-graph");
 
     args.precision.map_or(Ok(()), |precision| precision.check(&gpu))?;

@@ -124,7 +124,7 @@ pub struct Case {
 
 /// The cases, and all again with the inputs numbered `inputs` in f16.
 pub(crate) fn and_half(mut cases: Vec<Case>, inputs: &[usize]) -> Vec<Case> {
-    let takes = |case: &&Case| inputs.iter().any(|&i| i < case.inputs.len());
+    let takes = |case: &&Case| !case.needs_half() && inputs.iter().any(|&i| i < case.inputs.len());
     let halves: Vec<Case> = cases.iter().filter(takes).map(|case| case.in_half(inputs)).collect();
     cases.extend(halves);
     cases

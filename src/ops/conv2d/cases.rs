@@ -13,7 +13,8 @@ struct Shape {
     conv: Conv2d,
 }
 
-/// Every kind of convolution, each with the plain kernels, the direct tiles and the subgroup tiles.
+/// Every kind of convolution, each with the plain kernels, the direct tiles, the subgroup tiles and, in f16,
+/// cooperative matrices.
 pub fn cases() -> Vec<Case> {
     let base = Conv2d::default();
     let pad = |pixels| Conv2d { padding: Padding::all(pixels), ..base };
@@ -68,7 +69,7 @@ pub fn cases() -> Vec<Case> {
     ];
     let mut cases = vec![];
     for s in shapes {
-        for backend in [Backend::Plain, Backend::Direct, Backend::Subgroup] {
+        for backend in [Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Coop] {
             if s.conv.groups > 1 && backend != Backend::Plain {
                 continue;
             }
@@ -77,9 +78,11 @@ pub fn cases() -> Vec<Case> {
             let mut inputs = vec![CaseInput::normal(s.x), CaseInput::normal(weight)];
             inputs.extend(s.bias.then(|| CaseInput::normal([s.filters])));
             let name = format!("{} {}", s.name, format!("{backend:?}").to_lowercase());
-            cases.push(Case::new("conv2d", name, inputs, Conv2dTwin { conv }, move |tape, x| {
+            let case = Case::new("conv2d", name, inputs, Conv2dTwin { conv }, move |tape, x| {
                 Ok(vec![conv2d(tape, x[0], x[1], x.get(2).copied(), conv)?])
-            }));
+            });
+            // Cooperative matrices multiply f16 only.
+            cases.push(if backend == Backend::Coop { case.in_half(&[0, 1]) } else { case });
         }
     }
     cases

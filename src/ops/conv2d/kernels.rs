@@ -1,6 +1,6 @@
 //! The kernels of a convolution and the choice between them.
 
-use super::Geometry;
+use super::{Geometry, coop};
 use crate::autograd::Lowered;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{
@@ -45,11 +45,13 @@ pub enum Backend {
     Direct,
     /// Register tiles, loads shared in a subgroup; as `Direct` where the subgroup size is not fixed and small.
     Subgroup,
+    /// Cooperative matrices; as `Auto` for f32, for groups, and where the device has none or they were not proven.
+    Coop,
 }
 
 uniform_block! {
     /// Mirrors `Params` of the convolution shaders but the weight gradient's.
-    struct Params {
+    pub(super) struct Params {
         n: u32, h: u32, w: u32, c: u32,
         k: u32, r: u32, s: u32,
         out_h: u32, out_w: u32,
@@ -61,8 +63,8 @@ uniform_block! {
 }
 
 uniform_block! {
-    /// Mirrors `Params` of `conv2d_grad_weight.wgsl`.
-    struct WeightParams {
+    /// Mirrors `Params` of `conv2d_grad_weight.wgsl` and `conv2d_coop.wgsl`.
+    pub(super) struct WeightParams {
         n: u32, h: u32, w: u32, c: u32,
         k: u32, r: u32, s: u32,
         out_h: u32, out_w: u32,
@@ -85,11 +87,11 @@ uniform_block! {
 
 impl Geometry {
     /// Whether the f16 variants of the kernels are wanted.
-    fn half(&self) -> bool {
+    pub(super) fn half(&self) -> bool {
         self.dtype == DType::F16
     }
 
-    fn params(&self) -> Params {
+    pub(super) fn params(&self) -> Params {
         let conv = self.conv;
         Params {
             n: self.n as u32,
@@ -144,7 +146,7 @@ impl Tile {
             Backend::Plain => return None,
             Backend::Direct => None,
             Backend::Subgroup => small_subgroup,
-            Backend::Auto => small_subgroup.filter(|_| caps.class == DeviceClass::Software),
+            Backend::Auto | Backend::Coop => small_subgroup.filter(|_| caps.class == DeviceClass::Software),
         };
         if g.conv.groups != 1 {
             return None;
@@ -207,19 +209,20 @@ fn vector_of(channels: usize) -> u32 {
     [4, 3, 2].into_iter().find(|v| channels.is_multiple_of(*v)).unwrap_or(1) as u32
 }
 
-fn pick(condition: bool, a: &'static Library, b: &'static Library) -> &'static Library {
+pub(super) fn pick(condition: bool, a: &'static Library, b: &'static Library) -> &'static Library {
     if condition { a } else { b }
 }
 
 pub(super) fn forward(g: &Geometry, has_bias: bool, caps: &Caps) -> Result<Lowered> {
     g.check()?;
     let rows = g.n * g.out_h * g.out_w;
-    let dispatch = match Tile::choose(g, caps, g.k) {
-        None => {
+    let dispatch = match (coop::forward(g, has_bias, caps), Tile::choose(g, caps, g.k)) {
+        (Some(dispatch), _) => dispatch,
+        (None, None) => {
             let kernel = Kernel::new(&PLAIN, "forward").with_half(g.half()).with_bool("HAS_BIAS", has_bias);
             Dispatch::new(kernel, g.params().block(), grid_for(rows * g.k, WORKGROUP))
         }
-        Some(tile) => {
+        (None, Some(tile)) => {
             let tile = tile.fitted(rows);
             let vec4 = g.k.is_multiple_of(4);
             let kernel = tile
@@ -238,13 +241,14 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, caps: &Caps) -> Result<Lower
 
 pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     g.check()?;
-    let dispatch = match Tile::choose(g, caps, g.c) {
-        None => {
+    let dispatch = match (coop::grad_input(g, caps), Tile::choose(g, caps, g.c)) {
+        (Some(dispatch), _) => dispatch.input(0).input(1).output(0),
+        (None, None) => {
             let kernel = Kernel::new(&PLAIN, "grad_input").with_half(g.half()).with_bool("HAS_BIAS", false);
             let grid = grid_for(g.n * g.h * g.w * g.c, WORKGROUP);
             Dispatch::new(kernel, g.params().block(), grid).input(0).input(1).output(0)
         }
-        Some(tile) => {
+        (None, Some(tile)) => {
             let [stride_h, stride_w] = g.conv.stride;
             // The largest phase decides; workgroups past the end of a smaller one leave at once.
             let rows = g.n * g.h.div_ceil(stride_h) * g.w.div_ceil(stride_w);
@@ -262,7 +266,7 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
 }
 
 /// Result workgroups to aim for when a reduction is split: enough to fill the device.
-fn wanted_groups(caps: &Caps) -> usize {
+pub(super) fn wanted_groups(caps: &Caps) -> usize {
     match caps.class {
         DeviceClass::Software => 64,
         DeviceClass::Integrated | DeviceClass::Other => 256,
@@ -271,12 +275,15 @@ fn wanted_groups(caps: &Caps) -> usize {
 }
 
 /// Partial results of one weight gradient may take this much memory.
-const MAX_PARTIAL_BYTES: usize = 32 << 20;
+pub(super) const MAX_PARTIAL_BYTES: usize = 32 << 20;
 /// Shorter runs are not worth a partial result.
-const MIN_RUN: usize = 64;
+pub(super) const MIN_RUN: usize = 64;
 
 pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     g.check()?;
+    if let Some(lowered) = coop::grad_weight(g, caps) {
+        return Ok(lowered);
+    }
     let rows = g.r * g.s * g.c / g.conv.groups;
     let count = rows * g.k;
     let Some(tile) = Tile::choose(g, caps, g.k) else {
@@ -308,17 +315,19 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     if splits == 1 {
         return Ok(Lowered::one(product.output(0)));
     }
-    let params = SplitParams { count: count as u32, splits: splits as u32 };
-    let sum = Dispatch::new(Kernel::new(&SUM_SPLITS, "forward"), params.block(), grid_for(count, WORKGROUP));
     Ok(Lowered {
         scratch: vec![TensorType::f32([splits, rows, g.k])],
-        dispatches: vec![
-            product.bind(Operand::Scratch(0), Access::ReadWrite),
-            sum.bind(Operand::Scratch(0), Access::Read)
-                .output(0)
-                .work((splits * count) as u64, 4 * ((splits + 1) * count) as u64),
-        ],
+        dispatches: vec![product.bind(Operand::Scratch(0), Access::ReadWrite), sum_splits(count, splits)],
     })
+}
+
+/// Adds the partial results in the first scratch tensor, in order.
+pub(super) fn sum_splits(count: usize, splits: usize) -> Dispatch {
+    let params = SplitParams { count: count as u32, splits: splits as u32 };
+    Dispatch::new(Kernel::new(&SUM_SPLITS, "forward"), params.block(), grid_for(count, WORKGROUP))
+        .bind(Operand::Scratch(0), Access::Read)
+        .output(0)
+        .work((splits * count) as u64, 4 * ((splits + 1) * count) as u64)
 }
 
 /// Rows summed by one invocation.
@@ -346,7 +355,7 @@ pub(super) fn grad_bias(d_y: &TensorType) -> Lowered {
 }
 
 /// Bytes that must move at least: activations, result and weight once.
-fn bytes(g: &Geometry) -> u64 {
+pub(super) fn bytes(g: &Geometry) -> u64 {
     let x = g.n * g.h * g.w * g.c;
     let y = g.n * g.out_h * g.out_w * g.k;
     (g.dtype.size() * (x + y + g.r * g.s * g.c / g.conv.groups * g.k)) as u64

@@ -18,6 +18,10 @@
 //!    passed to the others (`spread_subgroup.wgsl`): there a load costs as much as a dozen multiplications. Elsewhere
 //!    each lane loads it for itself, from cache (`spread_direct.wgsl`).
 //!
+//! 4. `conv2d_coop.wgsl`, for f16 on devices whose subgroups multiply matrices as a whole ("cooperative matrices",
+//!    tensor cores): the same implicit products, slice by slice through workgroup memory. Not used before [`prove`] has
+//!    compared it with the plain kernels on the device, and nowhere that the subgroup size is not fixed.
+//!
 //! The shape is compiled in as constants: loops have known lengths and divisions become multiplications.
 //!
 //! x and the weight are both f32 or both f16, and so are y and the gradients of x and y. The bias and the gradients of
@@ -26,11 +30,14 @@
 //! All sums are in f32; the order is fixed by the shape and the device, so results repeat bit for bit.
 
 mod cases;
+mod coop;
 mod kernels;
+mod prove;
 mod reference;
 
 pub use cases::cases;
 pub use kernels::Backend;
+pub use prove::prove;
 
 pub use super::window::Padding;
 
