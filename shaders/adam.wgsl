@@ -24,13 +24,17 @@ const EACH: u32 = 16u;
 /// EACH elements a lane, a workgroup's width apart, so that what all share is loaded once.
 @compute @workgroup_size(WG)
 fn update(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let factor = unscale();
+    if factor == 0.0 {
+        return; // a gradient overflowed
+    }
     let lr = rate[0];
     let step = lr / correction[0];
     let root = sqrt(correction[1]);
     let first = group_index(workgroup) * WG * EACH + lane;
     for (var i = first; i < min(p.count, first + WG * EACH); i += WG) {
         var w = parameter[i];
-        var g = gradient[i];
+        var g = factor * gradient[i];
         if p.decoupled != 0u {
             w *= fma(-lr, p.weight_decay, 1.0);
         } else {

@@ -26,7 +26,7 @@ const DRAWS: u32 = 6u; // 0 hflip, 1 vflip, 2 rotation, 3 zoom, 4 brightness, 5 
 @group(0) @binding(1) var<storage, read> pixels: array<u32>; // [n, size, size]
 @group(0) @binding(2) var<storage, read> samples: array<u32>; // [n]
 @group(0) @binding(3) var<storage, read> epoch: array<u32>; // [1]
-@group(0) @binding(4) var<storage, read_write> y: array<f32>; // [n, size, size, 3]
+@group(0) @binding(4) var<storage, read_write> y: array<E>; // [n, size, size, 3]
 
 var<workgroup> drawn: array<f32, DRAWS>; // each in [0, 1)
 
@@ -113,8 +113,8 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
         v = clamp(v * contrast + 0.5 * (1.0 - contrast), vec3f(0.0), vec3f(1.0));
         v = (v - vec3f(p.mean_r, p.mean_g, p.mean_b)) / vec3f(p.std_r, p.std_g, p.std_b);
         let to = (image * area + at) * 3u;
-        y[to] = v.x;
-        y[to + 1u] = v.y;
-        y[to + 2u] = v.z;
+        y[to] = E(v.x);
+        y[to + 1u] = E(v.y);
+        y[to + 2u] = E(v.z);
     }
 }

@@ -19,12 +19,12 @@ struct Params {
 const WG: u32 = 64u;
 
 // forward
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [N, H, W, C]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [N, P, Q, C]
+@group(0) @binding(1) var<storage, read> x: array<E>; // [N, H, W, C]
+@group(0) @binding(2) var<storage, read_write> y: array<E>; // [N, P, Q, C]
 
 // grad_x
-@group(0) @binding(1) var<storage, read> d_y: array<f32>; // [N, P, Q, C]
-@group(0) @binding(2) var<storage, read_write> d_x: array<f32>; // [N, H, W, C]
+@group(0) @binding(1) var<storage, read> d_y: array<E>; // [N, P, Q, C]
+@group(0) @binding(2) var<storage, read_write> d_x: array<E>; // [N, H, W, C]
 
 fn rows_inside(o: u32) -> vec2u {
     return window_inside(o, p.stride_height, p.window_height, p.pad_top, p.height);
@@ -59,11 +59,11 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     for (var r = rows.x; r < rows.y; r++) {
         var at = ((n * p.height + h0 + r) * p.width + w0 + columns.x) * p.channels + c;
         for (var s = columns.x; s < columns.y; s++) {
-            total += x[at];
+            total += f32(x[at]);
             at += p.channels;
         }
     }
-    y[i] = total / divisor(rows, columns);
+    y[i] = E(total / divisor(rows, columns));
 }
 
 @compute @workgroup_size(WG)
@@ -82,8 +82,8 @@ fn grad_x(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_ind
     for (var o = rows.x; o < rows.y; o++) {
         for (var q = columns.x; q < columns.y; q++) {
             let at = ((n * p.out_height + o) * p.out_width + q) * p.channels + c;
-            total += d_y[at] / divisor(rows_inside(o), columns_inside(q));
+            total += f32(d_y[at]) / divisor(rows_inside(o), columns_inside(q));
         }
     }
-    d_x[i] = total;
+    d_x[i] = E(total);
 }

@@ -23,14 +23,14 @@ fn factor(k: u32) -> f32 {
 
 // --- weight ---
 
-@group(0) @binding(3) var<storage, read> w: array<f32>; // [.., channels]
-@group(0) @binding(4) var<storage, read_write> folded_w: array<f32>; // [.., channels]
+@group(0) @binding(3) var<storage, read> w: array<E>; // [.., channels]
+@group(0) @binding(4) var<storage, read_write> folded_w: array<E>; // [.., channels]
 
 @compute @workgroup_size(WG)
 fn weight(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     let i = group_index(workgroup) * WG + lane;
     if i < p.count {
-        folded_w[i] = w[i] * factor(i % p.channels);
+        folded_w[i] = E(f32(w[i]) * factor(i % p.channels));
     }
 }
 

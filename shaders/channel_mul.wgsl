@@ -12,21 +12,21 @@ struct Params {
 const WG: u32 = 64u;
 
 // forward
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [N, pixels, C]
-@group(0) @binding(2) var<storage, read> s: array<f32>; // [N, C]
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [N, pixels, C]
+@group(0) @binding(1) var<storage, read> x: array<E>; // [N, pixels, C]
+@group(0) @binding(2) var<storage, read> s: array<E>; // [N, C]
+@group(0) @binding(3) var<storage, read_write> y: array<E>; // [N, pixels, C]
 
 // grad_s
-@group(0) @binding(1) var<storage, read> d_y: array<f32>; // [N, pixels, C]
-@group(0) @binding(2) var<storage, read> x_saved: array<f32>; // [N, pixels, C]
-@group(0) @binding(3) var<storage, read_write> d_s: array<f32>; // [N, runs, C]
+@group(0) @binding(1) var<storage, read> d_y: array<E>; // [N, pixels, C]
+@group(0) @binding(2) var<storage, read> x_saved: array<E>; // [N, pixels, C]
+@group(0) @binding(3) var<storage, read_write> d_s: array<D>; // [N, runs, C]; D: f32 if there are several runs
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     let i = group_index(workgroup) * WG + lane;
     if i < p.count {
         let n = i / (p.pixels * p.channels);
-        y[i] = x[i] * s[n * p.channels + i % p.channels];
+        y[i] = E(f32(x[i]) * f32(s[n * p.channels + i % p.channels]));
     }
 }
 
@@ -43,8 +43,8 @@ fn grad_s(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_ind
     var at = (n * p.pixels + first) * p.channels + c;
     var total = 0.0;
     for (var k = 0u; k < pixels; k++) {
-        total += d_y[at] * x_saved[at];
+        total += f32(d_y[at]) * f32(x_saved[at]);
         at += p.channels;
     }
-    d_s[i] = total;
+    d_s[i] = D(total);
 }

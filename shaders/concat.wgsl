@@ -9,8 +9,8 @@ struct Params {
 
 const WG: u32 = 64u;
 
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, c]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [rows, K]
+@group(0) @binding(1) var<storage, read> x: array<E>; // [rows, c]
+@group(0) @binding(2) var<storage, read_write> y: array<E>; // [rows, K]
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {

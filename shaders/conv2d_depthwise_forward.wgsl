@@ -19,7 +19,8 @@ alias Result = E;
 alias Result4 = E4;
 
 // Bindings, declared by the libraries that load and store them:
-// 1 activations: x [N, H, W, C]; 2 columns_in: w [R, S, 1, C]; 3 bias [C] (any tensor if !HAS_BIAS); 4 y [N, P, Q, C]
+// 1 activations: x [N, H, W, C]; 2 columns_in: w [R, S, 1, C]; 3 bias [C] (any tensor if !HAS_BIAS); 4 y [N, P, Q, C];
+// 5 residual [N, P, Q, C], if there is one
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -45,7 +46,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
             }
         }
     }
-    store_columns(pixel, c, total);
+    store_columns(pixel, c, tail(pixel, c, total));
 }
 
 /// Columns of the weight and of the result.

@@ -20,6 +20,9 @@ const VECTORS: u32 = COLUMNS / 4u; // of four columns
 const LOADS: u32 = ROWS / SPREAD; // pixels that a lane loads for
 const OUT: u32 = 4u; // binding of the result
 
+alias Result = E;
+alias Result4 = E4;
+
 // Bindings, declared by the libraries that load and store them:
 // 1 activations: x [N, H, W, C]; 2 columns_in: w [R, S, C, K]; 3 bias [K] (any tensor if !HAS_BIAS); 4 y [N, P, Q, K];
 // 5 residual [N, P, Q, K], if there is one

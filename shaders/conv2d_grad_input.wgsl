@@ -17,6 +17,9 @@ const VECTORS: u32 = COLUMNS / 4u; // of four columns
 const LOADS: u32 = ROWS / SPREAD; // pixels that a lane loads for
 const OUT: u32 = 3u; // binding of the result
 
+alias Result = E;
+alias Result4 = E4;
+
 // Bindings, declared by the libraries that load and store them:
 // 1 activations: d_y [N, P, Q, K]; 2 reduction_in: w [R, S, C, K]; 3 d_x [N, H, W, C]
 

@@ -18,6 +18,9 @@ const VECTORS: u32 = COLUMNS / 4u; // of four columns
 const LOADS: u32 = ROWS / (SPREAD * XV); // blocks of XV rows (channels of one tap) that a lane loads
 const OUT: u32 = 3u; // binding of the result
 
+alias Result = f32;
+alias Result4 = vec4f;
+
 // Bindings, declared by the libraries that load and store them:
 // 1 activations: x [N, H, W, C]; 2 columns_in: d_y [N, P, Q, K]; 3 partial [splits, R * S * C, K]
 

@@ -13,15 +13,16 @@ struct Params {
 
 const WG: u32 = 64u;
 
-@group(0) @binding(1) var<storage, read> a: array<f32>; // x [N, H, W, C]; grad_input: d_y [N, P, Q, K]
-@group(0) @binding(2) var<storage, read> b: array<f32>; // weight [R, S, C / groups, K]; grad_weight: d_y [N, P, Q, K]
+@group(0) @binding(1) var<storage, read> a: array<E>; // x [N, H, W, C]; grad_input: d_y [N, P, Q, K]
+@group(0) @binding(2) var<storage, read> b: array<E>; // weight [R, S, C / groups, K]; grad_weight: d_y [N, P, Q, K]
 
 // forward; 5 residual [N, P, Q, K], if there is one, is declared by a library
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [K]; any tensor if !HAS_BIAS
-@group(0) @binding(4) var<storage, read_write> y: array<f32>; // [N, P, Q, K]
+@group(0) @binding(4) var<storage, read_write> y: array<E>; // [N, P, Q, K]
 
 // gradients
-@group(0) @binding(3) var<storage, read_write> d: array<f32>; // d_x [N, H, W, C] or d_weight [R, S, C / groups, K]
+@group(0) @binding(3) var<storage, read_write> d_x: array<E>; // [N, H, W, C]
+@group(0) @binding(3) var<storage, read_write> d_weight: array<f32>; // [R, S, C / groups, K]
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -45,7 +46,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
                 let pixel = ((n * p.h + h) * p.w + w) * p.c + first_c;
                 let tap = (r * p.s + s) * group_c;
                 for (var c = 0u; c < group_c; c++) {
-                    total = fma(a[pixel + c], b[(tap + c) * p.k + k], total);
+                    total = fma(f32(a[pixel + c]), f32(b[(tap + c) * p.k + k]), total);
                 }
             }
         }
@@ -53,7 +54,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     if HAS_BIAS {
         total += bias[k];
     }
-    y[i] = finished(i, total);
+    y[i] = E(finished(i, total));
 }
 
 @compute @workgroup_size(WG)
@@ -81,12 +82,12 @@ fn grad_input(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
                 let pixel = ((n * p.out_h + o) * p.out_w + q) * p.k + first_k;
                 let tap = ((r * p.s + s) * group_c + c % group_c) * p.k + first_k;
                 for (var k = 0u; k < group_k; k++) {
-                    total = fma(a[pixel + k], b[tap + k], total);
+                    total = fma(f32(a[pixel + k]), f32(b[tap + k]), total);
                 }
             }
         }
     }
-    d[i] = total;
+    d_x[i] = E(total);
 }
 
 @compute @workgroup_size(WG)
@@ -112,11 +113,12 @@ fn grad_weight(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocatio
             for (var q = 0u; q < p.out_w; q++) {
                 let w = q * p.stride_w + s * p.dilation_w - p.pad_left;
                 if w < p.w {
-                    row = fma(a[((n * p.h + h) * p.w + w) * p.c + c], b[((n * p.out_h + o) * p.out_w + q) * p.k + k], row);
+                    let v = a[((n * p.h + h) * p.w + w) * p.c + c];
+                    row = fma(f32(v), f32(b[((n * p.out_h + o) * p.out_w + q) * p.k + k]), row);
                 }
             }
             total += row;
         }
     }
-    d[i] = total;
+    d_weight[i] = total;
 }

@@ -20,14 +20,14 @@ const WG: u32 = 64u;
 const NOWHERE: u32 = 0xffffffffu;
 
 // forward, forward_argmax
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [N, H, W, C]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [N, P, Q, C]
+@group(0) @binding(1) var<storage, read> x: array<E>; // [N, H, W, C]
+@group(0) @binding(2) var<storage, read_write> y: array<E>; // [N, P, Q, C]
 @group(0) @binding(3) var<storage, read_write> argmax: array<u32>; // [N, P, Q, C]
 
 // grad_x
-@group(0) @binding(1) var<storage, read> d_y: array<f32>; // [N, P, Q, C]
+@group(0) @binding(1) var<storage, read> d_y: array<E>; // [N, P, Q, C]
 @group(0) @binding(2) var<storage, read> argmax_saved: array<u32>; // [N, P, Q, C]
-@group(0) @binding(3) var<storage, read_write> d_x: array<f32>; // [N, H, W, C]
+@group(0) @binding(3) var<storage, read_write> d_x: array<E>; // [N, H, W, C]
 
 struct Maximum {
     value: f32,
@@ -53,7 +53,7 @@ fn maximum(i: u32) -> Maximum {
     for (var r = rows.x; r < rows.y; r++) {
         var at = ((n * p.height + h0 + r) * p.width + w0 + columns.x) * p.channels + c;
         for (var s = columns.x; s < columns.y; s++) {
-            let v = x[at];
+            let v = f32(x[at]);
             if best.place == NOWHERE || v > best.value || (is_nan(v) && !is_nan(best.value)) {
                 best = Maximum(v, r * p.window_width + s);
             }
@@ -67,7 +67,7 @@ fn maximum(i: u32) -> Maximum {
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     let i = group_index(workgroup) * WG + lane;
     if i < p.count {
-        y[i] = maximum(i).value;
+        y[i] = E(maximum(i).value);
     }
 }
 
@@ -76,7 +76,7 @@ fn forward_argmax(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invoca
     let i = group_index(workgroup) * WG + lane;
     if i < p.count {
         let best = maximum(i);
-        y[i] = best.value;
+        y[i] = E(best.value);
         argmax[i] = best.place;
     }
 }
@@ -101,9 +101,9 @@ fn grad_x(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_ind
             let s = w + p.pad_left - q * p.stride_width;
             let at = ((n * p.out_height + o) * p.out_width + q) * p.channels + c;
             if argmax_saved[at] == r * p.window_width + s {
-                total += d_y[at];
+                total += f32(d_y[at]);
             }
         }
     }
-    d_x[i] = total;
+    d_x[i] = E(total);
 }

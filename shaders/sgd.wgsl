@@ -17,10 +17,11 @@ const WG: u32 = 64u;
 @compute @workgroup_size(WG)
 fn update(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     let i = group_index(workgroup) * WG + lane;
-    if i >= p.count {
+    let factor = unscale();
+    if i >= p.count || factor == 0.0 { // 0: a gradient overflowed
         return;
     }
-    let g = fma(p.weight_decay, parameter[i], gradient[i]);
+    let g = fma(p.weight_decay, parameter[i], factor * gradient[i]);
     let v = fma(p.momentum, velocity[i], g);
     velocity[i] = v;
     let direction = select(v, fma(p.momentum, v, g), p.nesterov != 0u);

@@ -10,12 +10,12 @@ struct Params {
 const WG: u32 = 64u;
 
 // forward
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, C]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [rows, L]
+@group(0) @binding(1) var<storage, read> x: array<E>; // [rows, C]
+@group(0) @binding(2) var<storage, read_write> y: array<E>; // [rows, L]
 
 // grad_x
-@group(0) @binding(1) var<storage, read> d_y: array<f32>; // [rows, L]
-@group(0) @binding(2) var<storage, read_write> d_x: array<f32>; // [rows, C]
+@group(0) @binding(1) var<storage, read> d_y: array<E>; // [rows, L]
+@group(0) @binding(2) var<storage, read_write> d_x: array<E>; // [rows, C]
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -33,7 +33,7 @@ fn grad_x(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_ind
     }
     // Wraps for channels before the range, which makes it larger than the range.
     let c = i % p.channels - p.first;
-    var d = 0.0;
+    var d = E(0.0);
     if c < p.length {
         d = d_y[i / p.channels * p.length + c];
     }

@@ -8,7 +8,7 @@ struct Params {
 
 const WG: u32 = 64u;
 
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, columns]
+@group(0) @binding(1) var<storage, read> x: array<E>; // [rows, columns]
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // [ceil(rows / run), columns]
 
 @compute @workgroup_size(WG)
@@ -18,7 +18,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
         let end = min(p.rows, (workgroup.y + 1u) * p.run);
         var total = 0.0;
         for (var row = workgroup.y * p.run; row < end; row++) {
-            total += x[row * p.columns + column];
+            total += f32(x[row * p.columns + column]);
         }
         y[workgroup.y * p.columns + column] = total;
     }

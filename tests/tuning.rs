@@ -136,6 +136,7 @@ fn adapter(driver: &str) -> AdapterSummary {
         backend: "vulkan".into(),
         driver: driver.into(),
         features: vec![],
+        matrices: None,
         caps: Caps::baseline(),
     }
 }

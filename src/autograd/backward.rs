@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{NodeView, Origin, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::tensor::Shape;
+use crate::tensor::{DType, Shape};
 
 /// How two gradients of the same value are added; brought by the ops, since the tape knows none.
 pub type Accumulate<'a> = &'a dyn Fn(&mut Tape, Tensor, Tensor) -> Result<Tensor>;
@@ -25,6 +25,7 @@ impl Gradients {
 impl Tape {
     /// Appends the nodes that compute gradients, starting from the given gradients of some values.
     ///
+    /// A gradient has its value's type; only that of an f16 value may be f32, where a rule has it at that precision.
     /// Where a value is used more than once its gradients are added in the reverse order of use, always the same.
     ///
     /// # Errors
@@ -99,6 +100,11 @@ impl Tape {
                 format!("a backward rule gave a gradient of {b} for a value of {a}"),
             )
             .at(self.scope()));
+        }
+        let (have, want) = (self.ty(gradient), self.ty(value));
+        if have.dtype != want.dtype && !(want.is_half() && have.dtype == DType::F32) {
+            let what = format!("a backward rule gave a gradient of {have} for a value of {want}");
+            return Err(Error::new(Kind::Internal, what).at(self.scope()));
         }
         of[value.index()] = Some(match of[value.index()] {
             None => gradient,

@@ -58,12 +58,12 @@ impl Store {
         Ok(())
     }
 
-    /// Overwrites a float variable.
+    /// Overwrites a float variable; one in f16 with rounded values.
     ///
     /// # Errors
     /// As [`write_bytes`](Self::write_bytes).
     pub fn write(&self, gpu: &Gpu, name: &str, tensor: &HostTensor) -> Result<()> {
-        self.write_bytes(gpu, name, bytemuck::cast_slice(tensor.data()))
+        self.write_bytes(gpu, name, &self.entry(name)?.0.dtype.encode(tensor.data()))
     }
 
     /// Reads a variable back.
@@ -79,8 +79,8 @@ impl Store {
     /// # Errors
     /// As [`read_bytes`](Self::read_bytes).
     pub fn read(&self, gpu: &Gpu, name: &str) -> Result<HostTensor> {
-        let data = bytemuck::pod_collect_to_vec(&self.read_bytes(gpu, name)?);
-        Ok(HostTensor::new(self.entry(name)?.0.shape.clone(), data))
+        let ty = &self.entry(name)?.0;
+        Ok(HostTensor::new(ty.shape.clone(), ty.dtype.decode(&self.read_bytes(gpu, name)?)))
     }
 }
 
@@ -243,13 +243,13 @@ impl Executable {
         pending.reads.into_iter().map(|r| gpu.finish_read(r)).collect()
     }
 
-    /// Reads output number `i` as floats and waits for it.
+    /// Reads output number `i` as floats (integers keep their bits) and waits for it.
     ///
     /// # Errors
     /// Device errors.
     pub fn read_output(&self, gpu: &Gpu, i: usize) -> Result<HostTensor> {
-        let data = bytemuck::pod_collect_to_vec(&gpu.download(&self.outputs[i])?);
-        Ok(HostTensor::new(self.plan.outputs[i].1.shape.clone(), data))
+        let ty = &self.plan.outputs[i].1;
+        Ok(HostTensor::new(ty.shape.clone(), ty.dtype.decode(&gpu.download(&self.outputs[i])?)))
     }
 
     /// How many steps' outputs may be under way at once.

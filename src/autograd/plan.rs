@@ -370,6 +370,15 @@ fn lower(tape: &Tape, n: usize, caps: &Caps) -> Result<Lowered> {
     let lowered = node.op.lower(&Lower { inputs: &inputs, outputs: &outputs, caps })?;
     for dispatch in &lowered.dispatches {
         let place = || format!("{} in '{}'", dispatch.kernel.label(), node.scope);
+        if dispatch.kernel.matrices.is_some_and(|side| caps.matrices != Some(side)) {
+            let message = "a kernel wants cooperative matrices that this device does not have or that were not proven";
+            return Err(Error::new(Kind::Unsupported, message).at(place()));
+        }
+        if dispatch.kernel.half && !caps.f16 {
+            return Err(Error::new(Kind::Unsupported, "this device has no 16-bit floats in shaders")
+                .at(place())
+                .next("use --precision f32, or choose another adapter with --adapter (see `lesion-gpu devices`)"));
+        }
         if dispatch.workgroups.iter().any(|&g| g > caps.max_workgroups || g == 0) {
             let message = format!("a launch of {:?} workgroups exceeds this device's limit", dispatch.workgroups);
             return Err(Error::new(Kind::Unsupported, message).at(place()).next("use a smaller --batch or --size"));

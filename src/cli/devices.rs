@@ -21,11 +21,12 @@ pub(super) fn run() -> Result<()> {
             false => format!("{} to {}", s.min, s.max),
         });
         say(format!(
-            "   limits: binding {}, buffer {}, workgroup {} invocations and {}, subgroup {subgroups}",
+            "   limits: binding {}, buffer {}, workgroup {} invocations and {}, subgroup {subgroups}{}",
             bytes(a.caps.max_binding),
             bytes(a.caps.max_buffer),
             a.caps.max_invocations,
             bytes(u64::from(a.caps.max_workgroup_memory)),
+            a.matrices.map_or(String::new(), |n| format!(", matrices {n}x{n}")),
         ));
     }
     Ok(())

@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::{DeviceArgs, bytes, interrupted, say};
 use crate::error::{Error, Kind, Result};
-use crate::ops::{CaseReport, all_cases, check_case};
-use crate::train::Interrupt;
+use crate::ops::{Case, CaseReport, all_cases, check_case};
+use crate::train::{Interrupt, Precision};
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
@@ -15,6 +15,9 @@ pub(super) struct DoctorArgs {
     /// Show every case, not one line an op
     #[arg(long)]
     verbose: bool,
+    /// Only what this precision uses: without 16-bit floats (f32) or with them (mixed) [default: what the adapter can do]
+    #[arg(long)]
+    precision: Option<Precision>,
     /// Seed of the random inputs
     #[arg(long, default_value_t = 1)]
     seed: u32,
@@ -61,10 +64,23 @@ pub(super) fn run(args: &DoctorArgs, interrupt: &Interrupt) -> Result<()> {
         bytes(u64::from(caps.max_workgroup_memory)),
         caps.max_storage_buffers
     ));
+    let matrices = match (adapter.matrices, caps.matrices) {
+        (None, _) => "none".to_owned(),
+        (Some(n), Some(_)) => format!("{n}x{n}, f16 factors and f32 sums; they agree with plain convolutions"),
+        (Some(n), None) => format!("{n}x{n}, refused: they do not agree with plain convolutions"),
+    };
+    say(format!("matrices  {matrices}"));
     say("kernels   every case against the CPU twin in f64, forward and backward, alone and mid-graph");
 
-    let cases: Vec<_> =
-        all_cases().into_iter().filter(|c| args.filter.as_ref().is_none_or(|f| c.label().contains(f))).collect();
+    args.precision.map_or(Ok(()), |precision| precision.check(&gpu))?;
+    let half = caps.f16 && args.precision != Some(Precision::F32);
+    let named = |c: &Case| args.filter.as_ref().is_none_or(|f| c.label().contains(f));
+    let (cases, skipped): (Vec<_>, Vec<_>) =
+        all_cases().into_iter().filter(named).partition(|c| half || !c.needs_half());
+    if !skipped.is_empty() {
+        let why = if caps.f16 { "--precision f32" } else { "the adapter has no 16-bit floats" };
+        say(format!("  skipped {} cases of mixed precision: {why}", skipped.len()));
+    }
     if cases.is_empty() {
         return Err(Error::new(Kind::Usage, "no case matches the filter").next("leave it out to run all"));
     }

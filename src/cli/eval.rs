@@ -10,7 +10,7 @@ use super::source::BareArgs;
 use super::{DeviceArgs, LoadArgs, TuningArgs, interrupted, say};
 use crate::data::{Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, Split, split};
 use crate::error::{Error, Kind, Result};
-use crate::train::{Classifier, Interrupt, ModelSource, RunFolder};
+use crate::train::{Classifier, Interrupt, ModelSource, Precision, RunFolder};
 use crate::weights::write_atomically;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -47,6 +47,9 @@ pub(super) struct EvalArgs {
     /// Images at a time
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
+    /// f32 or mixed [default: as trained]
+    #[arg(long)]
+    precision: Option<Precision>,
     #[command(flatten)]
     bare: BareArgs,
     #[command(flatten)]
@@ -61,7 +64,8 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
     let source = args.bare.resolve(args.run.clone())?;
     let gpu = args.device.open()?;
     let batch = args.batch as usize;
-    let mut classifier = Classifier::load(&gpu, &source, batch, args.tuning.cache(&gpu).as_ref())?;
+    let tuning = args.tuning.cache(&gpu);
+    let mut classifier = Classifier::load(&gpu, &source, batch, args.precision, tuning.as_ref())?;
     let mut progress = Progress::new();
     if !classifier.difference.is_empty() {
         progress.line(&format!("note     loaded what fits of the weights:\n  {}", classifier.difference.describe()));

@@ -22,6 +22,7 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use crate::data::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Feature, Gpu, GpuOptions};
+use crate::ops::conv2d::prove;
 use crate::train::Interrupt;
 use crate::tune::TuningCache;
 
@@ -76,7 +77,8 @@ struct DeviceArgs {
     /// GPU by index or part of its name (see `lesion-gpu devices`) [default: discrete, integrated, virtual, software]
     #[arg(long, env = "LESION_GPU_ADAPTER", value_name = "GPU")]
     adapter: Option<String>,
-    /// Fail unless the adapter has this feature (f16, subgroups, timestamps, pipeline-cache, immediates)
+    /// Fail unless the adapter has this feature (f16, subgroups, timestamps, pipeline-cache, immediates,
+    /// cooperative-matrix)
     #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
     require: Vec<Feature>,
     /// Do not use this feature even if the adapter has it
@@ -92,14 +94,18 @@ struct DeviceArgs {
 
 impl DeviceArgs {
     fn open(&self) -> Result<Gpu> {
-        Gpu::open(&GpuOptions {
+        let mut gpu = Gpu::open(&GpuOptions {
             adapter: self.adapter.clone(),
             require: self.require.clone(),
             without: self.without.clone(),
             checked: self.checked,
             submissions: self.submissions.into(),
             pipeline_cache: Cache::Default.dir().map(|d| d.join("pipelines")),
-        })
+        })?;
+        if let Some(note) = prove(&mut gpu)? {
+            let _ = writeln!(std::io::stderr(), "note: {note}");
+        }
+        Ok(gpu)
     }
 }
 

@@ -11,7 +11,7 @@ use super::{DeviceArgs, TuningArgs, interrupted, say};
 use crate::data::{Batch, decode_image_file, list_images};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::softmax;
-use crate::train::{Classifier, Interrupt};
+use crate::train::{Classifier, Interrupt, Precision};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -42,6 +42,9 @@ pub(super) struct PredictArgs {
     /// Pictures at a time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
+    /// f32 or mixed [default: as trained]
+    #[arg(long)]
+    precision: Option<Precision>,
     #[command(flatten)]
     bare: BareArgs,
     #[command(flatten)]
@@ -87,7 +90,8 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
     }
     let gpu = args.device.open()?;
     let batch = (args.batch as usize).min(files.len());
-    let mut classifier = Classifier::load(&gpu, &source, batch, args.tuning.cache(&gpu).as_ref())?;
+    let tuning = args.tuning.cache(&gpu);
+    let mut classifier = Classifier::load(&gpu, &source, batch, args.precision, tuning.as_ref())?;
     if !classifier.difference.is_empty() {
         eprintln!("note: loaded what fits of the weights:\n  {}", classifier.difference.describe());
     }

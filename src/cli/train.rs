@@ -11,17 +11,18 @@ use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Gpu};
 use crate::train::{
     AugmentConfig, Checkpoint, ClassWeighting, EpochResult, Event, Interrupt, Monitor, Normalisation, OptimizerKind,
-    RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig, Tuning, run as train,
+    Precision, RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig, Tuning, run as train,
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 32] = [
+const CONFIGURATION: [&str; 33] = [
     "data",
     "run",
     "model",
     "weights",
     "allow_partial",
     "size",
+    "precision",
     "batch",
     "epochs",
     "steps",
@@ -83,6 +84,9 @@ pub(super) struct TrainArgs {
     /// Side of the square images in pixels
     #[arg(long, default_value_t = 64, help_heading = "Model")]
     size: usize,
+    /// f32, or mixed: activations and their gradients in f16, parameters and sums in f32
+    #[arg(long, default_value = "f32", help_heading = "Model")]
+    precision: Precision,
 
     /// Images a step
     #[arg(long, default_value_t = 32, help_heading = "Optimisation")]
@@ -206,6 +210,7 @@ impl TrainArgs {
             model: self.model.clone(),
             data: self.data.as_deref().map_or(Ok(String::new()), absolute)?,
             size: self.size,
+            precision: self.precision,
             batch: self.batch,
             epochs: self.epochs,
             max_steps: self.steps,
@@ -288,7 +293,7 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
         Event::Note(note) => progress.line(&format!("note     {note}")),
         Event::Decoding(done, total) => progress.show("decoding", done, total, String::new),
         Event::Tuning(done, total) => progress.show("measuring kernels", done, total, String::new),
-        Event::Ready { run, dataset, split, memory, trainable, steps } => {
+        Event::Ready { run, dataset, split, memory, memory_f32, trainable, steps } => {
             let kind = match (split.given, config.split.grouped) {
                 (true, _) => "given by the dataset",
                 (false, true) => "by lesion, stratified",
@@ -303,11 +308,12 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
             progress
                 .line(&format!("model    {model}, {trainable} trained values, {size}x{size} pixels, batch {batch}"));
             progress.line(&format!(
-                "memory   {} on the device: {} parameters and optimizer, {} activations and gradients ({} without reuse)",
+                "memory   {} on the device: {} parameters and optimizer, {} activations and gradients ({} without reuse{})",
                 bytes(memory.total()),
                 bytes(memory.variables),
                 bytes(memory.slots + memory.io),
-                bytes(memory.without_reuse)
+                bytes(memory.without_reuse),
+                memory_f32.map_or(String::new(), |m| format!("; in f32 it would be {} in all", bytes(m.total())))
             ));
             progress.line(&format!("run      {}, {steps} steps an epoch", run.path().display()));
         }

@@ -60,11 +60,14 @@ pub enum Feature {
     PipelineCache,
     /// Small immediate constants set while recording.
     Immediates,
+    /// Matrix products by whole subgroups (tensor cores and the like), f16 factors and f32 sums.
+    CooperativeMatrix,
 }
 
 impl Feature {
     /// Every feature, in the order shown to users.
-    pub const ALL: [Self; 5] = [Self::F16, Self::Subgroups, Self::Timestamps, Self::PipelineCache, Self::Immediates];
+    pub const ALL: [Self; 6] =
+        [Self::F16, Self::Subgroups, Self::Timestamps, Self::PipelineCache, Self::Immediates, Self::CooperativeMatrix];
 
     /// The name used on the command line.
     pub fn name(self) -> &'static str {
@@ -74,6 +77,7 @@ impl Feature {
             Self::Timestamps => "timestamps",
             Self::PipelineCache => "pipeline-cache",
             Self::Immediates => "immediates",
+            Self::CooperativeMatrix => "cooperative-matrix",
         }
     }
 
@@ -84,6 +88,7 @@ impl Feature {
             Self::Timestamps => wgpu::Features::TIMESTAMP_QUERY,
             Self::PipelineCache => wgpu::Features::PIPELINE_CACHE,
             Self::Immediates => wgpu::Features::IMMEDIATES,
+            Self::CooperativeMatrix => wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX,
         }
     }
 }
@@ -121,6 +126,9 @@ pub struct Caps {
     pub subgroups: Option<SubgroupSizes>,
     /// Whether shaders may use 16-bit floats.
     pub f16: bool,
+    /// Side of the cooperative matrices (8 or 16) that multiply f16 and add in f32. An open device has it only once its
+    /// products were proven: see [`Gpu::trust_matrices`](super::Gpu::trust_matrices).
+    pub matrices: Option<u32>,
     /// Largest storage binding in bytes.
     pub max_binding: u64,
     /// Largest buffer in bytes.
@@ -150,6 +158,7 @@ impl Caps {
             class: DeviceClass::Other,
             subgroups: None,
             f16: false,
+            matrices: None,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             max_workgroup_memory: 16 << 10,
@@ -173,6 +182,7 @@ impl Caps {
             class,
             subgroups,
             f16: features.contains(wgpu::Features::SHADER_F16),
+            matrices: None,
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
             max_workgroup_memory: limits.max_compute_workgroup_storage_size,
@@ -201,13 +211,28 @@ pub struct AdapterSummary {
     pub features: Vec<Feature>,
     /// What it can do.
     pub caps: Caps,
+    /// Side of the cooperative matrices it offers, proven or not.
+    pub matrices: Option<u32>,
+}
+
+/// The largest square cooperative matrices of f16 factors and f32 sums that an adapter offers, if there are any.
+fn matrices(adapter: &wgpu::Adapter) -> Option<u32> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let all = adapter.cooperative_matrix_properties().into_iter();
+    let square = all.filter(|m| m.ab_type == F16 && m.cr_type == F32 && m.m_size == m.n_size && m.n_size == m.k_size);
+    square.map(|m| m.m_size).filter(|side| [8, 16].contains(side)).max()
 }
 
 impl AdapterSummary {
     pub(super) fn of(index: usize, adapter: &wgpu::Adapter) -> Self {
         let info = adapter.get_info();
         let class = DeviceClass::of(info.device_type);
-        let features = Feature::ALL.into_iter().filter(|f| adapter.features().contains(f.wgpu())).collect();
+        let matrices = matrices(adapter);
+        let has = |f: &Feature| {
+            // Where only other types of matrices are offered, the feature is of no use.
+            adapter.features().contains(f.wgpu()) && (*f != Feature::CooperativeMatrix || matrices.is_some())
+        };
+        let features = Feature::ALL.into_iter().filter(has).collect();
         Self {
             index,
             class,
@@ -215,6 +240,7 @@ impl AdapterSummary {
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             features,
             caps: Caps::of(class, adapter.features(), &adapter.limits(), &info),
+            matrices,
             name: info.name,
         }
     }

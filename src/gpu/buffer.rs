@@ -68,14 +68,17 @@ impl Gpu {
     /// Copies `data` into the buffer, ordered before the next submission.
     ///
     /// # Panics
-    /// If `data` is longer than the buffer or not whole words: the caller's bug.
+    /// If `data` is longer than the buffer: the caller's bug.
     pub fn upload(&self, buffer: &Buffer, data: &[u8]) {
-        assert!(
-            data.len() as u64 <= buffer.inner.size() && data.len().is_multiple_of(4),
-            "upload of {} bytes",
-            data.len()
-        );
-        self.queue.write_buffer(&buffer.inner, 0, data);
+        assert!(data.len() as u64 <= buffer.inner.size(), "upload of {} bytes", data.len());
+        if data.len().is_multiple_of(4) {
+            self.queue.write_buffer(&buffer.inner, 0, data);
+        } else {
+            // An odd number of 16-bit elements; buffers are whole words.
+            let mut words = data.to_vec();
+            words.resize(data.len().next_multiple_of(4), 0);
+            self.queue.write_buffer(&buffer.inner, 0, &words);
+        }
     }
 
     /// Submits `encoder` with copies of buffers to staging buffers at its end, and begins to map those.

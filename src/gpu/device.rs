@@ -68,13 +68,23 @@ impl Gpu {
                 .next(format!("it offers: {has}; choose another with --adapter (see `lesion-gpu devices`)")));
         }
         summary.features.retain(|f| !options.without.contains(f));
+        if !summary.features.contains(&Feature::CooperativeMatrix) {
+            summary.matrices = None;
+        }
         let features = summary.features.iter().fold(wgpu::Features::empty(), |set, f| set | f.wgpu());
+        let experimental = match summary.features.contains(&Feature::CooperativeMatrix) {
+            // SAFETY: wgpu warns that experimental features may hold bugs. Ours is cooperative matrices, which no kernel
+            // uses before they were proven on the device.
+            true => unsafe { wgpu::ExperimentalFeatures::enabled() },
+            false => wgpu::ExperimentalFeatures::disabled(),
+        };
         let limits = adapter.limits();
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("lesion-gpu"),
             required_features: features,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
+            experimental_features: experimental,
             ..Default::default()
         }))
         .map_err(|e| {
@@ -114,6 +124,13 @@ impl Gpu {
     /// What the device can do.
     pub fn caps(&self) -> &Caps {
         &self.caps
+    }
+
+    /// Lets kernels use the cooperative matrices that the adapter offers, or forbids it again: until someone has compared
+    /// their products with others, [`caps`](Self::caps) says there are none.
+    pub fn trust_matrices(&mut self, trusted: bool) {
+        self.caps.matrices = self.summary.matrices.filter(|_| trusted);
+        self.summary.caps.matrices = self.caps.matrices;
     }
 
     /// The adapter it was opened on, with the features in use.

@@ -41,6 +41,8 @@ pub enum Constant {
     U32(u32),
     /// `const NAME: bool = value;`
     Bool(bool),
+    /// `alias NAME = f16;` or, if false, `alias NAME = f32;`
+    Half(bool),
 }
 
 /// One variant of one entry point: everything that decides which pipeline is built.
@@ -60,12 +62,23 @@ pub struct Kernel {
     pub subgroups: bool,
     /// Whether the element type `E` is f16; f32 otherwise.
     pub half: bool,
+    /// Side of the cooperative matrices `MatrixA`, `MatrixB` (f16) and `MatrixC` (f32), if it uses them.
+    pub matrices: Option<u32>,
 }
 
 impl Kernel {
     /// The plain variant of `entry`.
     pub fn new(source: &'static Source, entry: &'static str) -> Self {
-        Self { source, entry, constants: vec![], libraries: vec![], overrides: vec![], subgroups: false, half: false }
+        Self {
+            source,
+            entry,
+            constants: vec![],
+            libraries: vec![],
+            overrides: vec![],
+            subgroups: false,
+            half: false,
+            matrices: None,
+        }
     }
 
     /// Adds a header constant.
@@ -79,6 +92,13 @@ impl Kernel {
     #[must_use]
     pub fn with_bool(mut self, name: &'static str, value: bool) -> Self {
         self.constants.push((name, Constant::Bool(value)));
+        self
+    }
+
+    /// Adds another element type than `E`: f16 if `half`, which a variant with [f16](Self::with_half) may have, or f32.
+    #[must_use]
+    pub fn with_element(mut self, name: &'static str, half: bool) -> Self {
+        self.constants.push((name, Constant::Half(half)));
         self
     }
 
@@ -110,6 +130,13 @@ impl Kernel {
         self
     }
 
+    /// Declares cooperative matrices of a side, `MATRIX`.
+    #[must_use]
+    pub fn with_matrices(mut self, side: u32) -> Self {
+        self.matrices = Some(side);
+        self
+    }
+
     /// `file:entry`, for messages and profiles.
     pub fn label(&self) -> String {
         format!("{}:{}", self.source.file.trim_end_matches(".wgsl"), self.entry)
@@ -119,6 +146,9 @@ impl Kernel {
     pub fn link(&self, parameters: Option<&UniformBlock>, specialised: bool) -> String {
         // On the first line, so that line numbers stay those of the file.
         let mut text = if self.half { "enable f16; " } else { "" }.to_owned();
+        if self.matrices.is_some() {
+            text.push_str("enable wgpu_cooperative_matrix; ");
+        }
         text.push_str(self.source.text);
         for library in self.source.libraries.iter().chain(&self.libraries) {
             let _ = write!(text, "\n// --- lib/{} ---\n{}", library.file, library.text);
@@ -126,10 +156,17 @@ impl Kernel {
         text.push_str("\n// --- generated header ---\n");
         let element = if self.half { "f16" } else { "f32" };
         let _ = writeln!(text, "alias E = {element};\nalias E4 = vec4<{element}>;");
+        if let Some(n) = self.matrices {
+            let _ = writeln!(text, "const MATRIX: u32 = {n}u;");
+            for (role, element) in [("A", "f16"), ("B", "f16"), ("C", "f32")] {
+                let _ = writeln!(text, "alias Matrix{role} = coop_mat{n}x{n}<{element}, {role}>;");
+            }
+        }
         for (name, value) in &self.constants {
             let _ = match value {
                 Constant::U32(v) => writeln!(text, "const {name}: u32 = {v}u;"),
                 Constant::Bool(v) => writeln!(text, "const {name}: bool = {v};"),
+                Constant::Half(v) => writeln!(text, "alias {name} = {};", if *v { "f16" } else { "f32" }),
             };
         }
         match parameters {

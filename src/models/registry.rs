@@ -94,15 +94,17 @@ impl Model {
         self.about
     }
 
-    /// Traces the model: logits `[N, classes]` of images `x` `[N, H, W, 3]`.
+    /// Traces the model: logits `[N, classes]` (f32) of images `x` `[N, H, W, 3]`. Images in f16 make a network of mixed
+    /// precision: activations in f16, parameters in f32.
     ///
     /// # Errors
     /// [`Kind::Shape`] if the images are too small.
     pub fn forward(&self, net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Tensor> {
-        match self.architecture {
+        let logits = match self.architecture {
             Architecture::SimpleCnn => simple_cnn::forward(net, x, classes),
             Architecture::ResNet(resnet) => resnet.forward(net, x, classes),
-        }
+        }?;
+        net.full_precision(logits)
     }
 
     /// Its parameters for images of `size` x `size` pixels.

@@ -6,9 +6,9 @@ use crate::error::{Error, Kind, Result};
 use crate::ops::STEP;
 use crate::ops::conv2d::{self, Conv2d, Padding};
 use crate::ops::window::Window;
-use crate::ops::{add, batch_norm, channel_mul, dropout, global_avg_pool, max_pool, relu, sigmoid};
+use crate::ops::{add, batch_norm, cast, channel_mul, dropout, global_avg_pool, max_pool, relu, sigmoid};
 use crate::rng::Stream;
-use crate::tensor::{Shape, TensorType};
+use crate::tensor::{DType, Shape, TensorType};
 
 /// Whether batch-norm uses the batch's statistics and dropout drops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +135,20 @@ impl<'a> Net<'a> {
         Ok(variable)
     }
 
+    /// A weight in the element type of the activations it meets: in mixed precision, f32 weights are rounded to f16.
+    fn as_operand(&mut self, weight: Tensor, x: Tensor) -> Result<Tensor> {
+        let dtype = self.tape.ty(x).dtype;
+        cast::cast(self.tape, weight, dtype)
+    }
+
+    /// The values in f32: what a loss is computed from.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if x is not a float tensor.
+    pub fn full_precision(&mut self, x: Tensor) -> Result<Tensor> {
+        cast::cast(self.tape, x, DType::F32)
+    }
+
     /// A convolution. Parameters `name.weight` `[K, C, R, S]`, `name.bias` `[K]`.
     ///
     /// # Errors
@@ -150,6 +164,7 @@ impl<'a> Net<'a> {
                 true => Some(net.parameter("bias", [layer.filters].into(), Layout::Same, default, true)?),
                 false => None,
             };
+            let weight = net.as_operand(weight, x)?;
             conv2d::conv2d(net.tape, x, weight, bias, layer.conv)
         })
     }
@@ -187,6 +202,7 @@ impl<'a> Net<'a> {
             let init = Init::UniformFanIn { fan_in: c.max(1) };
             let weight = net.parameter("weight", [out, c].into(), Layout::Linear, init, true)?;
             let bias = net.parameter("bias", [out].into(), Layout::Same, init, true)?;
+            let weight = net.as_operand(weight, x)?;
             conv2d::linear(net.tape, x, weight, Some(bias))
         })
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use half::f16;
+
 use super::{AnyTwin, Array, Twin};
 use crate::autograd::{Tape, Tensor};
 use crate::error::Result;
@@ -24,6 +26,8 @@ pub enum Fill {
     Labels(u32),
     /// One value everywhere.
     Constant(f32),
+    /// Standard normal but for the last value.
+    NormalBut(f32),
 }
 
 /// What an input is to the op.
@@ -64,7 +68,8 @@ impl CaseInput {
         Self { ty: TensorType::u32(shape), fill: Fill::Labels(classes), role: Role::Fixed }
     }
 
-    /// The values: the same for the same stream.
+    /// The values: the same for the same stream. Those of an f16 tensor are rounded already, so that the CPU twin and
+    /// the device start from the same numbers.
     pub fn values(&self, stream: Stream) -> Array<f32> {
         let n = self.ty.shape.len();
         let data = match self.fill {
@@ -77,14 +82,16 @@ impl CaseInput {
             }
             Fill::Labels(bound) => (0..n as u32).map(|i| (stream.words([i, 0])[0] % bound) as f32).collect(),
             Fill::Constant(value) => vec![value; n],
+            Fill::NormalBut(last) => (1..n as u64).map(|i| stream.normal(i)).chain([last]).collect(),
         };
+        let data = if self.ty.is_half() { data.into_iter().map(|v| f16::from_f32(v).to_f32()).collect() } else { data };
         Array::new(self.ty.shape.clone(), data)
     }
 
     /// Values as the bytes the device expects.
     pub fn bytes(&self, values: &Array<f32>) -> Vec<u8> {
         match self.ty.dtype {
-            DType::F32 => bytemuck::cast_slice(&values.data).to_vec(),
+            dtype @ (DType::F32 | DType::F16) => dtype.encode(&values.data),
             DType::U32 => values.data.iter().flat_map(|&v| (v as u32).to_le_bytes()).collect(),
         }
     }
@@ -111,6 +118,16 @@ pub struct Case {
     pub tolerance: f64,
     /// Whether the twin's gradient can be checked by finite differences (not for a random or piecewise-constant op).
     pub smooth: bool,
+    /// Whether it computes in f16 though none of its inputs is.
+    pub half: bool,
+}
+
+/// The cases, and all again with the inputs numbered `inputs` in f16.
+pub(crate) fn and_half(mut cases: Vec<Case>, inputs: &[usize]) -> Vec<Case> {
+    let takes = |case: &&Case| !case.needs_half() && inputs.iter().any(|&i| i < case.inputs.len());
+    let halves: Vec<Case> = cases.iter().filter(takes).map(|case| case.in_half(inputs)).collect();
+    cases.extend(halves);
+    cases
 }
 
 impl Case {
@@ -130,6 +147,7 @@ impl Case {
             twin: Arc::new(twin),
             tolerance: 1e-5,
             smooth: true,
+            half: false,
         }
     }
 
@@ -144,6 +162,31 @@ impl Case {
     #[must_use]
     pub fn not_smooth(mut self) -> Self {
         self.smooth = false;
+        self
+    }
+
+    /// The same case with the inputs numbered `inputs` in f16. Finite differences would show nothing new.
+    #[must_use]
+    pub fn in_half(&self, inputs: &[usize]) -> Self {
+        let mut case = self.clone().not_smooth();
+        case.name += " f16";
+        for &i in inputs {
+            if let Some(input) = case.inputs.get_mut(i) {
+                input.ty.dtype = DType::F16;
+            }
+        }
+        case
+    }
+
+    /// Whether it needs a device with 16-bit floats.
+    pub fn needs_half(&self) -> bool {
+        self.half || self.inputs.iter().any(|input| input.ty.is_half())
+    }
+
+    /// Marks a case that needs 16-bit floats though none of its inputs is f16.
+    #[must_use]
+    pub fn half(mut self) -> Self {
+        self.half = true;
         self
     }
 

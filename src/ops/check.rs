@@ -1,6 +1,6 @@
 //! Checking a case: kernels against the CPU twin, and the twin's gradient against finite differences.
 
-use super::{Array, Case, Role, add, backward, backward_from, mul, scale, sum};
+use super::{Array, Case, Role, add, backward, backward_from, cast, mul, scale, sum};
 use crate::autograd::{Executable, Plan, Store, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -71,6 +71,16 @@ fn output_gradients(case: &Case, seed: u32, outputs: &[Array<f64>]) -> Vec<Array
         .collect()
 }
 
+/// The element types of a case's outputs.
+fn output_types(case: &Case) -> Result<Vec<DType>> {
+    let mut tape = Tape::new();
+    let mut inputs = vec![];
+    for (i, input) in case.inputs.iter().enumerate() {
+        inputs.push(tape.variable(&format!("input {i}"), input.ty.clone(), input.role == Role::Differentiable)?);
+    }
+    Ok((case.trace)(&mut tape, &inputs)?.into_iter().map(|t| tape.ty(t).dtype).collect())
+}
+
 /// Compares the twin's backward with central differences of its forward along random directions, both in f64.
 /// Returns the largest relative error over the differentiable inputs.
 pub fn finite_differences(case: &Case, seed: u32) -> f64 {
@@ -110,6 +120,15 @@ pub fn finite_differences(case: &Case, seed: u32) -> f64 {
     worst
 }
 
+/// Relative error of one rounding to f16, which has 11 significant bits: half a unit where a driver rounds to the
+/// nearest, a whole one where it truncates.
+const HALF_ROUNDING: f64 = 1.0 / 1024.0;
+/// Below f16's smallest normal number drivers may round to multiples of 2^-24 or flush to zero.
+const HALF_SMALLEST: f64 = 1.0 / 16384.0;
+/// A gradient in f16 is rounded itself, may come from a rounded output, whose error a backward rule may double (the
+/// sigmoid's), and mid-graph from one more addition.
+const HALF_GRADIENT: f64 = 4.0;
+
 /// Runs a case on a device, forward and backward, alone and in the middle of a graph, and compares everything with the
 /// CPU twin in f64.
 ///
@@ -123,16 +142,25 @@ pub fn check_case(gpu: &Gpu, case: &Case, seed: u32) -> Result<CaseReport> {
     let updated: Vec<usize> = (0..x.len()).filter(|&i| case.inputs[i].role == Role::Updated).collect();
     let outputs = all64.len() - updated.len();
     let differentiable: Vec<usize> = (0..x.len()).filter(|&i| case.inputs[i].role == Role::Differentiable).collect();
-    let d_out = output_gradients(case, seed, &all64[..outputs]);
+    let mut d_out = output_gradients(case, seed, &all64[..outputs]);
+    for (d, dtype) in d_out.iter_mut().zip(output_types(case)?) {
+        // As the device holds them.
+        if dtype == DType::F16 {
+            d.data = dtype.decode(&dtype.encode(&d.data));
+        }
+    }
     let (grad64, grad32) = if differentiable.is_empty() {
         (vec![], vec![])
     } else {
         let d64: Vec<Array<f64>> = d_out.iter().map(Array::cast).collect();
         (case.twin.backward_f64(&x64, &d64), case.twin.backward_f32(&x, &d_out))
     };
-    let limit = |f32s: &Array<f32>, f64s: &Array<f64>| {
+    // `half` is how often the numbers were rounded to f16, if they were.
+    let limit = |f32s: &Array<f32>, f64s: &Array<f64>, half: f64| {
         let own: Array<f64> = f32s.cast();
-        case.tolerance.max(10.0 * relative_error(&own.data, &f64s.data))
+        let size = f64s.data.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        let half = if half == 0.0 { 0.0 } else { half * HALF_ROUNDING.max(HALF_SMALLEST / size.max(HALF_SMALLEST)) };
+        case.tolerance.max(10.0 * relative_error(&own.data, &f64s.data)) + half
     };
 
     let mut report = CaseReport { label: case.label(), measured: vec![] };
@@ -182,17 +210,18 @@ pub fn check_case(gpu: &Gpu, case: &Case, seed: u32) -> Result<CaseReport> {
             }
         }
         for (j, d) in d_out.iter().enumerate().take(weights.len()) {
-            store.write_bytes(gpu, &format!("weight {j}"), bytemuck::cast_slice(&d.data))?;
+            store.write_bytes(gpu, &format!("weight {j}"), &tape.ty(y[j]).dtype.encode(&d.data))?;
         }
         executable.run(gpu);
         let prefix = if mid_graph { "mid-graph " } else { "" };
         for (j, &t) in y.iter().enumerate() {
             let raw = executable.read_output(gpu, j)?;
             let got: Vec<f64> = match tape.ty(t).dtype {
-                DType::F32 => raw.data().iter().map(|&v| f64::from(v)).collect(),
+                DType::F32 | DType::F16 => raw.data().iter().map(|&v| f64::from(v)).collect(),
                 DType::U32 => raw.data().iter().map(|&v| f64::from(v.to_bits())).collect(),
             };
-            compare(format!("{prefix}output {j}"), &got, &all64[j].data, limit(&all32[j], &all64[j]));
+            let half = if tape.ty(t).is_half() { 1.0 } else { 0.0 };
+            compare(format!("{prefix}output {j}"), &got, &all64[j].data, limit(&all32[j], &all64[j], half));
         }
         for (k, &i) in differentiable.iter().enumerate() {
             let (Some(want), Some(own)) = (&grad64[i], &grad32[i]) else {
@@ -205,18 +234,22 @@ pub fn check_case(gpu: &Gpu, case: &Case, seed: u32) -> Result<CaseReport> {
                 vec![]
             };
             let expected = if mid_graph { want.map(|v| 2.0 * v + 3.0) } else { want.clone() };
-            compare(format!("{prefix}gradient of input {i}"), &got, &expected.data, limit(own, want));
+            let half = wanted.get(y.len() + k).is_some_and(|&t| tape.ty(t).is_half());
+            let limit = limit(own, want, if half { HALF_GRADIENT } else { 0.0 });
+            compare(format!("{prefix}gradient of input {i}"), &got, &expected.data, limit);
         }
         for (u, &i) in updated.iter().enumerate().filter(|_| !mid_graph) {
             let got: Vec<f64> = match case.inputs[i].ty.dtype {
-                DType::F32 => store.read(gpu, &format!("input {i}"))?.into_data().into_iter().map(f64::from).collect(),
+                DType::F32 | DType::F16 => {
+                    store.read(gpu, &format!("input {i}"))?.into_data().into_iter().map(f64::from).collect()
+                }
                 DType::U32 => bytemuck::pod_collect_to_vec::<u8, u32>(&store.read_bytes(gpu, &format!("input {i}"))?)
                     .into_iter()
                     .map(f64::from)
                     .collect(),
             };
             let (want, own) = (&all64[outputs + u], &all32[outputs + u]);
-            compare(format!("updated input {i}"), &got, &want.data, limit(own, want));
+            compare(format!("updated input {i}"), &got, &want.data, limit(own, want, 0.0));
         }
     }
     Ok(report)
@@ -234,10 +267,12 @@ fn mid_graph_loss(
     let mut terms = vec![];
     for (&y, &w) in outputs.iter().zip(weights) {
         let weighted = mul::mul(tape, y, w)?;
+        let weighted = cast::cast(tape, weighted, DType::F32)?;
         terms.push(sum::sum(tape, weighted)?);
     }
     for &i in differentiable {
         let tripled = scale::scale(tape, leaves[i], 3.0)?;
+        let tripled = cast::cast(tape, tripled, DType::F32)?;
         terms.push(sum::sum(tape, tripled)?);
     }
     let mut loss = terms[0];

@@ -8,12 +8,14 @@ pub mod avg_pool;
 pub mod batch_norm;
 pub mod bce_with_logits;
 mod case;
+pub mod cast;
 pub mod channel_mul;
 mod check;
 pub mod concat;
 pub mod conv2d;
 pub mod dropout;
 pub mod global_avg_pool;
+pub mod loss_scale;
 pub mod max_pool;
 pub mod mul;
 pub mod relu;
@@ -26,11 +28,12 @@ pub mod sum;
 mod twin;
 pub mod window;
 
+pub(crate) use case::and_half;
 pub use case::{Case, CaseInput, Fill, Role};
 pub use check::{CaseReport, Measured, check_case, finite_differences};
 pub use twin::{AnyTwin, Array, Real, Twin};
 
-use crate::autograd::{Finish, Gradients, Tape, Tensor};
+use crate::autograd::{Finish, Gradients, Lower, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Library, grid_for};
 use crate::tensor::{DType, Shape, TensorType};
@@ -71,25 +74,28 @@ macro_rules! wgsl {
 
 /// The case lists of all ops: what tests, benchmarks and the self-test run.
 pub fn all_cases() -> Vec<Case> {
+    // Ops on activations take f16 as well; gamma, statistics, biases and the like stay f32.
     [
         adam::cases(),
-        add::cases(),
+        and_half(add::cases(), &[0, 1]),
         augment::cases(),
-        avg_pool::cases(),
-        batch_norm::cases(),
+        and_half(avg_pool::cases(), &[0]),
+        and_half(batch_norm::cases(), &[0]),
         bce_with_logits::cases(),
-        channel_mul::cases(),
-        concat::cases(),
-        conv2d::cases(),
-        dropout::cases(),
-        global_avg_pool::cases(),
-        max_pool::cases(),
-        mul::cases(),
-        relu::cases(),
-        scale::cases(),
+        cast::cases(),
+        and_half(channel_mul::cases(), &[0, 1]),
+        and_half(concat::cases(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        and_half(conv2d::cases(), &[0, 1]),
+        and_half(dropout::cases(), &[0]),
+        and_half(global_avg_pool::cases(), &[0]),
+        loss_scale::cases(),
+        and_half(max_pool::cases(), &[0]),
+        and_half(mul::cases(), &[0, 1]),
+        and_half(relu::cases(), &[0]),
+        and_half(scale::cases(), &[0]),
         sgd::cases(),
-        sigmoid::cases(),
-        slice::cases(),
+        and_half(sigmoid::cases(), &[0]),
+        and_half(slice::cases(), &[0]),
         softmax_cross_entropy::cases(),
         sum::cases(),
     ]
@@ -110,7 +116,12 @@ pub fn backward(tape: &mut Tape, loss: Tensor) -> Result<Gradients> {
 /// # Errors
 /// Errors of the backward rules.
 pub fn backward_from(tape: &mut Tape, seeds: &[(Tensor, Tensor)]) -> Result<Gradients> {
-    tape.backward(seeds, &|tape, a, b| add::add(tape, a, b))
+    tape.backward(seeds, &|tape, a, b| {
+        // One of them may be wider than the value: the sum is too.
+        let dtype = if tape.ty(a).is_half() { tape.ty(b).dtype } else { DType::F32 };
+        let (a, b) = (cast::cast(tape, a, dtype)?, cast::cast(tape, b, dtype)?);
+        add::add(tape, a, b)
+    })
 }
 
 /// What a kernel does to each element of its result before storing it. A residual is the node's last input.
@@ -147,19 +158,35 @@ pub(crate) fn same_shape(inputs: &[TensorType]) -> Result<Vec<TensorType>> {
 /// Most elements of a tensor: kernels index with 32 bits, and the last row of a folded grid runs past the end.
 const MAX_ELEMENTS: usize = 1 << 31;
 
-/// The shape of a float tensor whose elements 32-bit indices reach.
+/// The shape of a float tensor, f32 or f16, whose elements 32-bit indices reach.
 ///
 /// # Errors
 /// [`Kind::Shape`] for another element type, for no elements and for too many.
 pub(crate) fn float_shape(ty: &TensorType) -> Result<&Shape> {
     let elements = ty.shape.dims().iter().try_fold(1, |n: usize, &d| n.checked_mul(d));
     let problem = match elements {
-        _ if ty.dtype != DType::F32 => "is not a float tensor",
+        _ if ty.dtype == DType::U32 => "is not a float tensor",
         Some(0) => "has no elements",
         Some(n) if n <= MAX_ELEMENTS => return Ok(&ty.shape),
         _ => "has more elements than 32-bit indices reach",
     };
     Err(Error::new(Kind::Shape, format!("{ty} {problem}")))
+}
+
+/// The shape of a tensor that must be f32: what is summed, compared or kept at full precision.
+///
+/// # Errors
+/// As [`float_shape`]; [`Kind::Shape`] for f16.
+pub(crate) fn f32_shape(ty: &TensorType) -> Result<&Shape> {
+    if ty.is_half() {
+        return Err(Error::new(Kind::Shape, format!("{ty} is not f32")));
+    }
+    float_shape(ty)
+}
+
+/// The bytes of a node's inputs and outputs: the least its kernels move.
+pub(crate) fn moved(cx: &Lower<'_>) -> u64 {
+    cx.inputs.iter().chain(cx.outputs).map(TensorType::bytes).sum()
 }
 
 /// The extents `[N, H, W, C]` of a float image batch.

@@ -1,10 +1,12 @@
 //! Optimizers and learning-rate schedules. The update kernels are ops (`ops::sgd`, `ops::adam`); here they are
 //! appended to a tape, one for each parameter, with their state as variables called `optimizer.…`.
 
-use crate::autograd::{Gradients, Tape, Tensor};
+use crate::autograd::{Gradients, Store, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
+use crate::gpu::Gpu;
+use crate::ops::loss_scale::{self, INITIAL_SCALE};
 use crate::ops::{STEP, adam, sgd};
-use crate::tensor::TensorType;
+use crate::tensor::{HostTensor, TensorType};
 
 /// The prefix of every variable that belongs to the optimizer rather than to the model.
 pub const STATE_PREFIX: &str = "optimizer.";
@@ -26,11 +28,18 @@ pub enum Optimizer {
 }
 
 impl Optimizer {
-    /// Appends the updates of every trainable variable that a gradient reached. `lr` is the learning rate, `[1]`.
+    /// Appends the updates of every trainable variable that a gradient reached. `lr` is the learning rate, `[1]`. With
+    /// `scaling` the gradients are those of the scaled loss, and if one of them is not finite nothing is updated.
     ///
     /// # Errors
     /// [`Kind::Internal`] if no parameter has a gradient.
-    pub fn append(&self, tape: &mut Tape, gradients: &Gradients, lr: Tensor) -> Result<()> {
+    pub fn append(
+        &self,
+        tape: &mut Tape,
+        gradients: &Gradients,
+        lr: Tensor,
+        scaling: Option<&LossScaling>,
+    ) -> Result<()> {
         let outer = tape.set_scope("optimizer");
         let step = tape.variable(STEP, TensorType::u32([1]), false)?;
         let pairs: Vec<(String, Tensor, Tensor)> = tape
@@ -41,14 +50,21 @@ impl Optimizer {
         if pairs.is_empty() {
             return Err(Error::new(Kind::Internal, "no parameter has a gradient"));
         }
+        let unscale = match scaling {
+            None => None,
+            Some(scaling) => {
+                pairs.iter().try_for_each(|(_, _, gradient)| loss_scale::check(tape, scaling.flag, *gradient))?;
+                Some(loss_scale::decide(tape, scaling.flag, scaling.scale, scaling.steps)?)
+            }
+        };
         let bias = match self {
             Self::Adam(config) => {
                 let bias = tape.variable(&format!("{STATE_PREFIX}bias_correction"), TensorType::f32([2]), false)?;
-                adam::adam_tick(tape, step, bias, config.beta1, config.beta2)?;
+                adam::adam_tick(tape, step, bias, unscale, config.beta1, config.beta2)?;
                 Some(bias)
             }
             Self::Sgd { .. } => {
-                sgd::tick(tape, step)?;
+                sgd::tick(tape, step, unscale)?;
                 None
             }
         };
@@ -58,19 +74,69 @@ impl Optimizer {
             match (self, bias) {
                 (Self::Adam(config), Some(bias)) => {
                     let (m, v) = (state("m")?, state("v")?);
-                    adam::adam_update(tape, parameter, gradient, m, v, lr, bias, *config)?;
+                    adam::adam_update(tape, parameter, gradient, m, v, lr, bias, unscale, *config)?;
                 }
                 (Self::Sgd { momentum, weight_decay, nesterov }, _) => {
                     let velocity = state("velocity")?;
                     let config =
                         sgd::SgdConfig { momentum: *momentum, weight_decay: *weight_decay, nesterov: *nesterov };
-                    sgd::sgd_update(tape, parameter, gradient, velocity, lr, config)?;
+                    sgd::sgd_update(tape, parameter, gradient, velocity, lr, unscale, config)?;
                 }
                 (Self::Adam(_), None) => return Err(Error::new(Kind::Internal, "Adam without its bias correction")),
             }
         }
         tape.set_scope(outer);
         Ok(())
+    }
+}
+
+/// The loss scale, `[1]`.
+const LOSS_SCALE: &str = "optimizer.loss_scale";
+/// Steps since the loss scale changed, and steps that were skipped in all: f32 `[2]`, so that checkpoints hold it.
+const LOSS_SCALE_STEPS: &str = "optimizer.loss_scale_steps";
+/// Whether a gradient of the running step overflowed, u32 `[1]`; always 0 between steps.
+const OVERFLOW: &str = "optimizer.overflow";
+
+/// Dynamic loss scaling, for gradients in f16: see [`loss_scale`]. Its state is in variables.
+#[derive(Debug, Clone, Copy)]
+pub struct LossScaling {
+    scale: Tensor,
+    steps: Tensor,
+    flag: Tensor,
+}
+
+impl LossScaling {
+    /// Declares its variables, before the backward pass.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if variables of these names exist with another type.
+    pub fn declare(tape: &mut Tape) -> Result<Self> {
+        Ok(Self {
+            scale: tape.variable(LOSS_SCALE, TensorType::f32([1]), false)?,
+            steps: tape.variable(LOSS_SCALE_STEPS, TensorType::f32([2]), false)?,
+            flag: tape.variable(OVERFLOW, TensorType::u32([1]), false)?,
+        })
+    }
+
+    /// The gradient that the backward pass starts from, `[1]`.
+    pub fn seed(&self) -> Tensor {
+        self.scale
+    }
+
+    /// Writes the first step's scale, if `store` has it.
+    ///
+    /// # Errors
+    /// None but of a store with a variable of that name and another shape.
+    pub fn initialise(gpu: &Gpu, store: &Store) -> Result<()> {
+        match store.types().any(|(name, _)| name == LOSS_SCALE) {
+            true => store.write(gpu, LOSS_SCALE, &HostTensor::full([1], INITIAL_SCALE)),
+            false => Ok(()),
+        }
+    }
+
+    /// How many steps the state of an optimizer says were skipped; `get` finds its tensors by name.
+    pub fn skipped<'a>(get: impl FnOnce(&str) -> Option<&'a HostTensor>) -> u64 {
+        get(LOSS_SCALE_STEPS).and_then(|steps| steps.data().get(1)).map_or(0, |&skipped| skipped as u64)
     }
 }
 

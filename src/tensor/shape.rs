@@ -2,11 +2,15 @@
 
 use std::fmt;
 
+use half::f16;
+
 /// The element type of a tensor on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DType {
     /// 32-bit IEEE float.
     F32,
+    /// 16-bit IEEE float: activations and their gradients in mixed precision.
+    F16,
     /// 32-bit unsigned integer: labels, counters, indices.
     U32,
 }
@@ -14,7 +18,35 @@ pub enum DType {
 impl DType {
     /// Size of one element in bytes.
     pub fn size(self) -> usize {
-        4
+        match self {
+            Self::F32 | Self::U32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    /// Elements as the device holds them, as f32. Integers keep their bits: see [`f32::to_bits`].
+    pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        match self {
+            Self::F32 | Self::U32 => bytemuck::pod_collect_to_vec(bytes),
+            Self::F16 => bytemuck::pod_collect_to_vec::<u8, f16>(bytes).into_iter().map(f16::to_f32).collect(),
+        }
+    }
+
+    /// The reverse of [`decode`](Self::decode); to f16, values are rounded to the nearest.
+    pub fn encode(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 | Self::U32 => bytemuck::cast_slice(values).to_vec(),
+            Self::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+        }
+    }
+
+    /// Its name in WGSL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::U32 => "u32",
+        }
     }
 }
 
@@ -109,6 +141,22 @@ pub struct TensorType {
 }
 
 impl TensorType {
+    /// A tensor of half-precision floats.
+    pub fn f16(shape: impl Into<Shape>) -> Self {
+        Self { shape: shape.into(), dtype: DType::F16 }
+    }
+
+    /// A tensor of another shape with the same element type.
+    #[must_use]
+    pub fn with_shape(&self, shape: impl Into<Shape>) -> Self {
+        Self { shape: shape.into(), dtype: self.dtype }
+    }
+
+    /// Whether the elements are f16.
+    pub fn is_half(&self) -> bool {
+        self.dtype == DType::F16
+    }
+
     /// A float tensor.
     pub fn f32(shape: impl Into<Shape>) -> Self {
         Self { shape: shape.into(), dtype: DType::F32 }
@@ -127,6 +175,6 @@ impl TensorType {
 
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.shape, if self.dtype == DType::F32 { "f32" } else { "u32" })
+        write!(f, "{}:{}", self.shape, self.dtype.name())
     }
 }

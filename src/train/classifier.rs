@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::session::{EvalSession, load_weights};
-use super::{Checkpoint, EvalGraph, Normalisation, RunFolder, TrainConfig};
+use super::{Checkpoint, EvalGraph, Normalisation, Precision, RunFolder, TrainConfig};
 use crate::autograd::Store;
 use crate::data::{Batch, HAM10000_CLASSES};
 use crate::error::{Error, Kind, Result};
@@ -80,12 +80,20 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Loads a classifier and builds its graph for batches of `batch` images, with the kernels that tuning has chosen.
+    /// Loads a classifier and builds its graph for batches of `batch` images, in the given precision or that of its
+    /// training (bare weights are in f32 unless another is given), with the kernels that tuning has chosen.
     ///
     /// # Errors
-    /// [`Kind::Checkpoint`] or [`Kind::Weights`] for files that do not fit; device errors.
-    pub fn load(gpu: &Gpu, source: &ModelSource, batch: usize, tuning: Option<&TuningCache>) -> Result<Self> {
-        let (config, classes, weights, allow_partial) = match source {
+    /// [`Kind::Unsupported`] for a precision the device lacks; [`Kind::Checkpoint`] or [`Kind::Weights`] for files that
+    /// do not fit; device errors.
+    pub fn load(
+        gpu: &Gpu,
+        source: &ModelSource,
+        batch: usize,
+        precision: Option<Precision>,
+        tuning: Option<&TuningCache>,
+    ) -> Result<Self> {
+        let (mut config, classes, weights, allow_partial) = match source {
             ModelSource::Run(path) => {
                 let file = if path.is_dir() { RunFolder::open(path)?.best() } else { path.clone() };
                 if path.is_dir() && !file.is_file() {
@@ -112,6 +120,8 @@ impl Classifier {
             }
         };
         config.validate()?;
+        config.precision = precision.unwrap_or(config.precision);
+        config.precision.check(gpu)?;
         let model = Model::find(&config.model)?;
         let graph = |caps: &Caps| EvalGraph::new(model, config.eval_augment(), config.size, batch, classes.len(), caps);
         let graph = graph(gpu.caps()).and_then(|untuned| {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::SplitSpec;
 use crate::error::{Error, Kind, Result};
+use crate::gpu::Gpu;
 use crate::ops::adam::AdamConfig;
 use crate::ops::augment::Augment;
 use crate::optim::{Optimizer, Schedule};
@@ -95,6 +96,34 @@ named! {
     }
 }
 
+named! {
+    /// The precision of a network's activations.
+    #[derive(Default)]
+    Precision {
+        /// Everything in f32.
+        #[default]
+        F32 = "f32",
+        /// Activations, their gradients and the inputs of convolutions in f16; parameters, statistics, sums and the
+        /// loss in f32.
+        Mixed = "mixed",
+    }
+}
+
+impl Precision {
+    /// Checks that a device can do it.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] for mixed precision without 16-bit floats.
+    pub fn check(self, gpu: &Gpu) -> Result<()> {
+        if self == Self::F32 || gpu.caps().f16 {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Unsupported, "mixed precision needs 16-bit floats in shaders, which this adapter lacks")
+            .at(&gpu.adapter().name)
+            .next("use --precision f32, or choose an adapter with the feature f16 (see `lesion-gpu devices`)"))
+    }
+}
+
 impl Normalisation {
     /// Mean and standard deviation of red, green, blue, for pixels in `[0, 1]`.
     pub fn mean_std(self) -> ([f32; 3], [f32; 3]) {
@@ -159,6 +188,9 @@ pub struct TrainConfig {
     pub data: String,
     /// Image side in pixels.
     pub size: usize,
+    /// Precision of the activations; runs from before there was a choice have f32.
+    #[serde(default)]
+    pub precision: Precision,
     /// Images a step.
     pub batch: usize,
     /// Passes over the training images.
@@ -207,6 +239,7 @@ impl Default for TrainConfig {
             model: "resnet18".into(),
             data: String::new(),
             size: 64,
+            precision: Precision::F32,
             batch: 32,
             epochs: 10,
             max_steps: None,
@@ -298,7 +331,7 @@ impl TrainConfig {
     /// What happens to evaluation pictures: normalisation only.
     pub fn eval_augment(&self) -> Augment {
         let (mean, std) = self.normalisation.mean_std();
-        Augment::none(mean, std)
+        Augment { half: self.precision == Precision::Mixed, ..Augment::none(mean, std) }
     }
 }
 
@@ -310,6 +343,10 @@ mod tests {
     fn round_trips_through_toml_and_rejects_nonsense() {
         let config = TrainConfig { max_steps: Some(3), weights: Some("w".into()), ..TrainConfig::default() };
         let text = toml::to_string(&config).unwrap();
+        // A configuration from before there was a choice of precision.
+        let older = text.replace("precision = \"f32\"\n", "");
+        assert!(older.len() < text.len());
+        assert_eq!(toml::from_str::<TrainConfig>(&older).unwrap(), config);
         assert_eq!(toml::from_str::<TrainConfig>(&text).unwrap(), config);
         config.validate().unwrap();
         for bad in [

@@ -12,7 +12,7 @@ use super::run_folder::{RunFolder, Table};
 use super::session::{
     EvalSession, StepResult, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
 };
-use super::{ClassWeighting, Monitor, TrainConfig};
+use super::{ClassWeighting, Monitor, Precision, TrainConfig};
 use crate::autograd::{Memory, Store, Tunable};
 use crate::data::{
     Cache, Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, SplitAssignment, Weighting,
@@ -97,8 +97,10 @@ pub enum Event<'a> {
         dataset: &'a Dataset,
         /// Its split.
         split: &'a SplitAssignment,
-        /// The training step's memory.
+        /// The memory of training and evaluation together.
         memory: Memory,
+        /// What it would be in f32, for a run of mixed precision.
+        memory_f32: Option<Memory>,
         /// Trained values.
         trainable: usize,
         /// Steps of an epoch.
@@ -145,6 +147,7 @@ pub fn run(
     notify: &mut dyn FnMut(Event<'_>),
 ) -> Result<RunSummary> {
     config.validate()?;
+    config.precision.check(gpu)?;
     let model = Model::find(&config.model)?;
     let resumed = match (&options.run, options.resume) {
         (Some(path), true) => {
@@ -219,6 +222,11 @@ pub fn run(
         (graph, eval_graph) = graphs(&gpu.caps().with_choices(choices.clone()))?;
     }
     let memory = graph.plan.memory.beside(eval_graph.plan.memory);
+    let memory_f32 = match config.precision {
+        Precision::F32 => None,
+        // For comparison only: where f32 does not fit, there is nothing to show.
+        Precision::Mixed => memory_in_f32(model, config, classes, gpu.caps()).ok(),
+    };
     let mut store = Store::new();
     let train = TrainSession::new(gpu, graph, classes, &class_weights, &mut store)?;
     let eval = EvalSession::new(gpu, eval_graph, classes, &mut store)?;
@@ -259,6 +267,7 @@ pub fn run(
         dataset: &dataset,
         split: &split,
         memory,
+        memory_f32,
         trainable: train.parameters().iter().filter(|p| p.trainable).map(|p| p.count()).sum(),
         steps,
     });
@@ -389,6 +398,14 @@ pub fn fitting_graph(
         Err(e) => Err(e),
     })?;
     Err(Fit::refuse("a training step", config.batch, needs, budget, largest))
+}
+
+/// The memory of training and evaluation in f32.
+fn memory_in_f32(model: Model, config: &TrainConfig, classes: usize, caps: &Caps) -> Result<Memory> {
+    let config = TrainConfig { precision: Precision::F32, ..config.clone() };
+    let train = TrainGraph::new(model, &config, config.batch, classes, caps)?;
+    let eval = EvalGraph::new(model, config.eval_augment(), config.size, config.batch, classes, caps)?;
+    Ok(train.plan.memory.beside(eval.plan.memory))
 }
 
 struct Engine<'a> {

@@ -1,6 +1,6 @@
 //! The training and evaluation graphs of a classifier, and the largest batch that fits a device.
 
-use super::TrainConfig;
+use super::{Precision, TrainConfig};
 use crate::autograd::{Plan, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu};
@@ -8,6 +8,7 @@ use crate::models::Model;
 use crate::nn::{Mode, Net, Parameter};
 use crate::ops::augment::{Augment, augment};
 use crate::ops::{self, softmax_cross_entropy};
+use crate::optim::LossScaling;
 use crate::tensor::TensorType;
 
 /// Names of the host-uploaded tensors.
@@ -67,9 +68,16 @@ impl TrainGraph {
         let weights = tape.input(input::CLASS_WEIGHTS, TensorType::f32([classes]));
         let smoothing = config.label_smoothing as f32;
         let loss = softmax_cross_entropy::softmax_cross_entropy(&mut tape, logits, labels, Some(weights), smoothing)?;
-        let gradients = ops::backward(&mut tape, loss)?;
+        let scaling = match config.precision {
+            Precision::F32 => None,
+            Precision::Mixed => Some(LossScaling::declare(&mut tape)?),
+        };
+        let gradients = match &scaling {
+            None => ops::backward(&mut tape, loss)?,
+            Some(scaling) => ops::backward_from(&mut tape, &[(loss, scaling.seed())])?,
+        };
         let lr = tape.input(input::LR, TensorType::f32([1]));
-        config.optimizer().append(&mut tape, &gradients, lr)?;
+        config.optimizer().append(&mut tape, &gradients, lr, scaling.as_ref())?;
         let plan = Plan::new(&tape, &[loss, logits], caps)?;
         Ok(Self { plan, parameters })
     }

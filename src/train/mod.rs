@@ -18,7 +18,8 @@ mod session;
 pub use checkpoint::{Checkpoint, Progress};
 pub use classifier::{Classifier, ModelSource};
 pub use config::{
-    AugmentConfig, ClassWeighting, Monitor, Normalisation, OptimizerKind, ScheduleKind, SplitConfig, TrainConfig,
+    AugmentConfig, ClassWeighting, Monitor, Normalisation, OptimizerKind, Precision, ScheduleKind, SplitConfig,
+    TrainConfig,
 };
 pub use engine::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning, fitting_graph, run};
 pub use graph::{EvalGraph, Fit, TrainGraph, fitting_eval_graph};

@@ -10,7 +10,7 @@ use crate::gpu::Gpu;
 use crate::metrics::argmax;
 use crate::nn::Parameter;
 use crate::ops::STEP;
-use crate::optim::STATE_PREFIX;
+use crate::optim::{LossScaling, STATE_PREFIX};
 use crate::tensor::{DType, HostTensor};
 use crate::weights::{Difference, Tensors};
 
@@ -199,11 +199,12 @@ impl EvalSession {
     }
 }
 
-/// Writes initial values for all parameters.
+/// Writes initial values for all parameters, and the first loss scale.
 ///
 /// # Errors
 /// [`Kind::Internal`] if the store lacks one.
 pub(super) fn initialise(gpu: &Gpu, store: &Store, parameters: &[Parameter], seed: u32) -> Result<()> {
+    LossScaling::initialise(gpu, store)?;
     parameters.iter().try_for_each(|p| store.write(gpu, &p.name, &p.to_device(&p.initial(seed))))
 }
 
@@ -260,7 +261,7 @@ pub(super) fn export_optimizer(gpu: &Gpu, store: &Store) -> Result<Tensors> {
     names.map(|(name, _)| Ok((name.to_owned(), store.read(gpu, name)?))).collect()
 }
 
-/// Writes the optimizer's state: its float tensors and its step counter.
+/// Writes the optimizer's state: its float tensors and its step counter, which did not count steps that were skipped.
 ///
 /// # Errors
 /// [`Kind::Checkpoint`] if a tensor is missing or has another shape.
@@ -277,5 +278,6 @@ pub(super) fn load_optimizer(gpu: &Gpu, store: &Store, tensors: &Tensors, step: 
         })
         .collect::<Result<_>>()?;
     state.iter().try_for_each(|(name, tensor)| store.write(gpu, name, tensor))?;
-    store.write_bytes(gpu, STEP, &(step as u32).to_le_bytes())
+    let done = step.saturating_sub(LossScaling::skipped(|name| tensors.get(name)));
+    store.write_bytes(gpu, STEP, &(done as u32).to_le_bytes())
 }

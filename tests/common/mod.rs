@@ -1,6 +1,7 @@
 //! What the GPU tests share.
 
 use lesion_gpu::gpu::{Gpu, GpuOptions};
+use lesion_gpu::ops::conv2d::prove;
 
 /// The adapter to test on, chosen by `LESION_GPU_ADAPTER` or the default. Without any adapter the tests that need one
 /// pass without running, unless `LESION_GPU_REQUIRE=1` makes that a failure.
@@ -14,7 +15,12 @@ pub fn gpu_with(options: GpuOptions) -> Option<Gpu> {
     let adapter = std::env::var("LESION_GPU_ADAPTER").ok().or(options.adapter.clone());
     let checked = options.checked || std::env::var("LESION_GPU_CHECKED").is_ok_and(|v| v == "1");
     match Gpu::open(&GpuOptions { adapter, checked, ..options }) {
-        Ok(gpu) => Some(gpu),
+        Ok(mut gpu) => {
+            if let Some(note) = prove(&mut gpu).expect("the device survives") {
+                println!("{note}");
+            }
+            Some(gpu)
+        }
         Err(e) if std::env::var("LESION_GPU_REQUIRE").is_ok_and(|v| v == "1") => panic!("a GPU is required: {e}"),
         Err(e) => {
             eprintln!("skipped: {e}");

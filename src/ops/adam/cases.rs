@@ -5,16 +5,22 @@ use super::{AdamConfig, adam_tick, adam_update};
 use crate::ops::{Case, CaseInput, Fill, Role};
 use crate::tensor::TensorType;
 
-/// Adam and AdamW, first and later steps; the bias corrections from the start.
+/// Adam and AdamW, first and later steps, with a scaled loss, skipped; the bias corrections from the start.
 pub fn cases() -> Vec<Case> {
     let (beta1, beta2) = (0.9, 0.999);
     let mut cases = vec![];
-    for (n, weight_decay, decoupled, t) in
-        [(1, 0.0, false, 1), (65, 0.0, false, 10), (2100, 0.01, true, 2), (130, 0.05, false, 3), (64, 0.05, true, 3)]
-    {
+    for (n, weight_decay, decoupled, t, unscale) in [
+        (1, 0.0, false, 1, None),
+        (65, 0.0, false, 10, None),
+        (2100, 0.01, true, 2, None),
+        (130, 0.05, false, 3, None),
+        (64, 0.05, true, 3, None),
+        (1030, 0.05, true, 3, Some(0.125)),
+        (131, 0.05, false, 3, Some(0.0)),
+    ] {
         let config = AdamConfig { beta1, beta2, eps: 1e-8, weight_decay, decoupled };
         let correction = [1.0 - beta1.powi(t), 1.0 - beta2.powi(t)].map(|c: f64| c as f32);
-        let inputs = vec![
+        let mut inputs = vec![
             CaseInput::new([n], Fill::Normal, Role::Updated),
             CaseInput::new([n], Fill::Normal, Role::Fixed),
             CaseInput::new([n], Fill::Normal, Role::Updated),
@@ -22,13 +28,14 @@ pub fn cases() -> Vec<Case> {
             CaseInput::new([1], Fill::Constant(0.01), Role::Fixed),
             CaseInput::new([2], Fill::Uniform(correction[0], correction[1]), Role::Fixed),
         ];
+        inputs.extend(unscale.map(|factor| CaseInput::new([1], Fill::Constant(factor), Role::Fixed)));
         cases.push(Case::new(
             "adam",
-            format!("{n} step {t} {config:?}"),
+            format!("{n} step {t} {config:?} {unscale:?}"),
             inputs,
             AdamTwin { config },
             move |tape, x| {
-                adam_update(tape, x[0], x[1], x[2], x[3], x[4], x[5], config)?;
+                adam_update(tape, x[0], x[1], x[2], x[3], x[4], x[5], x.get(6).copied(), config)?;
                 Ok(vec![])
             },
         ));
@@ -36,15 +43,14 @@ pub fn cases() -> Vec<Case> {
     // From zero, the recurrence must give the closed form.
     let step = CaseInput { ty: TensorType::u32([1]), fill: Fill::Constant(0.0), role: Role::Updated };
     let correction = CaseInput::new([2], Fill::Constant(0.0), Role::Updated);
-    cases.push(Case::new(
-        "adam",
-        "tick",
-        vec![step, correction],
-        TickTwin { betas: [beta1, beta2] },
-        move |tape, x| {
-            adam_tick(tape, x[0], x[1], beta1, beta2)?;
+    for unscale in [None, Some(0.5), Some(0.0)] {
+        let mut inputs = vec![step.clone(), correction.clone()];
+        inputs.extend(unscale.map(|factor| CaseInput::new([1], Fill::Constant(factor), Role::Fixed)));
+        let twin = TickTwin { betas: [beta1, beta2] };
+        cases.push(Case::new("adam", format!("tick {unscale:?}"), inputs, twin, move |tape, x| {
+            adam_tick(tape, x[0], x[1], x.get(2).copied(), beta1, beta2)?;
             Ok(vec![])
-        },
-    ));
+        }));
+    }
     cases
 }

@@ -10,6 +10,7 @@ mod reference;
 
 pub use cases::cases;
 
+use super::loss_scale::unscaled;
 use super::sgd::{TICK, TickParams, check_update};
 use crate::autograd::{Lower, Lowered, Op, Tape, Tensor};
 use crate::error::Result;
@@ -52,7 +53,8 @@ pub struct AdamConfig {
 }
 
 /// Appends an update of `parameter`, `m` and `v` (variables of one shape). `lr` is `[1]`; `correction` `[2]` is what
-/// [`adam_tick`] moves.
+/// [`adam_tick`] moves. Where the loss is scaled, `unscale` `[1]` multiplies the gradient; nothing changes if it is 0 (see
+/// [`loss_scale`](crate::ops::loss_scale)).
 ///
 /// # Errors
 /// [`Kind::Shape`](crate::Kind::Shape) if the shapes do not go together.
@@ -65,17 +67,30 @@ pub fn adam_update(
     v: Tensor,
     lr: Tensor,
     correction: Tensor,
+    unscale: Option<Tensor>,
     config: AdamConfig,
 ) -> Result<()> {
-    tape.push(Update { config }, &[parameter, gradient, m, v, lr, correction]).map(drop)
+    let mut inputs = vec![parameter, gradient, m, v, lr, correction];
+    inputs.extend(unscale);
+    tape.push(Update { config }, &inputs).map(drop)
 }
 
-/// Appends a count of the step `[1]` (u32) and a move of the bias corrections `[2]`, both of which start at zero.
+/// Appends a count of the step `[1]` (u32) and a move of the bias corrections `[2]`, both of which start at zero;
+/// neither where `unscale` is 0.
 ///
 /// # Errors
 /// [`Kind::Shape`](crate::Kind::Shape) if they are of other types.
-pub fn adam_tick(tape: &mut Tape, step: Tensor, correction: Tensor, beta1: f64, beta2: f64) -> Result<()> {
-    tape.push(Tick { beta1, beta2 }, &[step, correction]).map(drop)
+pub fn adam_tick(
+    tape: &mut Tape,
+    step: Tensor,
+    correction: Tensor,
+    unscale: Option<Tensor>,
+    beta1: f64,
+    beta2: f64,
+) -> Result<()> {
+    let mut inputs = vec![step, correction];
+    inputs.extend(unscale);
+    tape.push(Tick { beta1, beta2 }, &inputs).map(drop)
 }
 
 #[derive(Debug)]
@@ -109,13 +124,15 @@ impl Op for Update {
             weight_decay,
             decoupled: decoupled.into(),
         };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "update"), params.block(), grid_for(count, WORKGROUP * EACH))
+        let kernel = unscaled(Kernel::new(&SOURCE, "update"), (cx.inputs.len() == 7).then_some(7));
+        let dispatch = Dispatch::new(kernel, params.block(), grid_for(count, WORKGROUP * EACH))
             .bind(Operand::Input(0), Access::ReadWrite)
             .input(1)
             .bind(Operand::Input(2), Access::ReadWrite)
             .bind(Operand::Input(3), Access::ReadWrite)
             .input(4)
             .input(5);
+        let dispatch = (6..cx.inputs.len()).fold(dispatch, Dispatch::input);
         Ok(Lowered::one(dispatch.work(14 * count as u64, 28 * count as u64)))
     }
 }
@@ -139,14 +156,18 @@ impl Op for Tick {
         &[0, 1]
     }
 
-    fn lower(&self, _: &Lower<'_>) -> Result<Lowered> {
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let params = TickParams {
             beta1: self.beta1 as f32,
             beta2: self.beta2 as f32,
             rest1: (1.0 - self.beta1) as f32,
             rest2: (1.0 - self.beta2) as f32,
         };
-        let dispatch = Dispatch::new(Kernel::new(&TICK, "adam"), params.block(), [1; 3]);
-        Ok(Lowered::one(dispatch.bind(Operand::Input(0), Access::ReadWrite).bind(Operand::Input(1), Access::ReadWrite)))
+        let scaled = cx.inputs.len() == 3;
+        let kernel = unscaled(Kernel::new(&TICK, "adam"), scaled.then_some(2));
+        let kernel = kernel.with_u32("CORRECTION", if scaled { 3 } else { 2 });
+        let dispatch = Dispatch::new(kernel, params.block(), [1; 3]).bind(Operand::Input(0), Access::ReadWrite);
+        let dispatch = (2..cx.inputs.len()).fold(dispatch, Dispatch::input);
+        Ok(Lowered::one(dispatch.bind(Operand::Input(1), Access::ReadWrite)))
     }
 }

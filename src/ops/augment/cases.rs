@@ -27,7 +27,11 @@ pub fn cases() -> Vec<Case> {
         ("all, two pixels", [6, 2], all, resampled),
         ("all, many", [3, 112], all, resampled),
     ];
-    list.into_iter()
+    let f32s = list.into_iter().map(|(name, shape, how, tolerance)| (name.to_owned(), shape, how, tolerance));
+    let halves = list.into_iter().filter(|(name, ..)| ["none", "all"].contains(name));
+    let halves = halves
+        .map(|(name, shape, how, tolerance)| (format!("{name} f16"), shape, Augment { half: true, ..how }, tolerance));
+    f32s.chain(halves)
         .map(|(name, [n, size], how, tolerance)| {
             let inputs = vec![
                 // Words that f32 holds exactly: alpha is zero.
@@ -35,11 +39,12 @@ pub fn cases() -> Vec<Case> {
                 CaseInput::labels([n], 1 << 24),
                 CaseInput::labels([1], 1000),
             ];
-            Case::new("augment", format!("{name} {n}x{size}"), inputs, AugmentTwin { how }, move |tape, x| {
+            let name = format!("{name} {n}x{size}");
+            let case = Case::new("augment", name, inputs, AugmentTwin { how }, move |tape, x| {
                 Ok(vec![augment(tape, x[0], x[1], x[2], how)?])
-            })
-            .tolerance(tolerance)
-            .not_smooth()
+            });
+            let case = case.tolerance(tolerance).not_smooth();
+            if how.half { case.half() } else { case }
         })
         .collect()
 }

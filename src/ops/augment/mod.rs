@@ -1,5 +1,6 @@
 //! Random augmentation and normalisation of a batch of pictures: pixels `[N, S, S]` (u32 words of RGBA8, R in the low
-//! byte; alpha is ignored), sample ids `[N]` (u32) and the epoch `[1]` (u32) to `[N, S, S, 3]` (f32).
+//! byte; alpha is ignored), sample ids `[N]` (u32) and the epoch `[1]` (u32) to `[N, S, S, 3]` (f32, or f16 for mixed
+//! precision).
 //!
 //! For a pixel of the result, in this order:
 //!
@@ -34,7 +35,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid, uniform_block};
-use crate::ops::{RANDOM, WORKGROUP};
+use crate::ops::{RANDOM, WORKGROUP, moved};
 use crate::rng::Stream;
 use crate::tensor::{DType, TensorType};
 
@@ -83,6 +84,8 @@ pub struct Augment {
     pub std: [f32; 3],
     /// Seed of the draws.
     pub seed: u32,
+    /// Whether the result is f16.
+    pub half: bool,
 }
 
 impl Augment {
@@ -98,6 +101,7 @@ impl Augment {
             mean,
             std,
             seed: 0,
+            half: false,
         }
     }
 
@@ -157,7 +161,8 @@ impl Op for Augment {
         if inputs[1].shape.dims() != [n] || inputs[2].shape.dims() != [1] {
             return fail("augmentation takes one sample id a picture and one epoch");
         }
-        Ok(vec![TensorType::f32([n, height, width, 3])])
+        let dtype = if self.half { DType::F16 } else { DType::F32 };
+        Ok(vec![TensorType { shape: [n, height, width, 3].into(), dtype }])
     }
 
     fn backward(&self, _: &mut Tape, _: &NodeView, _: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
@@ -189,9 +194,10 @@ impl Op for Augment {
         };
         // A workgroup never straddles two pictures.
         let groups = n * area.div_ceil(WORKGROUP as usize);
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid(groups as u64));
+        let dispatch =
+            Dispatch::new(Kernel::new(&SOURCE, "forward").with_half(self.half), params.block(), grid(groups as u64));
         let work = (n * area) as u64;
-        Ok(Lowered::one(dispatch.input(0).input(1).input(2).output(0).work(60 * work, 16 * work)))
+        Ok(Lowered::one(dispatch.input(0).input(1).input(2).output(0).work(60 * work, moved(cx))))
     }
 }
 
@@ -211,6 +217,7 @@ mod tests {
         mean: [0.7, 0.5, 0.5],
         std: [0.2, 0.2, 0.2],
         seed: 7,
+        half: false,
     };
 
     fn gpu() -> Option<Gpu> {

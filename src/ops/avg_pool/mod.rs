@@ -41,7 +41,7 @@ fn launch(
 ) -> Result<Dispatch> {
     let image_shape = image_batch(image)?;
     let params = window.params(count, image_shape, window.outputs(image_shape[1], image_shape[2])?);
-    let kernel = Kernel::new(&SOURCE, entry).with_bool("COUNT_INCLUDE_PAD", count_include_pad);
+    let kernel = Kernel::new(&SOURCE, entry).with_half(y.is_half()).with_bool("COUNT_INCLUDE_PAD", count_include_pad);
     let area = window.size[0] as u64 * window.size[1] as u64;
     Ok(Dispatch::new(kernel, params.block(), grid_for(count, WORKGROUP))
         .specialised()
@@ -64,7 +64,7 @@ impl Op for AvgPool {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let [n, h, w, c] = image_batch(&inputs[0])?;
         let [p, q] = self.window.outputs(h, w)?;
-        let y = TensorType::f32([n, p, q, c]);
+        let y = inputs[0].with_shape([n, p, q, c]);
         float_shape(&y)?;
         Ok(vec![y])
     }

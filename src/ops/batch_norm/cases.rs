@@ -2,7 +2,7 @@
 
 use super::reference::{BatchNormTwin, FollowedTwin};
 use super::{BatchNorm, batch_norm_eval, batch_norm_train};
-use crate::ops::{Case, CaseInput, Fill, Role, add, relu};
+use crate::ops::{Case, CaseInput, Fill, Role, add, cast, relu};
 
 /// Training and evaluation, with and without gamma: few and many rows, few, odd and many channels, a large mean.
 pub fn cases() -> Vec<Case> {
@@ -40,7 +40,13 @@ pub fn cases() -> Vec<Case> {
                     Ok(vec![norm(tape, x[0], gamma, x[1], x[2], x[3], spec)?])
                 });
                 // With two rows the gradient of x is nearly zero: a difference of nearly equal numbers.
-                let tolerance = if shape.len() == 4 && shape[..3] == [2, 1, 1] { 1e-3 } else { case.tolerance };
+                // At a mean of 1000 a rounding of the mean in f32 is 3e-5 deviations; the twin's sums happen to be exact
+                // where x is f16, so that they do not show it.
+                let tolerance = match name {
+                    "two rows" => 1e-3,
+                    "mean 1000" => 5e-4,
+                    _ => case.tolerance,
+                };
                 cases.push(case.tolerance(tolerance));
             }
         }
@@ -72,7 +78,9 @@ fn fused_cases(spec: BatchNorm) -> Vec<Case> {
                 let norm = if train { batch_norm_train } else { batch_norm_eval };
                 let mut y = norm(tape, x[0], Some(x[4]), x[1], x[2], x[3], spec)?;
                 if residual {
-                    y = add::add(tape, x[5], y)?;
+                    let dtype = tape.ty(y).dtype;
+                    let r = cast::cast(tape, x[5], dtype)?;
+                    y = add::add(tape, r, y)?;
                 }
                 Ok(vec![if rectified { relu::relu(tape, y)? } else { y }])
             }));

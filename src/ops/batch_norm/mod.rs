@@ -5,6 +5,9 @@
 //! PyTorch: `running = (1 - momentum) * running + momentum * batch`, with the unbiased variance. In evaluation the
 //! running statistics are used.
 //!
+//! x, y and their gradients are f32 or f16; gamma, beta, statistics and their gradients are f32, and so is everything
+//! computed.
+//!
 //! Backward, with `xh` the normalised x and R rows: `d_beta = sum(d_y)`, `d_gamma = sum(d_y * xh)`,
 //! `d_x = gamma / std * (d_y - d_beta / R - xh * d_gamma / R)`; in evaluation the last two terms are absent.
 //!
@@ -24,7 +27,7 @@ use std::sync::Arc;
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block};
-use crate::ops::{Tail, WORKGROUP};
+use crate::ops::{Tail, WORKGROUP, float_shape};
 use crate::tensor::{Shape, TensorType};
 
 static SOURCE: Source = crate::wgsl!("batch_norm.wgsl");
@@ -145,13 +148,13 @@ impl Runs {
         source: &'static Source,
         entry: &'static str,
         flags: &[(&'static str, bool)],
+        half: bool,
         spec: BatchNorm,
     ) -> Dispatch {
-        let kernel = Kernel::new(source, entry).with_u32("LANES_C", self.lanes).with_library(if self.vector == 4 {
-            &CHANNELS_VEC4
-        } else {
-            &CHANNELS_SCALAR
-        });
+        let kernel = Kernel::new(source, entry)
+            .with_half(half)
+            .with_u32("LANES_C", self.lanes)
+            .with_library(if self.vector == 4 { &CHANNELS_VEC4 } else { &CHANNELS_SCALAR });
         let kernel = flags.iter().fold(kernel, |kernel, &(name, value)| kernel.with_bool(name, value));
         let params = Params {
             rows: self.rows as u32,
@@ -175,7 +178,8 @@ impl Runs {
 /// Checks that every vector has the channels of x.
 fn check(inputs: &[TensorType]) -> Result<usize> {
     let channels = inputs[0].shape.last();
-    if inputs[0].shape.rank() < 2 || inputs[0].shape.is_empty() {
+    float_shape(&inputs[0])?;
+    if inputs[0].shape.rank() < 2 {
         return Err(Error::new(Kind::Shape, format!("batch-norm takes [.., C], not {}", inputs[0])));
     }
     match inputs[1..].iter().find(|ty| **ty != TensorType::f32([channels])) {
@@ -188,7 +192,7 @@ fn check(inputs: &[TensorType]) -> Result<usize> {
 
 /// A forward kernel's launch over all elements: y from x, mean, deviation.
 fn normalise(
-    shape: &Shape,
+    x: &TensorType,
     statistics: [Operand; 2],
     from_variance: bool,
     has_gamma: bool,
@@ -197,10 +201,10 @@ fn normalise(
 ) -> Dispatch {
     let flags =
         [("HAS_GAMMA", has_gamma), ("FROM_VARIANCE", from_variance), ("RESIDUAL", tail.residual), ("RELU", tail.relu)];
-    let elements = shape.len() as u64;
+    let (elements, size) = (x.shape.len() as u64, x.dtype.size() as u64);
     let residual = if tail.residual { 4 + usize::from(has_gamma) } else { 0 };
-    Runs::map(shape)
-        .dispatch(&SOURCE, "normalise", &flags, spec)
+    Runs::map(&x.shape)
+        .dispatch(&SOURCE, "normalise", &flags, x.is_half(), spec)
         .input(0)
         .bind(statistics[0], Access::Read)
         .bind(statistics[1], Access::Read)
@@ -208,7 +212,7 @@ fn normalise(
         .input(1)
         .input(residual)
         .output(0)
-        .work(3 * elements, (8 + 4 * u64::from(tail.residual)) * elements)
+        .work(3 * elements, size * (2 + u64::from(tail.residual)) * elements)
 }
 
 /// Inputs: x, beta, running mean, running variance, gamma if there is one, the residual if there is one.
@@ -256,24 +260,31 @@ impl Op for Train {
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let shape = &cx.inputs[0].shape;
         let reduce = Runs::reduce(shape);
-        let elements = shape.len() as u64;
+        let (half, elements) = (cx.inputs[0].is_half(), shape.len() as u64);
+        let size = cx.inputs[0].dtype.size() as u64;
         let flags = [("HAS_GAMMA", false), ("FROM_VARIANCE", false), ("RESIDUAL", false), ("RELU", false)];
         let statistics = reduce
-            .dispatch(&SOURCE, "statistics", &flags, self.spec)
+            .dispatch(&SOURCE, "statistics", &flags, half, self.spec)
             .input(0)
             .bind(Operand::Scratch(0), Access::ReadWrite)
             .bind(Operand::Scratch(1), Access::ReadWrite)
-            .work(4 * elements, 4 * elements);
+            .work(4 * elements, size * elements);
         let merge = reduce
-            .dispatch(&SOURCE, "merge", &flags, self.spec)
+            .dispatch(&SOURCE, "merge", &flags, half, self.spec)
             .bind(Operand::Scratch(0), Access::Read)
             .bind(Operand::Scratch(1), Access::Read)
             .bind(Operand::Input(2), Access::ReadWrite)
             .bind(Operand::Input(3), Access::ReadWrite)
             .output(1)
             .output(2);
-        let normalise =
-            normalise(shape, [Operand::Output(1), Operand::Output(2)], false, self.has_gamma, self.tail, self.spec);
+        let normalise = normalise(
+            &cx.inputs[0],
+            [Operand::Output(1), Operand::Output(2)],
+            false,
+            self.has_gamma,
+            self.tail,
+            self.spec,
+        );
         Ok(Lowered { scratch: vec![reduce.partial(); 2], dispatches: vec![statistics, merge, normalise] })
     }
 }
@@ -312,8 +323,7 @@ impl Op for Eval {
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let statistics = [Operand::Input(2), Operand::Input(3)];
-        let shape = &cx.inputs[0].shape;
-        Ok(Lowered::one(normalise(shape, statistics, true, self.has_gamma, self.tail, self.spec)))
+        Ok(Lowered::one(normalise(&cx.inputs[0], statistics, true, self.has_gamma, self.tail, self.spec)))
     }
 }
 
@@ -341,7 +351,10 @@ impl Op for Fold {
         let (count, channels) = (shape.len(), shape.last());
         let params = FoldParams { count: count as u32, channels: channels as u32, eps: self.spec.eps };
         let kernel = |entry| {
-            Kernel::new(&FOLD, entry).with_bool("HAS_GAMMA", self.has_gamma).with_bool("HAS_BIAS", self.has_bias)
+            Kernel::new(&FOLD, entry)
+                .with_half(cx.inputs[0].is_half())
+                .with_bool("HAS_GAMMA", self.has_gamma)
+                .with_bool("HAS_BIAS", self.has_bias)
         };
         let [beta, mean, variance, gamma] = std::array::from_fn(|i| 1 + usize::from(self.has_bias) + i);
         let gamma = if self.has_gamma { gamma } else { variance };
@@ -420,27 +433,28 @@ impl Op for Grad {
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let shape = &cx.inputs[0].shape;
         let reduce = Runs::reduce(shape);
-        let elements = shape.len() as u64;
+        let (half, elements) = (cx.inputs[0].is_half(), shape.len() as u64);
+        let size = cx.inputs[0].dtype.size() as u64;
         let flags =
             |masked: bool| [("HAS_GAMMA", self.has_gamma), ("FROM_VARIANCE", self.from_variance), ("MASKED", masked)];
         let masked = self.mask != Mask::None;
         let kept = self.mask == Mask::ReluKept;
         let relu_y = if masked { 4 + usize::from(self.has_gamma) } else { 0 };
         let mut sums = reduce
-            .dispatch(&GRAD, "sums", &flags(masked), self.spec)
+            .dispatch(&GRAD, "sums", &flags(masked), half, self.spec)
             .input(0)
             .input(1)
             .input(relu_y)
             .input(2)
             .bind(Operand::Scratch(0), Access::ReadWrite)
             .bind(Operand::Scratch(1), Access::ReadWrite)
-            .work(4 * elements, (8 + 4 * u64::from(masked) + 4 * u64::from(kept)) * elements);
+            .work(4 * elements, size * (2 + u64::from(masked) + u64::from(kept)) * elements);
         if kept {
             sums = sums.output(3);
         }
         sums.kernel = sums.kernel.with_library(if kept { &KEEP_MASKED } else { &KEEP_NOTHING });
         let mut merge = reduce
-            .dispatch(&GRAD, "merge", &flags(false), self.spec)
+            .dispatch(&GRAD, "merge", &flags(false), half, self.spec)
             .bind(Operand::Scratch(0), Access::Read)
             .bind(Operand::Scratch(1), Access::Read)
             .input(2)
@@ -451,13 +465,13 @@ impl Op for Grad {
             .bind(Operand::Scratch(2), Access::ReadWrite);
         merge.kernel = merge.kernel.with_library(&KEEP_NOTHING);
         let again = masked && !kept;
-        let grad_x = Runs::map(shape).dispatch(&GRAD, "grad_x", &flags(again), self.spec).input(0);
+        let grad_x = Runs::map(shape).dispatch(&GRAD, "grad_x", &flags(again), half, self.spec).input(0);
         let grad_x = if kept { grad_x.bind(Operand::Output(3), Access::Read) } else { grad_x.input(1) };
         let mut grad_x = grad_x
             .input(if again { relu_y } else { 0 })
             .bind(Operand::Scratch(2), Access::Read)
             .output(0)
-            .work(5 * elements, (12 + 4 * u64::from(again)) * elements);
+            .work(5 * elements, size * (3 + u64::from(again)) * elements);
         grad_x.kernel = grad_x.kernel.with_library(&KEEP_NOTHING);
         let coefficients = TensorType::f32([4, shape.last()]);
         Ok(Lowered {

@@ -20,7 +20,7 @@ use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid_for, uniform_block};
 use crate::ops::global_avg_pool::{runs, sum_pixels};
-use crate::ops::{WORKGROUP, float_shape, image_batch};
+use crate::ops::{WORKGROUP, float_shape, image_batch, moved};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("channel_mul.wgsl");
@@ -48,7 +48,7 @@ impl Op for ChannelMul {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let [n, _, _, c] = image_batch(&inputs[0])?;
-        if float_shape(&inputs[1])?.dims() != [n, c] {
+        if float_shape(&inputs[1])?.dims() != [n, c] || inputs[1].dtype != inputs[0].dtype {
             let message = format!("{} needs scales of shape {n}x{c}, not {}", inputs[0], inputs[1]);
             return Err(Error::new(Kind::Shape, message));
         }
@@ -68,8 +68,10 @@ impl Op for ChannelMul {
         let count = n * h * w * c;
         let params =
             Params { count: count as u32, pixels: (h * w) as u32, channels: c as u32, run: (h * w) as u32, runs: 1 };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid_for(count, WORKGROUP));
-        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, 4 * (2 * count + n * c) as u64)))
+        let half = cx.inputs[0].is_half();
+        let kernel = Kernel::new(&SOURCE, "forward").with_half(half).with_element("D", half);
+        let dispatch = Dispatch::new(kernel, params.block(), grid_for(count, WORKGROUP));
+        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, moved(cx))))
     }
 }
 
@@ -84,7 +86,7 @@ impl Op for ChannelMulGradS {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let [n, _, _, c] = image_batch(&inputs[0])?;
-        Ok(vec![TensorType::f32([n, c])])
+        Ok(vec![inputs[0].with_shape([n, c])])
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
@@ -98,10 +100,12 @@ impl Op for ChannelMulGradS {
             run: run as u32,
             runs: runs as u32,
         };
-        let products = Dispatch::new(Kernel::new(&SOURCE, "grad_s"), params.block(), grid_for(count, WORKGROUP))
+        let half = cx.inputs[0].is_half();
+        let kernel = Kernel::new(&SOURCE, "grad_s").with_half(half).with_element("D", half && runs == 1);
+        let products = Dispatch::new(kernel, params.block(), grid_for(count, WORKGROUP))
             .input(0)
             .input(1)
-            .work(2 * read as u64, 4 * (2 * read + count) as u64);
+            .work(2 * read as u64, moved(cx));
         if runs == 1 {
             return Ok(Lowered::one(products.output(0)));
         }
@@ -110,7 +114,7 @@ impl Op for ChannelMulGradS {
             scratch: vec![TensorType::f32([n, runs, c])],
             dispatches: vec![
                 products.bind(partial, Access::ReadWrite),
-                sum_pixels(n, runs, c, runs, 1.0).bind(partial, Access::Read).output(0),
+                sum_pixels([n, runs, c], runs, 1.0, [false, half]).bind(partial, Access::Read).output(0),
             ],
         })
     }

@@ -48,11 +48,11 @@ impl Op for Concat {
         let mut channels = 0_usize;
         for ty in inputs {
             match float_shape(ty)?.dims().split_last() {
-                Some((c, rest)) if rest == leading => channels = channels.saturating_add(*c),
+                Some((c, rest)) if rest == leading && ty.dtype == first.dtype => channels = channels.saturating_add(*c),
                 _ => return refuse(format!("{first} and {ty} differ in more than their channels")),
             }
         }
-        let y = TensorType::f32([leading, &[channels]].concat());
+        let y = first.with_shape([leading, &[channels]].concat());
         float_shape(&y)?;
         Ok(vec![y])
     }
@@ -80,7 +80,11 @@ impl Op for Concat {
                 first: first as u32,
                 out_channels: cx.outputs[0].shape.last() as u32,
             };
-            let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid_for(count, WORKGROUP));
+            let dispatch = Dispatch::new(
+                Kernel::new(&SOURCE, "forward").with_half(ty.is_half()),
+                params.block(),
+                grid_for(count, WORKGROUP),
+            );
             lowered.dispatches.push(dispatch.input(i).output(0).work(0, 2 * ty.bytes()));
             first += channels;
         }
@@ -98,7 +102,8 @@ mod tests {
         let a = tape.input("a", TensorType::f32([2, 3, 4]));
         let b = tape.input("b", TensorType::f32([2, 4, 4]));
         let labels = tape.input("labels", TensorType::u32([2, 3, 4]));
-        for inputs in [vec![], vec![a, b], vec![a, labels], vec![labels]] {
+        let half = tape.input("half", TensorType::f16([2, 3, 4]));
+        for inputs in [vec![], vec![a, b], vec![a, labels], vec![labels], vec![a, half]] {
             assert_eq!(concat(&mut tape, &inputs).unwrap_err().kind(), Kind::Shape, "{inputs:?}");
         }
     }

@@ -3,7 +3,7 @@
 use super::reference::{Conv2dTwin, FusedTwin};
 use super::{Backend, Conv2d, Padding, WORKGROUP_TILES, conv2d};
 use crate::ops::batch_norm::{BatchNorm, batch_norm_eval};
-use crate::ops::{Case, CaseInput, Fill, Role, add, relu};
+use crate::ops::{Case, CaseInput, Fill, Role, add, cast, relu};
 
 struct Shape {
     name: &'static str,
@@ -14,8 +14,8 @@ struct Shape {
     conv: Conv2d,
 }
 
-/// Every kind of convolution, each with the kernels of the device's choice, the plain kernels, the direct tiles, the subgroup tiles and a workgroup tile; some
-/// with every workgroup tile.
+/// Every kind of convolution, each with the kernels of the device's choice, the plain kernels, the direct tiles, the
+/// subgroup tiles, a workgroup tile and, in f16, cooperative matrices; some with every workgroup tile.
 pub fn cases() -> Vec<Case> {
     let base = Conv2d::default();
     let pad = |pixels| Conv2d { padding: Padding::all(pixels), ..base };
@@ -96,7 +96,7 @@ pub fn cases() -> Vec<Case> {
             _ => i + 1 == WORKGROUP_TILES.len(),
         });
         let tiles = tiles.map(|(_, tile)| Backend::Workgroup(tile));
-        let others = [Backend::Auto, Backend::Plain, Backend::Direct, Backend::Subgroup];
+        let others = [Backend::Auto, Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Coop];
         for backend in others.into_iter().chain(tiles) {
             if s.conv.groups > 1 && ![Backend::Auto, Backend::Plain].contains(&backend) {
                 continue;
@@ -110,9 +110,11 @@ pub fn cases() -> Vec<Case> {
                 other => format!("{other:?}").to_lowercase(),
             };
             let name = format!("{} {backend}", s.name);
-            cases.push(Case::new("conv2d", name, inputs, Conv2dTwin { conv }, move |tape, x| {
+            let case = Case::new("conv2d", name, inputs, Conv2dTwin { conv }, move |tape, x| {
                 Ok(vec![conv2d(tape, x[0], x[1], x.get(2).copied(), conv)?])
-            }));
+            });
+            // Cooperative matrices multiply f16 only.
+            cases.push(if conv.backend == Backend::Coop { case.in_half(&[0, 1]) } else { case });
         }
     }
     cases.extend(fused_cases());
@@ -156,7 +158,9 @@ fn fused_cases() -> Vec<Case> {
                     y = batch_norm_eval(tape, y, Some(rest[0]), rest[1], rest[2], rest[3], spec)?;
                 }
                 if residual {
-                    y = add::add(tape, y, x[x.len() - 1])?;
+                    let dtype = tape.ty(y).dtype;
+                    let r = cast::cast(tape, x[x.len() - 1], dtype)?;
+                    y = add::add(tape, y, r)?;
                 }
                 Ok(vec![relu::relu(tape, y)?])
             }));

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::Geometry;
+use super::{Geometry, coop};
 use crate::autograd::Candidates;
 use crate::gpu::{Caps, DeviceClass};
 
@@ -24,6 +24,8 @@ pub enum Backend {
     Workgroup(WorkgroupTile),
     /// One invocation for four channels of a depthwise convolution; as `Plain` where it is not one.
     Depthwise,
+    /// Cooperative matrices; as `Auto` for f32, for groups, and where the device has none or they were not proven.
+    Coop,
 }
 
 /// A workgroup's tile of the result, how deep its slabs are, and each invocation's share: see `shaders/lib/tile.wgsl`.
@@ -144,8 +146,9 @@ impl Product {
     fn key(self, g: &Geometry) -> String {
         let conv = &g.conv;
         format!(
-            "{} x {}x{}x{}x{} w {}x{}x{}x{} stride {}x{} padding {},{},{},{} dilation {}x{}",
+            "{}{} x {}x{}x{}x{} w {}x{}x{}x{} stride {}x{} padding {},{},{},{} dilation {}x{}",
             self.name(),
+            if g.half() { " f16" } else { "" },
             g.n,
             g.h,
             g.w,
@@ -183,6 +186,7 @@ impl fmt::Display for Choice {
             Backend::Subgroup => f.write_str("subgroup")?,
             Backend::Workgroup(tile) => tile.fmt(f)?,
             Backend::Depthwise => f.write_str("depthwise")?,
+            Backend::Coop => f.write_str("matrices")?,
         }
         self.splits.map_or(Ok(()), |n| write!(f, " splits {n}"))
     }
@@ -201,6 +205,7 @@ impl FromStr for Choice {
             "plain" => Backend::Plain,
             "direct" => Backend::Direct,
             "subgroup" => Backend::Subgroup,
+            "matrices" => Backend::Coop,
             _ => WORKGROUP_TILES.into_iter().find(|t| t.to_string() == name).map(Backend::Workgroup).ok_or(())?,
         };
         Ok(Self { backend, splits })
@@ -233,14 +238,19 @@ impl Choice {
         match asked.backend {
             Backend::Workgroup(tile) if !tile.fits(caps) => Self { backend: Backend::Direct, ..asked },
             Backend::Subgroup if small_subgroup(caps).is_none() => Self { backend: Backend::Direct, ..asked },
+            Backend::Coop if coop::Tile::of(g, product, caps).is_none() => Self::heuristic(g, product, caps),
             _ => asked,
         }
     }
 
-    /// Drivers in software are far faster without workgroup memory; everything else has it for this.
+    /// Drivers in software are far faster without workgroup memory, and multiply matrices one element after the other;
+    /// everything else has both for this.
     fn heuristic(g: &Geometry, product: Product, caps: &Caps) -> Self {
         if caps.class == DeviceClass::Software {
             return Self::of(small_subgroup(caps).map_or(Backend::Direct, |_| Backend::Subgroup));
+        }
+        if coop::Tile::of(g, product, caps).is_some() {
+            return Self::of(Backend::Coop);
         }
         let best = ranked_tiles(g, product, caps).first().map(|(tile, _)| *tile);
         Self::of(best.map_or(Backend::Direct, Backend::Workgroup))
@@ -273,6 +283,7 @@ pub(super) fn candidates(g: &Geometry, product: Product, caps: &Caps) -> Option<
     }
     let mut choices = vec![Choice::heuristic(g, product, caps), Choice::of(Backend::Direct)];
     choices.extend(small_subgroup(caps).map(|_| Choice::of(Backend::Subgroup)));
+    choices.extend(coop::Tile::of(g, product, caps).map(|_| Choice::of(Backend::Coop)));
     let tiles = ranked_tiles(g, product, caps);
     let limit = tiles.first().map_or(0.0, |(_, cost)| WORTH_TRYING * cost);
     choices.extend(tiles.iter().filter(|(_, c)| *c <= limit).map(|(tile, _)| Choice::of(Backend::Workgroup(*tile))));

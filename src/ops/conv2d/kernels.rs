@@ -1,14 +1,14 @@
 //! The kernels of a convolution and the choice between them.
 
-use super::Geometry;
 use super::choice::{Backend, Choice, Product, WorkgroupTile, small_subgroup};
+use super::{Geometry, coop};
 use crate::autograd::Lowered;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{
     Access, Caps, DeviceClass, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block,
 };
 use crate::ops::{Tail, WORKGROUP};
-use crate::tensor::{Shape, TensorType};
+use crate::tensor::{DType, TensorType};
 
 static PLAIN: Source = crate::wgsl!("conv2d_plain.wgsl");
 static FORWARD: Source = crate::wgsl!("conv2d_forward.wgsl");
@@ -49,7 +49,7 @@ library!(FINISHED_RESIDUAL, "finished_residual.wgsl");
 
 uniform_block! {
     /// Mirrors `Params` of the other convolution shaders.
-    struct Params {
+    pub(super) struct Params {
         n: u32, h: u32, w: u32, c: u32,
         k: u32, r: u32, s: u32,
         out_h: u32, out_w: u32,
@@ -62,7 +62,7 @@ uniform_block! {
 
 uniform_block! {
     /// Mirrors `Params` of the weight gradients in tiles and of the depthwise kernels.
-    struct WeightParams {
+    pub(super) struct WeightParams {
         n: u32, h: u32, w: u32, c: u32,
         k: u32, r: u32, s: u32,
         out_h: u32, out_w: u32,
@@ -84,7 +84,12 @@ uniform_block! {
 }
 
 impl Geometry {
-    fn params(&self) -> Params {
+    /// Whether the f16 variants of the kernels are wanted.
+    pub(super) fn half(&self) -> bool {
+        self.dtype == DType::F16
+    }
+
+    pub(super) fn params(&self) -> Params {
         let conv = self.conv;
         Params {
             n: self.n as u32,
@@ -107,7 +112,7 @@ impl Geometry {
     }
 
     /// As [`params`](Self::params), with the length of a run of pixels.
-    fn weight_params(&self, run: usize) -> WeightParams {
+    pub(super) fn weight_params(&self, run: usize) -> WeightParams {
         bytemuck::cast(Params { groups: run as u32, ..self.params() })
     }
 
@@ -228,7 +233,7 @@ fn vector_of(channels: usize) -> u32 {
     [4, 3, 2].into_iter().find(|v| channels.is_multiple_of(*v)).unwrap_or(1) as u32
 }
 
-fn pick(condition: bool, a: &'static Library, b: &'static Library) -> &'static Library {
+pub(super) fn pick(condition: bool, a: &'static Library, b: &'static Library) -> &'static Library {
     if condition { a } else { b }
 }
 
@@ -237,12 +242,10 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, caps: &Caps) ->
     g.check()?;
     let rows = g.n * g.out_h * g.out_w;
     let choice = Choice::make(g, Product::Forward, caps);
-    let columns = |kernel: Kernel| {
-        let vec4 = g.k.is_multiple_of(4);
+    let vec4 = g.k.is_multiple_of(4);
+    let tail = |kernel: Kernel| {
         kernel
             .with_bool("HAS_BIAS", has_bias)
-            .with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR))
-            .with_library(pick(vec4, &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR))
             .with_library(&BIAS)
             .with_bool("RELU", fused.relu)
             .with_library(&RECTIFY)
@@ -252,21 +255,30 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, caps: &Caps) ->
                 (true, false) => &TAIL_RESIDUAL_SCALAR,
             })
     };
-    let dispatch = match (choice.backend, Tile::of(choice.backend, caps, g.k)) {
-        (Backend::Workgroup(tile), _) => {
+    let columns = |kernel: Kernel| {
+        tail(kernel).with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR)).with_library(pick(
+            vec4,
+            &COLUMNS_OUT_VEC4,
+            &COLUMNS_OUT_SCALAR,
+        ))
+    };
+    let matrices = coop::Tile::of(g, Product::Forward, caps);
+    let dispatch = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.k)) {
+        (Backend::Coop, Some(tile), _) => coop::forward(tile, g, finished(has_bias, fused)),
+        (Backend::Workgroup(tile), ..) => {
             let kernel = columns(tile.apply(Kernel::new(&TILE_FORWARD, "forward"), four_or_one(g.c)));
             Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)).specialised()
         }
-        (Backend::Depthwise, _) => {
-            let kernel = depthwise(Kernel::new(&DEPTHWISE_FORWARD, "forward")).with_bool("HAS_BIAS", has_bias);
+        (Backend::Depthwise, ..) => {
+            let kernel = tail(depthwise(Kernel::new(&DEPTHWISE_FORWARD, "forward")));
             let grid = grid_for(rows * g.k / 4, WORKGROUP);
-            Dispatch::new(kernel.with_library(&BIAS), g.weight_params(0).block(), grid).specialised()
+            Dispatch::new(kernel, g.weight_params(0).block(), grid).specialised()
         }
-        (_, None) => {
-            let kernel = plain("forward", has_bias, fused);
+        (.., None) => {
+            let kernel = finished(has_bias, fused)(Kernel::new(&PLAIN, "forward"));
             Dispatch::new(kernel, g.params().block(), grid_for(rows * g.k, WORKGROUP))
         }
-        (_, Some(tile)) => {
+        (.., Some(tile)) => {
             let tile = tile.fitted(rows);
             let kernel = columns(tile.apply(Kernel::new(&FORWARD, "forward"), vector_of(g.c)));
             Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)).specialised()
@@ -274,6 +286,7 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, caps: &Caps) ->
     };
     // Without a bias its binding holds the weight, which the kernel then never reads through it.
     let mut dispatch = dispatch.input(0).input(1).input(if has_bias { 2 } else { 1 }).output(0);
+    dispatch.kernel.half = g.half();
     let mut moved = bytes(g);
     if fused.residual {
         dispatch = dispatch.input(2 + usize::from(has_bias));
@@ -282,13 +295,20 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, caps: &Caps) ->
     Ok(Lowered::one(dispatch.work(2 * g.macs(), moved)))
 }
 
-/// A variant of the plain kernels.
-fn plain(entry: &'static str, has_bias: bool, fused: Tail) -> Kernel {
-    Kernel::new(&PLAIN, entry)
-        .with_bool("HAS_BIAS", has_bias)
-        .with_bool("RELU", fused.relu)
-        .with_library(&RECTIFY)
-        .with_library(pick(fused.residual, &FINISHED_RESIDUAL, &FINISHED))
+/// Adds what a kernel that stores single elements does with each of them.
+fn finished(has_bias: bool, fused: Tail) -> impl Fn(Kernel) -> Kernel {
+    move |kernel| {
+        kernel.with_bool("HAS_BIAS", has_bias).with_bool("RELU", fused.relu).with_library(&RECTIFY).with_library(pick(
+            fused.residual,
+            &FINISHED_RESIDUAL,
+            &FINISHED,
+        ))
+    }
+}
+
+/// A plain kernel of a gradient.
+fn plain(entry: &'static str) -> Kernel {
+    finished(false, Tail::default())(Kernel::new(&PLAIN, entry))
 }
 
 pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
@@ -305,34 +325,37 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
             &COLUMNS_OUT_SCALAR,
         ))
     };
-    let dispatch = match (choice.backend, Tile::of(choice.backend, caps, g.c)) {
-        (Backend::Workgroup(tile), _) => {
+    let matrices = coop::Tile::of(g, Product::GradInput, caps);
+    let dispatch = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.c)) {
+        (Backend::Coop, Some(tile), _) => coop::grad_input(tile, g),
+        (Backend::Workgroup(tile), ..) => {
             let vector = four_or_one(g.k);
             let kernel = columns(tile.apply(Kernel::new(&TILE_GRAD_INPUT, "grad_input"), vector), vector);
             Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.c, phases)).specialised()
         }
-        (Backend::Depthwise, _) => {
+        (Backend::Depthwise, ..) => {
             let kernel = depthwise(Kernel::new(&DEPTHWISE_GRAD_INPUT, "grad_input"));
             let grid = grid_for(g.n * g.h * g.w * g.c / 4, WORKGROUP);
             Dispatch::new(kernel, g.weight_params(0).block(), grid).specialised()
         }
-        (_, None) => {
-            let kernel = plain("grad_input", false, Tail::default());
+        (.., None) => {
+            let kernel = plain("grad_input");
             Dispatch::new(kernel, g.params().block(), grid_for(g.n * g.h * g.w * g.c, WORKGROUP))
         }
-        (_, Some(tile)) => {
+        (.., Some(tile)) => {
             let tile = tile.fitted(rows);
             let vector = vector_of(g.k);
             let kernel = columns(tile.apply(Kernel::new(&GRAD_INPUT, "grad_input"), vector), vector);
             Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.c, phases)).specialised()
         }
     };
-    let dispatch = dispatch.input(0).input(1).output(0);
+    let mut dispatch = dispatch.input(0).input(1).output(0);
+    dispatch.kernel.half = g.half();
     Ok(Lowered::one(dispatch.work(2 * g.macs(), bytes(g))))
 }
 
 /// Result workgroups to aim for when a reduction is split: enough to fill the device.
-fn wanted_groups(caps: &Caps) -> usize {
+pub(super) fn wanted_groups(caps: &Caps) -> usize {
     match caps.class {
         DeviceClass::Software => 64,
         DeviceClass::Integrated | DeviceClass::Other => 256,
@@ -341,9 +364,9 @@ fn wanted_groups(caps: &Caps) -> usize {
 }
 
 /// Partial results of one weight gradient may take this much memory.
-const MAX_PARTIAL_BYTES: usize = 32 << 20;
+pub(super) const MAX_PARTIAL_BYTES: usize = 32 << 20;
 /// Shorter runs are not worth a partial result.
-const MIN_RUN: usize = 64;
+pub(super) const MIN_RUN: usize = 64;
 
 /// The most runs the reduction of a weight gradient may be cut into.
 pub(super) fn most_splits(g: &Geometry) -> usize {
@@ -354,11 +377,13 @@ pub(super) fn most_splits(g: &Geometry) -> usize {
 /// The runs of a weight gradient: those of the choice, or as many as fill the device.
 pub(super) fn splits(g: &Geometry, choice: &Choice, caps: &Caps) -> usize {
     let rows = g.r * g.s * g.c / g.conv.groups;
-    let [x, y] = match (choice.backend, Tile::of(choice.backend, caps, g.k)) {
-        (Backend::Workgroup(tile), _) => tile.groups(rows, g.k),
-        (Backend::Depthwise, _) => depthwise_groups(g),
-        (_, Some(tile)) => tile.in_blocks(vector_of(g.c)).groups(rows, g.k),
-        (_, None) => return 1,
+    let matrices = coop::Tile::of(g, Product::GradWeight, caps);
+    let [x, y] = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.k)) {
+        (Backend::Workgroup(tile), ..) => tile.groups(rows, g.k),
+        (Backend::Coop, Some(tile), _) => tile.groups(rows, g.k),
+        (Backend::Depthwise, ..) => depthwise_groups(g),
+        (.., Some(tile)) => tile.in_blocks(vector_of(g.c)).groups(rows, g.k),
+        (.., None) => return 1,
     };
     choice.splits.unwrap_or(wanted_groups(caps) / (x * y) as usize).min(most_splits(g)).max(1)
 }
@@ -392,21 +417,27 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
             &COLUMNS_OUT_SCALAR,
         ))
     };
-    let (kernel, [x, y]) = match (choice.backend, Tile::of(choice.backend, caps, g.k)) {
-        (Backend::Workgroup(tile), _) => {
+    let matrices = coop::Tile::of(g, Product::GradWeight, caps);
+    let (kernel, [x, y]) = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.k)) {
+        (Backend::Coop, Some(tile), _) => {
+            return Ok(coop::grad_weight(tile, g, splits(g, &choice, caps)));
+        }
+        (Backend::Workgroup(tile), ..) => {
             let kernel = tile.apply(Kernel::new(&TILE_GRAD_WEIGHT, "grad_weight"), four_or_one(g.c));
             (columns(kernel), tile.groups(rows, g.k))
         }
-        (Backend::Depthwise, _) => (depthwise(Kernel::new(&DEPTHWISE_GRAD_WEIGHT, "grad_weight")), depthwise_groups(g)),
-        (_, Some(tile)) => {
+        (Backend::Depthwise, ..) => {
+            (depthwise(Kernel::new(&DEPTHWISE_GRAD_WEIGHT, "grad_weight")), depthwise_groups(g))
+        }
+        (.., Some(tile)) => {
             let vector = vector_of(g.c);
             let tile = tile.in_blocks(vector);
             let kernel = tile.apply(Kernel::new(&GRAD_WEIGHT, "grad_weight"), vector);
             let kernel = kernel.with_u32("PIXELS", if tile.subgroup { 4 } else { 1 });
             (columns(kernel), tile.groups(rows, g.k))
         }
-        (_, None) => {
-            let kernel = plain("grad_weight", false, Tail::default());
+        (.., None) => {
+            let kernel = plain("grad_weight").with_half(g.half());
             let dispatch = Dispatch::new(kernel, g.params().block(), grid_for(count, WORKGROUP));
             let dispatch = dispatch.input(0).input(1).output(0);
             return Ok(Lowered::one(dispatch.work(2 * g.macs(), bytes(g))));
@@ -414,6 +445,7 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     };
     let run = pixels.div_ceil(splits(g, &choice, caps));
     let splits = pixels.div_ceil(run);
+    let kernel = kernel.with_half(g.half());
     let product = Dispatch::new(kernel, g.weight_params(run).block(), [x, y, splits as u32])
         .specialised()
         .input(0)
@@ -422,46 +454,48 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     if splits == 1 {
         return Ok(Lowered::one(product.output(0)));
     }
-    let params = SplitParams { count: count as u32, splits: splits as u32 };
-    let sum = Dispatch::new(Kernel::new(&SUM_SPLITS, "forward"), params.block(), grid_for(count, WORKGROUP));
     Ok(Lowered {
         scratch: vec![TensorType::f32([splits, rows, g.k])],
-        dispatches: vec![
-            product.bind(Operand::Scratch(0), Access::ReadWrite),
-            sum.bind(Operand::Scratch(0), Access::Read)
-                .output(0)
-                .work((splits * count) as u64, 4 * ((splits + 1) * count) as u64),
-        ],
+        dispatches: vec![product.bind(Operand::Scratch(0), Access::ReadWrite), sum_splits(count, splits)],
     })
+}
+
+/// Adds the partial results in the first scratch tensor, in order.
+pub(super) fn sum_splits(count: usize, splits: usize) -> Dispatch {
+    let params = SplitParams { count: count as u32, splits: splits as u32 };
+    Dispatch::new(Kernel::new(&SUM_SPLITS, "forward"), params.block(), grid_for(count, WORKGROUP))
+        .bind(Operand::Scratch(0), Access::Read)
+        .output(0)
+        .work((splits * count) as u64, 4 * ((splits + 1) * count) as u64)
 }
 
 /// Rows summed by one invocation.
 const BIAS_RUN: usize = 256;
 
-pub(super) fn grad_bias(d_y: &Shape) -> Lowered {
-    let (rows, columns) = (d_y.rows(), d_y.last());
+pub(super) fn grad_bias(d_y: &TensorType) -> Lowered {
+    let (rows, columns) = (d_y.shape.rows(), d_y.shape.last());
     let runs = rows.div_ceil(BIAS_RUN);
-    let launch = |rows: usize, run: usize| {
+    let launch = |rows: usize, run: usize, half: bool| {
         let params = RowParams { rows: rows as u32, columns: columns as u32, run: run as u32 };
         let groups = [columns.div_ceil(WORKGROUP as usize) as u32, rows.div_ceil(run) as u32, 1];
-        Dispatch::new(Kernel::new(&SUM_ROWS, "forward"), params.block(), groups)
-            .work((rows * columns) as u64, 4 * (rows * columns) as u64)
+        Dispatch::new(Kernel::new(&SUM_ROWS, "forward").with_half(half), params.block(), groups)
+            .work((rows * columns) as u64, if half { 2 } else { 4 } * (rows * columns) as u64)
     };
     if runs == 1 {
-        return Lowered::one(launch(rows, rows).input(0).output(0));
+        return Lowered::one(launch(rows, rows, d_y.is_half()).input(0).output(0));
     }
     Lowered {
         scratch: vec![TensorType::f32([runs, columns])],
         dispatches: vec![
-            launch(rows, BIAS_RUN).input(0).bind(Operand::Scratch(0), Access::ReadWrite),
-            launch(runs, runs).bind(Operand::Scratch(0), Access::Read).output(0),
+            launch(rows, BIAS_RUN, d_y.is_half()).input(0).bind(Operand::Scratch(0), Access::ReadWrite),
+            launch(runs, runs, false).bind(Operand::Scratch(0), Access::Read).output(0),
         ],
     }
 }
 
 /// Bytes that must move at least: activations, result and weight once.
-fn bytes(g: &Geometry) -> u64 {
+pub(super) fn bytes(g: &Geometry) -> u64 {
     let x = g.n * g.h * g.w * g.c;
     let y = g.n * g.out_h * g.out_w * g.k;
-    4 * (x + y + g.r * g.s * g.c / g.conv.groups * g.k) as u64
+    (g.dtype.size() * (x + y + g.r * g.s * g.c / g.conv.groups * g.k)) as u64
 }

@@ -26,20 +26,30 @@
 //! Beside the ladder stands `conv2d_depthwise*`: an invocation for four channels of a depthwise convolution. Other
 //! grouped convolutions stay with the plain kernels.
 //!
-//! On software drivers the choice is 3 with shuffles, elsewhere 4; `choice.rs` has the rule. What tuning has found for a
+//! 5. `conv2d_coop.wgsl`, for f16 on devices whose subgroups multiply matrices as a whole ("cooperative matrices",
+//!    tensor cores): the same implicit products, slice by slice through workgroup memory. Not used before [`prove`] has
+//!    compared it with the plain kernels on the device, and nowhere that the subgroup size is not fixed.
+//!
+//! On software drivers the choice is 3 with shuffles, elsewhere 5 for f16 where it can be, and else 4; `choice.rs` has the rule. What tuning has found for a
 //! shape on this device (`Caps::choices`) comes before both.
 //!
 //! The shape is compiled in as constants: loops have known lengths and divisions become multiplications.
+//!
+//! x and the weight are both f32 or both f16, and so are y and the gradients of x and y. The bias and the gradients of
+//! weight and bias are always f32: in mixed precision they belong to f32 parameters.
 //!
 //! All sums are in f32; the order is fixed by the shape and the device, so results repeat bit for bit.
 
 mod cases;
 mod choice;
+mod coop;
 mod kernels;
+mod prove;
 mod reference;
 
 pub use cases::cases;
 pub use choice::{Backend, WORKGROUP_TILES, WorkgroupTile};
+pub use prove::prove;
 
 pub use super::window::Padding;
 
@@ -47,7 +57,7 @@ use std::sync::Arc;
 
 use crate::autograd::{Candidates, Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::ops::Tail;
+use crate::ops::{Tail, float_shape};
 use crate::tensor::{DType, TensorType};
 
 /// How a convolution moves over its input.
@@ -85,6 +95,8 @@ struct Geometry {
     out_h: usize,
     out_w: usize,
     conv: Conv2d,
+    /// Element type of x, the weight, y and their gradients but the weight's.
+    dtype: DType,
 }
 
 impl Geometry {
@@ -94,8 +106,8 @@ impl Geometry {
         let (Some([n, h, w, c]), Some([r, s, group_c, k])) = (x.shape.nhwc(), weight.shape.nhwc()) else {
             return fail("a convolution takes x as [N, H, W, C] and the weight as [R, S, C / groups, K]".into());
         };
-        if x.dtype != DType::F32 || weight.dtype != DType::F32 {
-            return fail("a convolution takes f32 tensors".into());
+        if x.dtype == DType::U32 || weight.dtype != x.dtype {
+            return fail(format!("a convolution takes f32 or f16 tensors of one type, not {x} and {weight}"));
         }
         let positive = [
             n,
@@ -130,7 +142,7 @@ impl Geometry {
         let (Some(out_h), Some(out_w)) = (out_h, out_w) else {
             return fail(format!("a {r}x{s} kernel does not fit into a {h}x{w} map with its padding"));
         };
-        Ok(Self { n, h, w, c, k, r, s, out_h, out_w, conv })
+        Ok(Self { n, h, w, c, k, r, s, out_h, out_w, conv, dtype: x.dtype })
     }
 
     fn macs(&self) -> u64 {
@@ -139,7 +151,7 @@ impl Geometry {
     }
 
     fn y(&self) -> TensorType {
-        TensorType::f32([self.n, self.out_h, self.out_w, self.k])
+        TensorType { shape: [self.n, self.out_h, self.out_w, self.k].into(), dtype: self.dtype }
     }
 }
 
@@ -252,7 +264,7 @@ impl Op for GradInput {
 
     fn infer(&self, _: &[TensorType]) -> Result<Vec<TensorType>> {
         let g = &self.geometry;
-        Ok(vec![TensorType::f32([g.n, g.h, g.w, g.c])])
+        Ok(vec![g.y().with_shape([g.n, g.h, g.w, g.c])])
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
@@ -299,10 +311,10 @@ impl Op for GradBias {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        Ok(vec![TensorType::f32([inputs[0].shape.last()])])
+        Ok(vec![TensorType::f32([float_shape(&inputs[0])?.last()])])
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
-        Ok(kernels::grad_bias(&cx.inputs[0].shape))
+        Ok(kernels::grad_bias(&cx.inputs[0]))
     }
 }

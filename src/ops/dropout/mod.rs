@@ -20,7 +20,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
-use crate::ops::{RANDOM, WORKGROUP, float_shape};
+use crate::ops::{RANDOM, WORKGROUP, moved, same_shape};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("dropout.wgsl", RANDOM);
@@ -65,7 +65,7 @@ impl Op for Dropout {
             let message = format!("the step counter is {}, not {}", inputs[1], TensorType::u32([1]));
             return Err(Error::new(Kind::Shape, message));
         }
-        Ok(vec![TensorType::f32(float_shape(&inputs[0])?.clone())])
+        same_shape(&inputs[..1])
     }
 
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
@@ -77,8 +77,12 @@ impl Op for Dropout {
         let count = cx.outputs[0].shape.len();
         let [key_x, key_y] = self.key;
         let params = Params { count: count as u32, rate: self.rate, scale: scale(self.rate), key_x, key_y };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid_for(count, WORKGROUP));
-        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, 8 * count as u64)))
+        let dispatch = Dispatch::new(
+            Kernel::new(&SOURCE, "forward").with_half(cx.inputs[0].is_half()),
+            params.block(),
+            grid_for(count, WORKGROUP),
+        );
+        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, moved(cx))))
     }
 }
 

@@ -19,7 +19,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, float_shape, image_batch};
+use crate::ops::{WORKGROUP, float_shape, image_batch, moved};
 use crate::tensor::{Shape, TensorType};
 
 static SOURCE: Source = crate::wgsl!("global_avg_pool.wgsl");
@@ -49,7 +49,8 @@ pub(crate) fn runs(pixels: usize) -> (usize, usize) {
 }
 
 /// A launch that sums `pixels` of `[batch, pixels, channels]` in runs, to `[batch, runs, channels]`; without bindings.
-pub(crate) fn sum_pixels(batch: usize, pixels: usize, channels: usize, run: usize, factor: f32) -> Dispatch {
+/// `half` says whether what is read and what is written is f16.
+pub(crate) fn sum_pixels([batch, pixels, channels]: [usize; 3], run: usize, factor: f32, half: [bool; 2]) -> Dispatch {
     let runs = pixels.div_ceil(run);
     let count = batch * runs * channels;
     let params = Params {
@@ -61,8 +62,13 @@ pub(crate) fn sum_pixels(batch: usize, pixels: usize, channels: usize, run: usiz
         factor,
     };
     let read = batch * pixels * channels;
-    Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid_for(count, WORKGROUP))
-        .work(read as u64, 4 * (read + count) as u64)
+    let kernel = Kernel::new(&SOURCE, "forward")
+        .with_half(half[0] || half[1])
+        .with_element("X", half[0])
+        .with_element("Y", half[1]);
+    let size = |half| if half { 2 } else { 4 };
+    Dispatch::new(kernel, params.block(), grid_for(count, WORKGROUP))
+        .work(read as u64, (size(half[0]) * read + size(half[1]) * count) as u64)
 }
 
 fn factor(pixels: usize) -> f32 {
@@ -79,7 +85,7 @@ impl Op for GlobalAvgPool {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let [n, _, _, c] = image_batch(&inputs[0])?;
-        Ok(vec![TensorType::f32([n, c])])
+        Ok(vec![inputs[0].with_shape([n, c])])
     }
 
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
@@ -91,15 +97,17 @@ impl Op for GlobalAvgPool {
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let [n, h, w, c] = image_batch(&cx.inputs[0])?;
         let (run, runs) = runs(h * w);
+        let half = cx.inputs[0].is_half();
         if runs == 1 {
-            return Ok(Lowered::one(sum_pixels(n, h * w, c, run, factor(h * w)).input(0).output(0)));
+            let dispatch = sum_pixels([n, h * w, c], run, factor(h * w), [half; 2]);
+            return Ok(Lowered::one(dispatch.input(0).output(0)));
         }
         let partial = Operand::Scratch(0);
         Ok(Lowered {
             scratch: vec![TensorType::f32([n, runs, c])],
             dispatches: vec![
-                sum_pixels(n, h * w, c, run, 1.0).input(0).bind(partial, Access::ReadWrite),
-                sum_pixels(n, runs, c, runs, factor(h * w)).bind(partial, Access::Read).output(0),
+                sum_pixels([n, h * w, c], run, 1.0, [half, false]).input(0).bind(partial, Access::ReadWrite),
+                sum_pixels([n, runs, c], runs, factor(h * w), [false, half]).bind(partial, Access::Read).output(0),
             ],
         })
     }
@@ -118,7 +126,7 @@ impl Op for GlobalAvgPoolGrad {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         float_shape(&inputs[0])?;
-        Ok(vec![TensorType::f32(self.shape.clone())])
+        Ok(vec![inputs[0].with_shape(self.shape.clone())])
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
@@ -132,8 +140,11 @@ impl Op for GlobalAvgPoolGrad {
             runs: 1,
             factor: factor(h * w),
         };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "grad_x"), params.block(), grid_for(count, WORKGROUP));
-        Ok(Lowered::one(dispatch.input(0).output(0).work(count as u64, 4 * (count + n * c) as u64)))
+        // The launch does not read or write X and Y; the shader file declares bindings of them all the same.
+        let half = cx.inputs[0].is_half();
+        let kernel = Kernel::new(&SOURCE, "grad_x").with_half(half).with_element("X", half).with_element("Y", half);
+        let dispatch = Dispatch::new(kernel, params.block(), grid_for(count, WORKGROUP));
+        Ok(Lowered::one(dispatch.input(0).output(0).work(count as u64, moved(cx))))
     }
 }
 

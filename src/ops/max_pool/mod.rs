@@ -52,7 +52,7 @@ impl Op for MaxPool {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let [n, h, w, c] = image_batch(&inputs[0])?;
         let [p, q] = self.window.outputs(h, w)?;
-        let y = TensorType::f32([n, p, q, c]);
+        let y = inputs[0].with_shape([n, p, q, c]);
         float_shape(&y)?;
         let argmax = TensorType::u32(y.shape.clone());
         Ok(if self.argmax { vec![y, argmax] } else { vec![y] })
@@ -69,9 +69,13 @@ impl Op for MaxPool {
         let count = cx.outputs[0].shape.len();
         let params = self.window.params(count, image, self.window.outputs(image[1], image[2])?);
         let entry = if self.argmax { "forward_argmax" } else { "forward" };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, entry), params.block(), grid_for(count, WORKGROUP))
-            .specialised()
-            .input(0);
+        let dispatch = Dispatch::new(
+            Kernel::new(&SOURCE, entry).with_half(cx.inputs[0].is_half()),
+            params.block(),
+            grid_for(count, WORKGROUP),
+        )
+        .specialised()
+        .input(0);
         let dispatch = (0..cx.outputs.len()).fold(dispatch, Dispatch::output);
         let area = self.window.size[0] * self.window.size[1];
         let moved = cx.inputs[0].bytes() + cx.outputs.iter().map(TensorType::bytes).sum::<u64>();
@@ -99,8 +103,12 @@ impl Op for MaxPoolGrad {
         let image = image_batch(&self.image)?;
         let count = self.image.shape.len();
         let params = self.window.params(count, image, self.window.outputs(image[1], image[2])?);
-        let dispatch =
-            Dispatch::new(Kernel::new(&SOURCE, "grad_x"), params.block(), grid_for(count, WORKGROUP)).specialised();
+        let dispatch = Dispatch::new(
+            Kernel::new(&SOURCE, "grad_x").with_half(cx.inputs[0].is_half()),
+            params.block(),
+            grid_for(count, WORKGROUP),
+        )
+        .specialised();
         let moved = cx.inputs.iter().map(TensorType::bytes).sum::<u64>() + self.image.bytes();
         Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(cx.inputs[0].shape.len() as u64, moved)))
     }

@@ -8,7 +8,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
-use crate::ops::{fours, same_shape};
+use crate::ops::{fours, moved, same_shape};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("mul.wgsl", crate::ops::FOURS);
@@ -49,7 +49,8 @@ impl Op for Mul {
         let count = cx.outputs[0].shape.len();
         let (fours, grid) = fours(count);
         let params = Params { fours };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid);
-        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, 12 * count as u64)))
+        let dispatch =
+            Dispatch::new(Kernel::new(&SOURCE, "forward").with_half(cx.inputs[0].is_half()), params.block(), grid);
+        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, moved(cx))))
     }
 }

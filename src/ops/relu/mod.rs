@@ -15,7 +15,7 @@ pub use cases::cases;
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
-use crate::ops::{float_shape, fours, same_shape};
+use crate::ops::{fours, moved, same_shape};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("relu.wgsl", crate::ops::FOURS);
@@ -42,7 +42,7 @@ impl Op for Relu {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        Ok(vec![TensorType::f32(float_shape(&inputs[0])?.clone())])
+        same_shape(&inputs[..1])
     }
 
     fn finish(&self) -> Option<Finish> {
@@ -58,8 +58,9 @@ impl Op for Relu {
         let count = cx.outputs[0].shape.len();
         let (fours, grid) = fours(count);
         let params = Params { fours };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid);
-        Ok(Lowered::one(dispatch.input(0).output(0).work(count as u64, 8 * count as u64)))
+        let dispatch =
+            Dispatch::new(Kernel::new(&SOURCE, "forward").with_half(cx.inputs[0].is_half()), params.block(), grid);
+        Ok(Lowered::one(dispatch.input(0).output(0).work(count as u64, moved(cx))))
     }
 }
 
@@ -84,7 +85,8 @@ impl Op for ReluGrad {
         let count = cx.outputs[0].shape.len();
         let (fours, grid) = fours(count);
         let params = Params { fours };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "grad_x"), params.block(), grid);
-        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, 12 * count as u64)))
+        let dispatch =
+            Dispatch::new(Kernel::new(&SOURCE, "grad_x").with_half(cx.inputs[0].is_half()), params.block(), grid);
+        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, moved(cx))))
     }
 }

@@ -20,13 +20,11 @@ pub fn cases() -> Vec<Case> {
                 )
             })
             .collect();
-    let shape = vec![3, 5, 7];
-    cases.push(Case::new(
-        "fill",
-        "[3, 5, 7]",
-        vec![],
-        FillTwin { shape: shape.clone(), value: 1.5 },
-        move |tape, _| Ok(vec![fill(tape, TensorType::f32(shape.clone()), 1.5)?]),
-    ));
+    let fill = |name: &str, ty: TensorType| {
+        let twin = FillTwin { shape: ty.shape.dims().to_vec(), value: 1.5 };
+        Case::new("fill", name, vec![], twin, move |tape, _| Ok(vec![fill(tape, ty.clone(), 1.5)?]))
+    };
+    cases.push(fill("[3, 5, 7]", TensorType::f32([3, 5, 7])));
+    cases.push(fill("[3, 5, 7] f16", TensorType::f16([3, 5, 7])).half());
     cases
 }

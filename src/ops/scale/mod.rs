@@ -8,7 +8,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
-use crate::ops::{fours, same_shape};
+use crate::ops::{fours, moved, same_shape};
 use crate::tensor::TensorType;
 
 static SCALE: Source = crate::wgsl!("scale.wgsl", crate::ops::FOURS);
@@ -62,8 +62,9 @@ impl Op for Scale {
         let count = cx.outputs[0].shape.len();
         let (fours, grid) = fours(count);
         let params = Params { fours, factor: self.factor };
-        let dispatch = Dispatch::new(Kernel::new(&SCALE, "forward"), params.block(), grid);
-        Ok(Lowered::one(dispatch.input(0).output(0).work(count as u64, 8 * count as u64)))
+        let dispatch =
+            Dispatch::new(Kernel::new(&SCALE, "forward").with_half(cx.inputs[0].is_half()), params.block(), grid);
+        Ok(Lowered::one(dispatch.input(0).output(0).work(count as u64, moved(cx))))
     }
 }
 
@@ -86,7 +87,7 @@ impl Op for Fill {
         let count = cx.outputs[0].shape.len();
         let (fours, grid) = fours(count);
         let params = FillParams { fours, value: self.value };
-        let dispatch = Dispatch::new(Kernel::new(&FILL, "forward"), params.block(), grid);
-        Ok(Lowered::one(dispatch.output(0).work(0, 4 * count as u64)))
+        let dispatch = Dispatch::new(Kernel::new(&FILL, "forward").with_half(self.ty.is_half()), params.block(), grid);
+        Ok(Lowered::one(dispatch.output(0).work(0, moved(cx))))
     }
 }

@@ -11,7 +11,8 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, same_shape};
+use crate::ops::loss_scale::unscaled;
+use crate::ops::{WORKGROUP, f32_shape, same_shape};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("sgd.wgsl");
@@ -38,7 +39,8 @@ pub struct SgdConfig {
     pub nesterov: bool,
 }
 
-/// Appends an update of `parameter` and `velocity` (variables of one shape); `lr` is `[1]`.
+/// Appends an update of `parameter` and `velocity` (variables of one shape); `lr` is `[1]`. Where the loss is scaled,
+/// `unscale` `[1]` multiplies the gradient; nothing changes if it is 0 (see [`loss_scale`](crate::ops::loss_scale)).
 ///
 /// # Errors
 /// [`Kind::Shape`] if the shapes differ.
@@ -48,25 +50,33 @@ pub fn sgd_update(
     gradient: Tensor,
     velocity: Tensor,
     lr: Tensor,
+    unscale: Option<Tensor>,
     config: SgdConfig,
 ) -> Result<()> {
-    tape.push(Update { config }, &[parameter, gradient, velocity, lr]).map(drop)
+    let mut inputs = vec![parameter, gradient, velocity, lr];
+    inputs.extend(unscale);
+    tape.push(Update { config }, &inputs).map(drop)
 }
 
-/// Appends an increment of the step counter, a u32 variable `[1]`.
+/// Appends an increment of the step counter, a u32 variable `[1]`, unless `unscale` is 0.
 ///
 /// # Errors
 /// [`Kind::Shape`] if it is of another type.
-pub fn tick(tape: &mut Tape, step: Tensor) -> Result<()> {
-    tape.push(Tick, &[step]).map(drop)
+pub fn tick(tape: &mut Tape, step: Tensor, unscale: Option<Tensor>) -> Result<()> {
+    let mut inputs = vec![step];
+    inputs.extend(unscale);
+    tape.push(Tick, &inputs).map(drop)
 }
 
-/// Checks that the optimizer's tensors are alike and that what follows them has the given types.
+/// Checks that the optimizer's tensors are alike and that what follows them has the given types, with or without a
+/// factor of the gradient in the end.
 pub(super) fn check_update(alike: &[TensorType], rest: &[TensorType], want: &[TensorType]) -> Result<Vec<TensorType>> {
-    if !alike.is_empty() {
+    if let Some(first) = alike.first() {
+        f32_shape(first)?;
         same_shape(alike)?;
     }
-    if rest == want {
+    let scaled = [want, &[TensorType::f32([1])]].concat();
+    if rest == want || rest == scaled {
         return Ok(vec![]);
     }
     Err(Error::new(Kind::Shape, format!("an optimizer takes {want:?} after its tensors, not {rest:?}")))
@@ -94,11 +104,14 @@ impl Op for Update {
         let count = cx.inputs[0].shape.len();
         let SgdConfig { momentum, weight_decay, nesterov } = self.config;
         let params = Params { count: count as u32, momentum, weight_decay, nesterov: nesterov.into() };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "update"), params.block(), grid_for(count, WORKGROUP))
+        let scaled = (cx.inputs.len() == 5).then_some(5);
+        let kernel = unscaled(Kernel::new(&SOURCE, "update"), scaled);
+        let dispatch = Dispatch::new(kernel, params.block(), grid_for(count, WORKGROUP))
             .bind(Operand::Input(0), Access::ReadWrite)
             .input(1)
             .bind(Operand::Input(2), Access::ReadWrite)
             .input(3);
+        let dispatch = (4..cx.inputs.len()).fold(dispatch, Dispatch::input);
         Ok(Lowered::one(dispatch.work(6 * count as u64, 20 * count as u64)))
     }
 }
@@ -119,9 +132,12 @@ impl Op for Tick {
         &[0]
     }
 
-    fn lower(&self, _: &Lower<'_>) -> Result<Lowered> {
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let params = TickParams { beta1: 0.0, beta2: 0.0, rest1: 0.0, rest2: 0.0 };
-        let dispatch = Dispatch::new(Kernel::new(&TICK, "plain"), params.block(), [1; 3]);
-        Ok(Lowered::one(dispatch.bind(Operand::Input(0), Access::ReadWrite)))
+        let scaled = cx.inputs.len() == 2;
+        let kernel = unscaled(Kernel::new(&TICK, "plain"), scaled.then_some(2));
+        let kernel = kernel.with_u32("CORRECTION", if scaled { 3 } else { 2 });
+        let dispatch = Dispatch::new(kernel, params.block(), [1; 3]).bind(Operand::Input(0), Access::ReadWrite);
+        Ok(Lowered::one((1..cx.inputs.len()).fold(dispatch, Dispatch::input)))
     }
 }

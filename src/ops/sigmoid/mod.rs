@@ -16,7 +16,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
-use crate::ops::{float_shape, fours, same_shape};
+use crate::ops::{fours, moved, same_shape};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("sigmoid.wgsl", crate::ops::FOURS);
@@ -43,7 +43,7 @@ impl Op for Sigmoid {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        Ok(vec![TensorType::f32(float_shape(&inputs[0])?.clone())])
+        same_shape(&inputs[..1])
     }
 
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
@@ -55,8 +55,9 @@ impl Op for Sigmoid {
         let count = cx.outputs[0].shape.len();
         let (fours, grid) = fours(count);
         let params = Params { fours };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "forward"), params.block(), grid);
-        Ok(Lowered::one(dispatch.input(0).output(0).work(4 * count as u64, 8 * count as u64)))
+        let dispatch =
+            Dispatch::new(Kernel::new(&SOURCE, "forward").with_half(cx.inputs[0].is_half()), params.block(), grid);
+        Ok(Lowered::one(dispatch.input(0).output(0).work(4 * count as u64, moved(cx))))
     }
 }
 
@@ -77,7 +78,8 @@ impl Op for SigmoidGrad {
         let count = cx.outputs[0].shape.len();
         let (fours, grid) = fours(count);
         let params = Params { fours };
-        let dispatch = Dispatch::new(Kernel::new(&SOURCE, "grad_x"), params.block(), grid);
-        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(3 * count as u64, 12 * count as u64)))
+        let dispatch =
+            Dispatch::new(Kernel::new(&SOURCE, "grad_x").with_half(cx.inputs[0].is_half()), params.block(), grid);
+        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(3 * count as u64, moved(cx))))
     }
 }

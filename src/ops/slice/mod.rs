@@ -34,7 +34,7 @@ fn launch(entry: &'static str, written: &TensorType, y: &TensorType, channels: u
     let count = written.shape.len();
     let params =
         Params { count: count as u32, channels: channels as u32, first: first as u32, length: y.shape.last() as u32 };
-    Dispatch::new(Kernel::new(&SOURCE, entry), params.block(), grid_for(count, WORKGROUP))
+    Dispatch::new(Kernel::new(&SOURCE, entry).with_half(y.is_half()), params.block(), grid_for(count, WORKGROUP))
         .input(0)
         .output(0)
         .work(0, y.bytes() + written.bytes())
@@ -60,7 +60,7 @@ impl Op for Slice {
         if length == 0 || first.checked_add(length).is_none_or(|end| end > channels) {
             return refuse(format!("{length} channels from {first} do not lie within {channels}"));
         }
-        Ok(vec![TensorType::f32([leading, &[length]].concat())])
+        Ok(vec![inputs[0].with_shape([leading, &[length]].concat())])
     }
 
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
@@ -87,8 +87,8 @@ impl Op for SliceGrad {
         "slice.grad_x"
     }
 
-    fn infer(&self, _: &[TensorType]) -> Result<Vec<TensorType>> {
-        Ok(vec![TensorType::f32(self.shape.clone())])
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        Ok(vec![inputs[0].with_shape(self.shape.clone())])
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

@@ -11,7 +11,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, float_shape};
+use crate::ops::{WORKGROUP, f32_shape};
 use crate::tensor::{Shape, TensorType};
 
 static SOURCE: Source = crate::wgsl!("sum.wgsl");
@@ -55,7 +55,7 @@ impl Op for Sum {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        float_shape(&inputs[0])?;
+        f32_shape(&inputs[0])?;
         Ok(vec![TensorType::f32([1])])
     }
 

@@ -1,0 +1,31 @@
+//! Shapes for tests, benchmarks and the self-test.
+
+use super::cast;
+use super::reference::CastTwin;
+use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::tensor::{DType, TensorType};
+
+/// Both ways: one element, sizes around the workgroup (odd counts of 16-bit elements too), many workgroups; small, large
+/// and f16's largest numbers.
+pub fn cases() -> Vec<Case> {
+    let fills = [
+        (vec![1], Fill::Normal),
+        (vec![63], Fill::Normal),
+        (vec![65], Fill::Gaussian(0.0, 1e-3)),
+        (vec![3, 5, 7], Fill::Gaussian(0.0, 1e4)),
+        (vec![2, 40, 33, 9], Fill::Normal),
+        (vec![70], Fill::Constant(65504.0)),
+        (vec![70], Fill::Constant(0.0)),
+    ];
+    let mut cases = vec![];
+    for (shape, fill) in fills {
+        for (dtype, to) in [(DType::F32, DType::F16), (DType::F16, DType::F32)] {
+            let ty = TensorType { shape: shape.clone().into(), dtype };
+            let input = CaseInput { ty, fill, role: Role::Differentiable };
+            let name = format!("{shape:?} {fill:?} to {}", to.name());
+            let case = Case::new("cast", name, vec![input], CastTwin, move |tape, x| Ok(vec![cast(tape, x[0], to)?]));
+            cases.push(case.half());
+        }
+    }
+    cases
+}
