@@ -2,12 +2,11 @@
 //!
 //! Two lists: `layers`, what ResNet-18 and ResNet-50 are made of on eight pictures of 128x128 (and a depthwise
 //! convolution), and `cases`, the shapes the ops are tested with. An op's forward pass and each of its gradients are
-//! timed by themselves, under the name of the op: `conv2d`, `conv2d.grad_input`, `conv2d.grad_weight`. Arguments choose:
+//! timed by themselves, under the op's name: `conv2d`, `conv2d.grad_input`, `conv2d.grad_weight`. Arguments choose:
 //!
 //!     cargo bench --bench ops -- layers                       # the realistic ones
 //!     cargo bench --bench ops -- 'conv2d.grad_weight'         # whatever has this in its name (a regular expression)
 //!     cargo bench --bench ops -- layers --sample-count 1      # short: one sample of each
-//!     cargo bench --bench ops -- --list                       # the names; needs no GPU
 //!     LESION_GPU_ADAPTER=1 cargo bench --bench ops -- layers
 //!
 //! In the output `Gitem/s` is GFLOP/s, as the kernels state their work, and the bytes are those that must be moved at
@@ -31,7 +30,13 @@ use lesion_gpu::ops::{CaseInput, Fill, Role, add, all_cases, backward_from};
 use lesion_gpu::rng::Stream;
 
 fn main() {
-    Divan::from_args().main();
+    let divan = Divan::from_args();
+    // Said before the table begins; only to list the names no device is needed.
+    if !std::env::args().any(|a| a == "--list") {
+        let adapter = gpu().adapter();
+        println!("{} ({}, {})", adapter.name, adapter.class.name(), adapter.driver);
+    }
+    divan.main();
 }
 
 #[divan::bench(args = entries(&layer_subjects()), sample_count = 25, max_time = 1)]
@@ -180,14 +185,12 @@ fn fail(error: &lesion_gpu::Error) -> ! {
     std::process::exit(error.exit_code().into())
 }
 
-/// The device, opened when the first op is timed.
+/// The device, opened at first use.
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     GPU.get_or_init(|| {
         let adapter = std::env::var("LESION_GPU_ADAPTER").ok();
-        let gpu = Gpu::open(&GpuOptions { adapter, ..GpuOptions::default() }).unwrap_or_else(|e| fail(&e));
-        println!("on {} ({})", gpu.adapter().name, gpu.adapter().driver);
-        gpu
+        Gpu::open(&GpuOptions { adapter, ..GpuOptions::default() }).unwrap_or_else(|e| fail(&e))
     })
 }
 

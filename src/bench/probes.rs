@@ -178,7 +178,7 @@ impl AluProbe {
     pub fn measure(self, gpu: &Gpu, check: &dyn Fn() -> Result<()>) -> Result<f64> {
         // Enough for the largest GPU; a CPU has fewer lanes and is kept busy with fewer.
         let count: u32 = if gpu.adapter().class == DeviceClass::Software { 1 << 14 } else { 1 << 19 };
-        // With whole numbers below 16, the factor -1 and the addend 24 all values stay whole and small: exact in f16 too.
+        // With whole numbers below 16, the factor -1 and the addend 24 all values stay whole and small: exact in f16.
         let (factor, addend) = (-1.0, 24.0);
         let x: Vec<f32> = (0..count).map(|i| (i % 16) as f32).collect();
         // The chains alternate between two values, so one round tells what any odd number of rounds must give.
@@ -238,8 +238,8 @@ impl CopyProbe {
         self.launch("sample", samples, samples, stride, 0).bind(Operand::Input(0), Access::Read).output(0)
     }
 
-    /// Fills a buffer by `seed`, copies it to another `launches` times and returns `samples` evenly spaced vectors of the
-    /// copy, and the seconds of the fastest launch.
+    /// Fills a buffer by `seed`, copies it to another `launches` times and returns `samples` evenly spaced vectors of
+    /// the copy, and the seconds of the fastest launch.
     ///
     /// # Errors
     /// [`Kind::OutOfMemory`], [`Kind::Shader`]; device errors.

@@ -71,7 +71,7 @@ pub struct MemoryUse {
     pub parameters: u64,
     /// Activations, gradients, scratch, inputs and outputs.
     pub activations: u64,
-    /// What it would be without reuse.
+    /// What activations, gradients and scratch would be without reuse.
     pub without_reuse: u64,
 }
 

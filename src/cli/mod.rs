@@ -199,7 +199,7 @@ fn interrupted(interrupt: &Interrupt) -> Result<()> {
     }
 }
 
-/// The bytes on the device to stay below: what the user says, or what a software driver can take of the machine's memory.
+/// The bytes on the device to stay below: what the user says, or what a software driver can take of the memory.
 fn memory_budget(limit_mib: Option<u64>, gpu: &Gpu) -> Option<u64> {
     let free = || {
         let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
