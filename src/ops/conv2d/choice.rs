@@ -84,8 +84,8 @@ impl WorkgroupTile {
     }
 
     /// The time a product should take, up to a factor that all tiles share. A tile of few rows or columns loads much
-    /// for each product, one that hangs over the edge computes what nobody stores, and a large one leaves multiprocessors
-    /// without work. `runs` is how many parts the reduction can be cut into.
+    /// for each product, one that hangs over the edge computes what nobody stores, and a large one leaves
+    /// multiprocessors without work. `runs` is how many parts the reduction can be cut into.
     fn cost(self, rows: usize, width: usize, runs: usize, caps: &Caps) -> f64 {
         let [m, n] = self.groups(rows, width);
         let parallel = m as f64 * n as f64 * runs as f64;
@@ -214,14 +214,10 @@ impl Choice {
 
     /// What the caller asked for; else what was tuned for this shape on this device; else the heuristic's choice.
     pub fn make(g: &Geometry, product: Product, caps: &Caps) -> Self {
-        let in_fours = g.conv.groups == g.c && g.c == g.k && g.c.is_multiple_of(4);
-        match g.conv.backend {
-            Backend::Auto | Backend::Depthwise if g.conv.groups != 1 && in_fours => {
-                return Self::of(Backend::Depthwise);
-            }
-            Backend::Depthwise => return Self::of(Backend::Plain),
-            _ if g.conv.groups != 1 => return Self::of(Backend::Plain),
-            _ => {}
+        if g.conv.groups != 1 || g.conv.backend == Backend::Depthwise {
+            let depthwise = g.conv.groups == g.c && g.c == g.k && g.c.is_multiple_of(4);
+            let wanted = [Backend::Auto, Backend::Depthwise].contains(&g.conv.backend);
+            return Self::of(if depthwise && wanted { Backend::Depthwise } else { Backend::Plain });
         }
         let asked = match g.conv.backend {
             Backend::Auto => {
@@ -266,9 +262,9 @@ const WORTH_TRYING: f64 = 1.7;
 /// Relative error of a right candidate against the reference: both add in f32, in another order.
 const TOLERANCE: f64 = 1e-4;
 
-/// What the candidates of a product must agree with: the plain kernel, unless one launch of it might take so long that a
-/// desktop takes the GPU for hung and resets it (after two seconds). Then it is the direct tiles, which are ten times as
-/// fast and share nothing with the workgroup tiles but how single values are loaded.
+/// What the candidates of a product must agree with: the plain kernel, unless one launch of it might take so long that
+/// a desktop takes the GPU for hung and resets it (after two seconds). Then it is the direct tiles, which use a loaded
+/// value eight times or more, and share nothing with the workgroup tiles but how single values are loaded.
 fn reference(g: &Geometry, caps: &Caps) -> Choice {
     let most_flops = match caps.class {
         DeviceClass::Software => 4e9,
