@@ -1,6 +1,6 @@
-// Depthwise 2-D convolution, a filter for each channel (groups = C = K, a multiple of four): y[pixel, c] = sum over (r, s)
-// of x[pixel at tap (r, s), c] * w[(r, s), c]. An invocation computes four channels of one pixel, and neighbours in a
-// workgroup are neighbours in memory.
+// Depthwise 2-D convolution, a filter for each channel (groups = C = K, a multiple of four): y[pixel, c] = sum over
+// (r, s) of x[pixel at tap (r, s), c] * w[(r, s), c]. An invocation computes four channels of one pixel, and neighbours
+// in a workgroup are neighbours in memory.
 
 struct Params {
     n: u32, h: u32, w: u32, c: u32,

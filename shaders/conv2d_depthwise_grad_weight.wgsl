@@ -1,6 +1,6 @@
 // Weight gradient of a depthwise 2-D convolution (groups = C = K, a multiple of four): d_w[(r, s), c] = sum over output
-// pixels of x[pixel at tap (r, s), c] * d_y[pixel, c]. An invocation sums four channels of one tap over a run of pixels;
-// workgroup z is the run, and sum_splits.wgsl adds the partial results in order.
+// pixels of x[pixel at tap (r, s), c] * d_y[pixel, c]. An invocation sums four channels of one tap over a run of
+// pixels; workgroup z is the run, and sum_splits.wgsl adds the partial results in order.
 
 struct Params {
     n: u32, h: u32, w: u32, c: u32,

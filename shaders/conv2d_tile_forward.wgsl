@@ -1,6 +1,6 @@
 // 2-D convolution without groups as an implicit matrix product in workgroup tiles (lib/tile.wgsl): y[pixel, k] = sum
-// over (r, s, c) of x[pixel at tap (r, s), c] * w[(r, s, c), k]. The reduction runs over taps and channels as one index,
-// so that few channels do not leave slabs half empty.
+// over (r, s, c) of x[pixel at tap (r, s), c] * w[(r, s, c), k]. The reduction runs over taps and channels as one
+// index, so that few channels do not leave slabs half empty.
 
 struct Params {
     n: u32, h: u32, w: u32, c: u32,
@@ -63,7 +63,8 @@ fn load_left(rows: Left, kk: u32) -> mat4x4f {
     if XV == 4u {
         // Four channels of one tap for each pixel.
         return transpose(mat4x4f(
-            load_channels(rows, 0u, kk), load_channels(rows, 1u, kk), load_channels(rows, 2u, kk), load_channels(rows, 3u, kk)
+            load_channels(rows, 0u, kk), load_channels(rows, 1u, kk),
+            load_channels(rows, 2u, kk), load_channels(rows, 3u, kk),
         ));
     }
     var block: mat4x4f;

@@ -1,6 +1,6 @@
-// Data gradient of a 2-D convolution without groups, by stride phase as in conv2d_grad_input.wgsl and in workgroup tiles
-// (lib/tile.wgsl): d_x[pixel, c] = sum over (r, s, k) of d_y[window at tap (r, s), k] * w[(r, s, c), k]. The reduction
-// runs over the taps of the phase and the filters as one index.
+// Data gradient of a 2-D convolution without groups, by stride phase as in conv2d_grad_input.wgsl and in workgroup
+// tiles (lib/tile.wgsl): d_x[pixel, c] = sum over (r, s, k) of d_y[window at tap (r, s), k] * w[(r, s, c), k]. The
+// reduction runs over the taps of the phase and the filters as one index.
 
 struct Params {
     n: u32, h: u32, w: u32, c: u32,
@@ -106,7 +106,8 @@ fn load_left(rows: Left, kk: u32) -> mat4x4f {
     if XV == 4u {
         let tap = tap_of(kk);
         return transpose(mat4x4f(
-            load_filters(rows, 0u, tap), load_filters(rows, 1u, tap), load_filters(rows, 2u, tap), load_filters(rows, 3u, tap)
+            load_filters(rows, 0u, tap), load_filters(rows, 1u, tap),
+            load_filters(rows, 2u, tap), load_filters(rows, 3u, tap),
         ));
     }
     var block: mat4x4f;
@@ -134,7 +135,8 @@ fn load_right(column: u32, kk: u32) -> mat4x4f {
     if XV == 4u {
         let tap = tap_of(kk);
         return transpose(mat4x4f(
-            load_weight(column, tap), load_weight(column + 1u, tap), load_weight(column + 2u, tap), load_weight(column + 3u, tap)
+            load_weight(column, tap), load_weight(column + 1u, tap),
+            load_weight(column + 2u, tap), load_weight(column + 3u, tap),
         ));
     }
     var block: mat4x4f;

@@ -7,12 +7,15 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use lesion_gpu::autograd::{Candidates, Executable, Lower, Lowered, Op, Plan, Store, Tape, Tunable};
+use lesion_gpu::data::Batch;
 use lesion_gpu::gpu::{
     AdapterSummary, Caps, Choices, DeviceClass, Dispatch, Gpu, Kernel, Source, Uniform, grid_for, uniform_block,
 };
+use lesion_gpu::models::Model;
 use lesion_gpu::ops::all_cases;
 use lesion_gpu::rng::Stream;
 use lesion_gpu::tensor::TensorType;
+use lesion_gpu::train::{TrainConfig, TrainGraph, TrainSession};
 use lesion_gpu::tune::{TuningCache, tune};
 
 uniform_block! {
@@ -238,6 +241,46 @@ fn a_tuned_convolution_equals_its_twin() {
     }
 }
 
+/// The kernels that GPUs of each class get without tuning train a model as those of this machine do.
+#[test]
+fn the_choices_for_other_devices_train_alike() {
+    let Some(gpu) = common::gpu() else { return };
+    let model = Model::find("simple-cnn").unwrap();
+    let config = TrainConfig { model: "simple-cnn".into(), size: 30, batch: 6, ..TrainConfig::default() };
+    let stream = Stream::new(1, 2);
+    let images = Batch {
+        pixels: (0..6 * 30 * 30).map(|i| stream.words([i, 0])[0]).collect(),
+        labels: (0..6).collect(),
+        samples: (0..6).collect(),
+        valid: 6,
+    };
+    let step = |class: DeviceClass| {
+        let caps = Caps { class, ..gpu.caps().clone() };
+        let graph = TrainGraph::new(model, &config, 6, 7, &caps).unwrap();
+        let kernels: Vec<_> = graph.plan.dispatches.iter().map(|d| d.dispatch.kernel.label()).collect();
+        let mut store = Store::new();
+        let mut session = TrainSession::new(&gpu, graph, 7, &[1.0; 7], &mut store).unwrap();
+        for p in session.parameters() {
+            store.write(&gpu, &p.name, &p.to_device(&p.initial(1))).unwrap();
+        }
+        // The loss of the second step depends on all gradients of the first.
+        session.step(&gpu, &images, 0, 0, 1e-3).unwrap();
+        session.step(&gpu, &images, 1, 0, 1e-3).unwrap();
+        let losses = [session.collect(&gpu).unwrap().unwrap().loss, session.collect(&gpu).unwrap().unwrap().loss];
+        (losses, kernels.iter().filter(|k| k.contains("conv2d_tile")).count())
+    };
+    let (want, tiled) = step(DeviceClass::Software);
+    assert_eq!(tiled, 0, "software drivers keep away from workgroup memory");
+    for class in [DeviceClass::Integrated, DeviceClass::Discrete] {
+        let (losses, tiled) = step(class);
+        // Three convolutions and two linear layers; the first has no gradient of its input.
+        assert_eq!(tiled, 14, "{class:?}");
+        for (a, b) in losses.iter().zip(want) {
+            assert!((a - b).abs() < 1e-4 * b.abs(), "{class:?}: {losses:?}, not {want:?}");
+        }
+    }
+}
+
 /// Choices that this program or this device does not know are not followed.
 #[test]
 fn unknown_choices_fall_back() {
@@ -331,5 +374,6 @@ fn wrong_arguments_are_refused() {
     assert_eq!(code(&["tune", "--batch", "0"]), Some(2));
     assert_eq!(code(&["tune", "--budget", "0"]), Some(2));
     assert_eq!(code(&["tune", "--classes", "0"]), Some(2));
+    assert_eq!(code(&["tune", "--checked"]), Some(2));
     assert_eq!(code(&["train", "--resume", "nowhere", "--no-tune"]), Some(2));
 }

@@ -74,7 +74,8 @@ fn multiply(local: u32, row: u32, column: u32, begin: u32, end: u32, sums: ptr<f
             for (var j = 0u; j < ROUNDS; j++) {
                 let block = local + j * LANES;
                 if j < LEFT_ROUNDS && block < LEFT_BLOCKS {
-                    next[j] = load_left(rows[min(j, LEFT_ROUNDS - 1u)], slab + 4u * place(block, BM / 4u, LEFT_ALONG).y);
+                    let at = place(block, BM / 4u, LEFT_ALONG);
+                    next[j] = load_left(rows[min(j, LEFT_ROUNDS - 1u)], slab + 4u * at.y);
                 } else if block < BLOCKS {
                     let at = place(block - LEFT_BLOCKS, BN / 4u, RIGHT_ALONG);
                     next[j] = load_right(column + 4u * at.x, slab + 4u * at.y);

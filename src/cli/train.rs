@@ -258,7 +258,7 @@ pub(super) fn run(args: &TrainArgs, interrupt: &Interrupt) -> Result<()> {
         workers: args.load.workers.into(),
         tuning: match args.no_tune {
             true => Tuning::Off,
-            false => Tuning::On(tuning_cache(&gpu), first_tuning(&gpu)),
+            false => Tuning::On(tuning_cache(&gpu), first_tuning(&gpu, args.device.checked)),
         },
     };
     let mut progress = Progress::new();
@@ -280,10 +280,12 @@ pub(super) fn run(args: &TrainArgs, interrupt: &Interrupt) -> Result<()> {
     Ok(())
 }
 
-/// How long a first run may measure. On software drivers the built-in rule was measured, and measuring is slow.
-fn first_tuning(gpu: &Gpu) -> Duration {
+/// How long a first run may measure. On software drivers the built-in rule was measured, and measuring is slow;
+/// checks slow some kernels more than others.
+fn first_tuning(gpu: &Gpu, checked: bool) -> Duration {
     match gpu.adapter().class {
         DeviceClass::Software => Duration::ZERO,
+        _ if checked => Duration::ZERO,
         _ => Duration::from_secs(5),
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::progress::Progress;
 use super::{DeviceArgs, interrupted, say, tuning_cache};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::models::Model;
 use crate::train::{EvalGraph, Interrupt, TrainConfig, TrainGraph};
 use crate::tune::{Outcome, tune};
@@ -45,6 +45,13 @@ pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
     let config =
         TrainConfig { model: args.model.clone(), size: args.size, batch: args.batch, ..TrainConfig::default() };
     config.validate()?;
+    if args.device.checked {
+        return Err(Error::new(
+            Kind::Usage,
+            "--checked slows some kernels more than others: there is nothing to learn",
+        )
+        .next("leave --checked away"));
+    }
     let model = Model::find(&config.model)?;
     let gpu = args.device.open()?;
     let caps = gpu.caps();

@@ -15,7 +15,7 @@ struct Shape {
 }
 
 /// Every kind of convolution, each with the kernels of the device's choice, the plain kernels, the direct tiles, the
-/// subgroup tiles, a workgroup tile and, in f16, cooperative matrices; some with every workgroup tile.
+/// subgroup tiles, a workgroup tile and, in f16, cooperative matrices; one with every workgroup tile.
 pub fn cases() -> Vec<Case> {
     let base = Conv2d::default();
     let pad = |pixels| Conv2d { padding: Padding::all(pixels), ..base };
@@ -89,7 +89,8 @@ pub fn cases() -> Vec<Case> {
     ];
     let mut cases = vec![];
     for s in shapes {
-        // These shapes are small, and compiling large tiles takes a driver long: one shape for all, the smallest for all.
+        // These shapes are small, and compiling large tiles takes a driver long: one shape has all, all have the
+        // smallest.
         let tiles = WORKGROUP_TILES.into_iter().enumerate().filter(|(i, _)| match s.name {
             "3x3 more than one tile" => true,
             "more than one tile, odd channels, stride" => i % 4 == 3,

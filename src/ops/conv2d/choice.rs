@@ -86,8 +86,8 @@ impl WorkgroupTile {
     }
 
     /// The time a product should take, up to a factor that all tiles share. A tile of few rows or columns loads much
-    /// for each product, one that hangs over the edge computes what nobody stores, and a large one leaves multiprocessors
-    /// without work. `runs` is how many parts the reduction can be cut into.
+    /// for each product, one that hangs over the edge computes what nobody stores, and a large one leaves
+    /// multiprocessors without work. `runs` is how many parts the reduction can be cut into.
     fn cost(self, rows: usize, width: usize, runs: usize, caps: &Caps) -> f64 {
         let [m, n] = self.groups(rows, width);
         let parallel = m as f64 * n as f64 * runs as f64;
@@ -219,14 +219,10 @@ impl Choice {
 
     /// What the caller asked for; else what was tuned for this shape on this device; else the heuristic's choice.
     pub fn make(g: &Geometry, product: Product, caps: &Caps) -> Self {
-        let in_fours = g.conv.groups == g.c && g.c == g.k && g.c.is_multiple_of(4);
-        match g.conv.backend {
-            Backend::Auto | Backend::Depthwise if g.conv.groups != 1 && in_fours => {
-                return Self::of(Backend::Depthwise);
-            }
-            Backend::Depthwise => return Self::of(Backend::Plain),
-            _ if g.conv.groups != 1 => return Self::of(Backend::Plain),
-            _ => {}
+        if g.conv.groups != 1 || g.conv.backend == Backend::Depthwise {
+            let depthwise = g.conv.groups == g.c && g.c == g.k && g.c.is_multiple_of(4);
+            let wanted = [Backend::Auto, Backend::Depthwise].contains(&g.conv.backend);
+            return Self::of(if depthwise && wanted { Backend::Depthwise } else { Backend::Plain });
         }
         let asked = match g.conv.backend {
             Backend::Auto => {
@@ -272,9 +268,21 @@ fn ranked_tiles(g: &Geometry, product: Product, caps: &Caps) -> Vec<(WorkgroupTi
 }
 
 /// Tiles estimated to cost more than this many times the cheapest are not tried.
-const WORTH_TRYING: f64 = 2.5;
-/// Relative error of a right candidate against the plain kernel: both add in f32, in another order.
+const WORTH_TRYING: f64 = 1.7;
+/// Relative error of a right candidate against the reference: both add in f32, in another order.
 const TOLERANCE: f64 = 1e-4;
+
+/// What the candidates of a product must agree with: the plain kernel, unless one launch of it might take so long that
+/// a desktop takes the GPU for hung and resets it (after two seconds). Then it is the direct tiles, which use a loaded
+/// value eight times or more, and share nothing with the workgroup tiles but how single values are loaded.
+fn reference(g: &Geometry, caps: &Caps) -> Choice {
+    let most_flops = match caps.class {
+        DeviceClass::Software => 4e9,
+        DeviceClass::Integrated | DeviceClass::Other => 1e10,
+        DeviceClass::Discrete | DeviceClass::Virtual => 1e11,
+    };
+    Choice::of(if 2.0 * g.macs() as f64 <= most_flops { Backend::Plain } else { Backend::Direct })
+}
 
 /// What tuning may choose from for a product: the heuristic's choice first.
 pub(super) fn candidates(g: &Geometry, product: Product, caps: &Caps) -> Option<Candidates> {
@@ -304,7 +312,7 @@ pub(super) fn candidates(g: &Geometry, product: Product, caps: &Caps) -> Option<
             texts.push(text);
         }
     }
-    let reference = Choice::of(Backend::Plain).to_string();
+    let reference = reference(g, caps).to_string();
     Some(Candidates { key: product.key(g), reference, choices: texts, tolerance: TOLERANCE })
 }
 
@@ -325,6 +333,33 @@ mod tests {
         }
         for text in ["", "auto", "1024x1024x16:8x8", "64x64x16:8x8 splits 0", "direct splits x", "direct "] {
             assert_eq!(text.parse::<Choice>(), Err(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_product_has_candidates_and_a_reference_that_ends_in_time() {
+        use crate::tensor::TensorType;
+        let geometry = |n: usize| {
+            let (x, weight) = (TensorType::f32([n, 56, 56, 64]), TensorType::f32([3, 3, 64, 64]));
+            Geometry::of(super::super::Conv2d::default(), &x, &weight).unwrap()
+        };
+        for class in [DeviceClass::Discrete, DeviceClass::Integrated, DeviceClass::Software] {
+            let caps = Caps { class, ..Caps::baseline() };
+            for product in [Product::Forward, Product::GradInput, Product::GradWeight] {
+                let (small, large) =
+                    (candidates(&geometry(1), product, &caps), candidates(&geometry(1024), product, &caps));
+                let (small, large) = (small.unwrap(), large.unwrap());
+                assert_eq!((small.reference.as_str(), large.reference.as_str()), ("plain", "direct"), "{class:?}");
+                assert_ne!(small.key, large.key);
+                for text in &large.choices {
+                    assert_eq!(large.choices.iter().filter(|t| *t == text).count(), 1, "{text} is listed twice");
+                    assert!(text.parse::<Choice>().is_ok(), "{text}");
+                }
+                assert!(large.choices.len() >= 4, "{:?}", large.choices);
+                assert_eq!(large.choices[0].contains(':'), class != DeviceClass::Software, "{:?}", large.choices);
+                // Results of half a million rows: only a large tile is worth it.
+                assert!(product == Product::GradWeight || large.choices.iter().all(|c| !c.starts_with("32x32")));
+            }
         }
     }
 

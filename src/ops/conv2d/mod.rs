@@ -18,8 +18,8 @@
 //!    passed to the others (`spread_subgroup.wgsl`): there a load costs as much as a dozen multiplications. Elsewhere
 //!    each lane loads it for itself, from cache (`spread_direct.wgsl`).
 //!
-//! 4. `conv2d_tile_*`: the same products for GPUs proper. A workgroup loads slabs of both matrices into workgroup memory
-//!    together, four channels a load, and each invocation multiplies its share of them in registers, while the next
+//! 4. `conv2d_tile_*`: the same products for GPUs proper. A workgroup loads slabs of both matrices into workgroup
+//!    memory together, four channels a load, and each invocation multiplies its share of them in registers, while the next
 //!    slabs are on their way (`lib/tile.wgsl`). There are several tile shapes; `choice.rs` takes one by the size of the
 //!    result, and tuning may take another.
 //!
