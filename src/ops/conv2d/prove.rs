@@ -23,14 +23,19 @@ pub fn prove(gpu: &mut Gpu) -> Result<Option<String>> {
         return Ok(None);
     }
     gpu.trust_matrices(true);
-    let why = match difference(gpu) {
-        Ok(error) if error <= LIMIT => return Ok(None),
-        Ok(error) => format!("they differ from plain convolutions by {error:.1e}"),
-        Err(e) if e.kind() == Kind::DeviceLost => return Err(e),
-        Err(e) => e.what().to_owned(),
-    };
-    gpu.trust_matrices(false);
-    Ok(Some(format!("the cooperative matrices of {} are not used: {why}", gpu.adapter().name)))
+    let refused = judge(difference(gpu))?;
+    gpu.trust_matrices(refused.is_none());
+    Ok(refused.map(|why| format!("the cooperative matrices of {} are not used: {why}", gpu.adapter().name)))
+}
+
+/// Why matrices of a difference from the plain kernels are refused, if they are.
+fn judge(difference: Result<f32>) -> Result<Option<String>> {
+    match difference {
+        Ok(error) if error <= LIMIT => Ok(None),
+        Ok(error) => Ok(Some(format!("they differ from plain convolutions by {error:.1e}"))),
+        Err(e) if e.kind() == Kind::DeviceLost => Err(e),
+        Err(e) => Ok(Some(e.what().to_owned())),
+    }
 }
 
 /// The largest relative difference of any result of a few small convolutions. Infinite if a number is not finite.
@@ -72,4 +77,20 @@ fn results(gpu: &Gpu, x: Shape, weight: Shape, conv: Conv2d) -> Result<Vec<HostT
     }
     executable.run(gpu);
     (0..outputs.len()).map(|i| executable.read_output(gpu, i)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn matrices_that_are_wrong_or_do_not_build_are_refused() {
+        assert_eq!(judge(Ok(LIMIT)).unwrap(), None);
+        for wrong in [0.1, f32::INFINITY, f32::NAN] {
+            assert!(judge(Ok(wrong)).unwrap().is_some_and(|why| why.contains("differ")), "{wrong}");
+        }
+        assert_eq!(judge(Err(Error::new(Kind::Shader, "no such thing"))).unwrap().as_deref(), Some("no such thing"));
+        assert_eq!(judge(Err(Error::new(Kind::DeviceLost, "gone"))).unwrap_err().kind(), Kind::DeviceLost);
+    }
 }
