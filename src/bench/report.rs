@@ -218,7 +218,7 @@ impl Report {
                 task: bench.task.name(),
                 batch: config.batch,
                 size: config.size,
-                precision: "f32",
+                precision: bench.config.precision.name(),
                 launches: timing.launches,
                 flops: timing.work.flops,
                 bytes: timing.work.bytes,

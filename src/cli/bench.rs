@@ -8,7 +8,7 @@ use super::{DeviceArgs, TuningArgs, interrupted, memory_budget, say};
 use crate::bench::{Ceilings, ModelBench, Report, Task};
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
-use crate::train::{Interrupt, TrainConfig};
+use crate::train::{Interrupt, Precision, TrainConfig};
 use crate::weights::write_atomically;
 
 #[derive(Debug, Args)]
@@ -28,6 +28,9 @@ pub(super) struct BenchArgs {
     /// Images a step
     #[arg(long, default_value_t = 32, help_heading = "Work")]
     batch: usize,
+    /// Precision of the activations: f32 or mixed
+    #[arg(long, default_value = "f32", help_heading = "Work")]
+    precision: Precision,
     /// Time inference, with a batch that stays on the device, instead of a training step
     #[arg(long, help_heading = "Work")]
     infer: bool,
@@ -62,12 +65,14 @@ pub(super) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<()> {
         model: args.model.clone(),
         size: args.size,
         batch: args.batch,
+        precision: args.precision,
         max_steps: args.steps,
         ..TrainConfig::default()
     };
     config.validate()?;
     Model::find(&config.model)?;
     let gpu = args.device.open()?;
+    args.precision.check(&gpu)?;
     let task = if args.infer { Task::Infer } else { Task::Train };
     let memory_limit = memory_budget(args.memory_limit, &gpu);
     let bench = ModelBench { config, task, warm_up: args.warm_up, memory_limit, tuning: args.tuning.cache(&gpu) };

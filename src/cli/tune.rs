@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::{DeviceArgs, interrupted, say, tuning_cache};
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
-use crate::train::{EvalGraph, Interrupt, TrainConfig, TrainGraph};
+use crate::train::{EvalGraph, Interrupt, Precision, TrainConfig, TrainGraph};
 use crate::tune::{Outcome, tune};
 
 #[derive(Debug, Args)]
@@ -34,6 +34,9 @@ pub(super) struct TuneArgs {
     /// Classes
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
     classes: u16,
+    /// Precision of the activations: f32 or mixed
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
     /// Seconds to spend; the largest products come first
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     budget: u32,
@@ -42,8 +45,8 @@ pub(super) struct TuneArgs {
 }
 
 pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
-    let config =
-        TrainConfig { model: args.model.clone(), size: args.size, batch: args.batch, ..TrainConfig::default() };
+    let (size, batch, precision) = (args.size, args.batch, args.precision);
+    let config = TrainConfig { model: args.model.clone(), size, batch, precision, ..TrainConfig::default() };
     config.validate()?;
     if args.device.checked {
         return Err(Error::new(
@@ -54,6 +57,7 @@ pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
     }
     let model = Model::find(&config.model)?;
     let gpu = args.device.open()?;
+    precision.check(&gpu)?;
     let caps = gpu.caps();
     let classes = args.classes.into();
     let train = TrainGraph::new(model, &config, config.batch, classes, caps)?;
@@ -80,10 +84,7 @@ pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
     let a = gpu.adapter();
     say(format!("device  {} ({}, {})", a.name, a.class.name(), a.driver));
     let seconds = started.elapsed().as_secs_f64();
-    say(format!(
-        "work    {}, {}x{} pixels, batch {}: {seconds:.1} s",
-        config.model, config.size, config.size, config.batch
-    ));
+    say(format!("work    {}, {size}x{size} pixels, batch {batch}, {}: {seconds:.1} s", config.model, precision.name()));
     say(format!(
         "{:>10}  {:>10}  {:>6}  {:>9}  {:<30} product (N x H x W x C, R x S x C x K)",
         "default ms", "best ms", "gain", "GFLOP/s", "best"

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use half::f16;
+
 use super::lower;
 use crate::autograd::Tunable;
 use crate::error::{Error, Kind, Result};
@@ -92,6 +94,8 @@ pub(super) fn measure(gpu: &Gpu, node: &Tunable, deadline: Instant) -> Result<Tr
 struct Bench {
     inputs: Vec<Buffer>,
     outputs: Vec<Buffer>,
+    /// Which of the outputs are in f16.
+    half: Vec<bool>,
     nothing: Vec<u8>,
 }
 
@@ -105,7 +109,7 @@ impl Bench {
     fn new(gpu: &Gpu, node: &Tunable) -> Result<Self> {
         let limit = gpu.caps().max_binding;
         if let Some(ty) =
-            node.inputs.iter().chain(&node.outputs).find(|ty| ty.dtype != DType::F32 || ty.bytes() > limit)
+            node.inputs.iter().chain(&node.outputs).find(|ty| ty.dtype == DType::U32 || ty.bytes() > limit)
         {
             return Err(Error::new(Kind::Unsupported, format!("a tensor {ty} cannot be tried on this device")));
         }
@@ -116,11 +120,20 @@ impl Bench {
             let stream = Stream::named(i as u32, "tuning");
             let values: Vec<f32> = (0..PERIOD as u64).map(|at| stream.normal(at)).collect();
             let data: Vec<f32> = values.into_iter().cycle().take(ty.shape.len()).collect();
-            gpu.upload(buffer, bytemuck::cast_slice(&data));
+            match ty.is_half() {
+                false => gpu.upload(buffer, bytemuck::cast_slice(&data)),
+                true => {
+                    // Whole words: buffers end with one.
+                    let data = data.into_iter().map(|v| f16::from_f32(v).to_bits()).chain([0]);
+                    let data: Vec<u16> = data.take(ty.shape.len().next_multiple_of(2)).collect();
+                    gpu.upload(buffer, bytemuck::cast_slice(&data));
+                }
+            }
         }
         let largest = outputs.iter().map(Buffer::bytes).max().unwrap_or(0) as usize;
-        // Not a number: what a candidate does not write is seen.
-        Ok(Self { inputs, outputs, nothing: f32::NAN.to_le_bytes().repeat(largest.div_ceil(4)) })
+        let half = node.outputs.iter().map(TensorType::is_half).collect();
+        // Not a number, in f32 as in f16: what a candidate does not write is seen.
+        Ok(Self { inputs, outputs, half, nothing: vec![0xff; largest.next_multiple_of(4)] })
     }
 
     fn prepare(&self, gpu: &Gpu, node: &Tunable, choice: &str) -> Result<Prepared> {
@@ -145,12 +158,18 @@ impl Bench {
     /// Runs once; the outputs one after another.
     fn run(&self, gpu: &Gpu, recorded: &[Recorded]) -> Result<Vec<f32>> {
         for output in &self.outputs {
-            gpu.upload(output, &self.nothing[..output.bytes() as usize]);
+            gpu.upload(output, &self.nothing[..(output.bytes() as usize).next_multiple_of(4)]);
         }
         gpu.submit(recorded);
         let mut all = vec![];
-        for output in &self.outputs {
-            all.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&gpu.download(output)?));
+        for (output, half) in self.outputs.iter().zip(&self.half) {
+            let bytes = gpu.download(output)?;
+            match half {
+                false => all.extend(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes)),
+                true => all.extend(
+                    bytemuck::pod_collect_to_vec::<u8, u16>(&bytes).into_iter().map(|b| f16::from_bits(b).to_f32()),
+                ),
+            }
         }
         Ok(all)
     }

@@ -271,6 +271,9 @@ fn ranked_tiles(g: &Geometry, product: Product, caps: &Caps) -> Vec<(WorkgroupTi
 const WORTH_TRYING: f64 = 1.7;
 /// Relative error of a right candidate against the reference: both add in f32, in another order.
 const TOLERANCE: f64 = 1e-4;
+/// The same where results are rounded to f16: two roundings of half a unit, and some for matrix units that add with a few
+/// bits less.
+const TOLERANCE_HALF: f64 = 2e-3;
 
 /// What the candidates of a product must agree with: the plain kernel, unless one launch of it might take so long that
 /// a desktop takes the GPU for hung and resets it (after two seconds). Then it is the direct tiles, which use a loaded
@@ -313,7 +316,12 @@ pub(super) fn candidates(g: &Geometry, product: Product, caps: &Caps) -> Option<
         }
     }
     let reference = reference(g, caps).to_string();
-    Some(Candidates { key: product.key(g), reference, choices: texts, tolerance: TOLERANCE })
+    Some(Candidates {
+        key: product.key(g),
+        reference,
+        choices: texts,
+        tolerance: if g.half() { TOLERANCE_HALF } else { TOLERANCE },
+    })
 }
 
 #[cfg(test)]
