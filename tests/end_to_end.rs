@@ -279,7 +279,8 @@ fn wrong_input_gets_one_clear_error_and_its_exit_code() {
     let big =
         ["--data", "synthetic:200", "--model", "simple-cnn", "--size", "32", "--batch", "120", "--memory-limit", "30"];
     let message = train(&big, 5);
-    assert!(message.contains("the largest batch that fits is"), "{message}");
+    assert!(message.contains("the largest batch that fits is") && message.contains("--micro-batch"), "{message}");
+    train(&["--data", "synthetic", "--batch", "8", "--micro-batch", "3"], 2);
     assert!(!dir.join("runs").exists(), "a refused run leaves no folder behind");
 }
 

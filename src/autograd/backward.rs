@@ -16,6 +16,13 @@ pub struct Gradients {
 }
 
 impl Gradients {
+    /// Gradients that are known from elsewhere: pairs of a value and its gradient.
+    pub fn given(pairs: &[(Tensor, Tensor)]) -> Self {
+        let mut of = vec![None; pairs.iter().map(|(value, _)| value.index() + 1).max().unwrap_or(0)];
+        pairs.iter().for_each(|&(value, gradient)| of[value.index()] = Some(gradient));
+        Self { of }
+    }
+
     /// The gradient of `t`, if one reached it.
     pub fn get(&self, t: Tensor) -> Option<Tensor> {
         self.of.get(t.index()).copied().flatten()

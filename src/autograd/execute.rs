@@ -235,6 +235,19 @@ impl Executable {
         PendingOutputs { reads: gpu.submit_and_read(&self.recorded, &copies) }
     }
 
+    /// As [`run_and_read`](Self::run_and_read), for one part of a batch: without what closes the step.
+    pub fn run_part_and_read(&mut self, gpu: &Gpu) -> PendingOutputs {
+        self.prepare(gpu);
+        let copies: Vec<(&Buffer, &Buffer)> = self.outputs.iter().zip(&self.staging[self.turn]).collect();
+        self.turn = (self.turn + 1) % IN_FLIGHT;
+        PendingOutputs { reads: gpu.submit_and_read(&self.recorded[..self.plan.closing], &copies) }
+    }
+
+    /// What closes a step whose batch came in parts; does not wait.
+    pub fn run_closing(&self, gpu: &Gpu) {
+        gpu.submit(&self.recorded[self.plan.closing..]);
+    }
+
     /// Collects outputs, one vector of bytes for each.
     ///
     /// # Errors

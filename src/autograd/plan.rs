@@ -93,6 +93,9 @@ pub struct Plan {
     pub preparation: Vec<PlannedDispatch>,
     /// Launches of a step, in order.
     pub dispatches: Vec<PlannedDispatch>,
+    /// The first of those that come once for several parts of a batch (see [`in_two`](Self::in_two)); the number of
+    /// launches where there are none.
+    pub closing: usize,
     /// Sizes of the reusable buffers.
     pub slots: Vec<u64>,
     /// Host-uploaded tensors.
@@ -124,7 +127,7 @@ impl Plan {
     /// [`Kind::OutOfMemory`] if a tensor is larger than the device can bind, [`Kind::Unsupported`] if an op cannot
     /// run on it.
     pub fn new(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
-        Self::of(&fuse(tape, outputs), outputs, caps, false)
+        Self::of(&fuse(tape, outputs), outputs, caps, false, None)
     }
 
     /// As [`new`](Self::new), but what depends on variables alone is done beforehand, in [`Self::preparation`], and its
@@ -133,7 +136,17 @@ impl Plan {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn preparing(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
-        Self::of(&fuse(tape, outputs), outputs, caps, true)
+        Self::of(&fuse(tape, outputs), outputs, caps, true, None)
+    }
+
+    /// As [`new`](Self::new), with the operations of the scope `closing` behind all others, so that the rest can be run
+    /// several times before: once for each part of a batch. They may read inputs and variables, but nothing else that
+    /// the rest computes.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`Kind::Internal`] if they read something else.
+    pub fn in_two(tape: &Tape, outputs: &[Tensor], caps: &Caps, closing: &str) -> Result<Self> {
+        Self::of(&fuse(tape, outputs), outputs, caps, false, Some(closing))
     }
 
     /// As [`new`](Self::new), with every operation on its own: what fusion is compared with.
@@ -141,17 +154,22 @@ impl Plan {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn unfused(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
-        Self::of(tape, outputs, caps, false)
+        Self::of(tape, outputs, caps, false, None)
     }
 
-    fn of(tape: &Tape, outputs: &[Tensor], caps: &Caps, prepare: bool) -> Result<Self> {
-        let order = schedule(tape, outputs);
+    fn of(tape: &Tape, outputs: &[Tensor], caps: &Caps, prepare: bool, closing: Option<&str>) -> Result<Self> {
+        let closes = |n: usize| closing.is_some_and(|scope| tape.nodes()[n].scope == scope);
+        let order = schedule(tape, outputs, &closes);
+        if let Some(position) = order.iter().position(|&n| closes(n)) {
+            check_closing(tape, order.split_at(position))?;
+        }
         let prepared = if prepare { constant(tape, &order) } else { vec![false; order.len()] };
         let lowered = order.iter().map(|&n| lower(tape, n, caps)).collect::<Result<Vec<_>>>()?;
 
         let mut plan = Self {
             preparation: vec![],
             dispatches: vec![],
+            closing: 0,
             slots: vec![],
             inputs: vec![],
             variables: tape.variables().to_vec(),
@@ -234,6 +252,9 @@ impl Plan {
                         Operand::Scratch(i) => Storage::Slot(slot_of[scratch_tenants[position][i]]),
                     })
                     .collect();
+                if !closes(n) && !prepared[position] {
+                    plan.closing = plan.dispatches.len() + 1;
+                }
                 let list = if prepared[position] { &mut plan.preparation } else { &mut plan.dispatches };
                 list.push(PlannedDispatch { dispatch, storage, op: node.op.name(), scope: node.scope.clone() });
             }
@@ -312,14 +333,17 @@ fn mebibytes(bytes: u64) -> f64 {
 }
 
 /// The live nodes in the order they will run.
-fn schedule(tape: &Tape, outputs: &[Tensor]) -> Vec<usize> {
+fn schedule(tape: &Tape, outputs: &[Tensor], closes: &dyn Fn(usize) -> bool) -> Vec<usize> {
     let nodes = tape.nodes();
     let live = live(tape, outputs);
     // A node's key is its position on the tape; that of a pure update is the largest key it has to wait for.
     let mut key: Vec<usize> = (0..nodes.len()).collect();
     for n in 0..nodes.len() {
         let node = &nodes[n];
-        if !live[n] || node.op.updates().is_empty() || !node.outputs.is_empty() {
+        if closes(n) {
+            key[n] = nodes.len();
+        }
+        if !live[n] || node.op.updates().is_empty() || !node.outputs.is_empty() || closes(n) {
             continue;
         }
         let reads: Vec<Tensor> = node.inputs.iter().map(|&t| tape.root(t)).collect();
@@ -341,6 +365,18 @@ fn schedule(tape: &Tape, outputs: &[Tensor]) -> Vec<usize> {
     // At equal keys the awaited node comes first: it is earlier on the tape.
     order.sort_by_key(|&n| (key[n], n));
     order
+}
+
+/// What closes a step must not read what only the last part of the batch has left behind.
+fn check_closing(tape: &Tape, (parts, closing): (&[usize], &[usize])) -> Result<()> {
+    let made = |n: &usize| tape.nodes()[*n].outputs.iter().map(|&t| tape.root(t));
+    let of_parts: std::collections::HashSet<Tensor> = parts.iter().flat_map(made).collect();
+    let reads = |n: &usize| tape.nodes()[*n].inputs.iter().any(|&t| of_parts.contains(&tape.root(t)));
+    match closing.iter().find(|n| reads(n)) {
+        None => Ok(()),
+        Some(&n) => Err(Error::new(Kind::Internal, "what closes a step reads a result of one part of its batch")
+            .at(format!("{} '{}'", tape.nodes()[n].op.name(), tape.nodes()[n].scope))),
+    }
 }
 
 /// Of the nodes in `order`, which depend only on variables that none of them changes.

@@ -15,7 +15,7 @@ use crate::train::{
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 33] = [
+const CONFIGURATION: [&str; 34] = [
     "data",
     "run",
     "model",
@@ -24,6 +24,7 @@ const CONFIGURATION: [&str; 33] = [
     "size",
     "precision",
     "batch",
+    "micro_batch",
     "epochs",
     "steps",
     "optimizer",
@@ -91,6 +92,10 @@ pub(super) struct TrainArgs {
     /// Images a step
     #[arg(long, default_value_t = 32, help_heading = "Optimisation")]
     batch: usize,
+    /// Compute a batch in parts of this many images and add up their gradients: takes the memory of a part. Batch-norm's
+    /// statistics are then those of a part, and its running ones move once a part
+    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    micro_batch: Option<usize>,
     /// Passes over the training images
     #[arg(long, default_value_t = 10, help_heading = "Optimisation")]
     epochs: u32,
@@ -212,6 +217,7 @@ impl TrainArgs {
             size: self.size,
             precision: self.precision,
             batch: self.batch,
+            micro_batch: self.micro_batch,
             epochs: self.epochs,
             max_steps: self.steps,
             optimizer: self.optimizer,

@@ -71,6 +71,9 @@ pub struct Net<'a> {
     parameters: Vec<Parameter>,
     mode: Mode,
     dropout: bool,
+    counter: Option<Tensor>,
+    /// Dropout layers so far.
+    dropouts: usize,
     seed: u32,
     prefix: Vec<String>,
 }
@@ -78,7 +81,14 @@ pub struct Net<'a> {
 impl<'a> Net<'a> {
     /// Traces onto `tape`. `seed` keys dropout.
     pub fn new(tape: &'a mut Tape, mode: Mode, seed: u32) -> Self {
-        Self { tape, parameters: vec![], mode, dropout: true, seed, prefix: vec![] }
+        Self { tape, parameters: vec![], mode, dropout: true, counter: None, dropouts: 0, seed, prefix: vec![] }
+    }
+
+    /// Draws dropout by this counter (u32 `[1]`) instead of the optimizer's steps.
+    #[must_use]
+    pub fn counting_by(mut self, counter: Tensor) -> Self {
+        self.counter = Some(counter);
+        self
     }
 
     /// Leaves dropout out even in training mode: what is then trained does not depend on a random mask, so that it can
@@ -267,8 +277,12 @@ impl<'a> Net<'a> {
         if self.mode == Mode::Eval || !self.dropout || rate == 0.0 {
             return Ok(x);
         }
-        let key = Stream::named(self.seed, &format!("dropout/{}/{}", self.prefix.join("."), x.index())).key();
-        let step = self.tape.variable(STEP, TensorType::u32([1]), false)?;
+        let key = Stream::named(self.seed, &format!("dropout/{}/{}", self.prefix.join("."), self.dropouts)).key();
+        self.dropouts += 1;
+        let step = match self.counter {
+            Some(counter) => counter,
+            None => self.tape.variable(STEP, TensorType::u32([1]), false)?,
+        };
         dropout::dropout(self.tape, x, rate, key, step)
     }
 

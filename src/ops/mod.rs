@@ -1,6 +1,7 @@
 //! The operations. One folder an op: `mod.rs` (module doc, parameters, shape rule, forward, backward, kernels),
 //! `reference.rs` (the CPU twin), `cases.rs` (the shapes that tests, benchmarks and the self-test use).
 
+pub mod accumulate;
 pub mod adam;
 pub mod add;
 pub mod augment;
@@ -76,6 +77,7 @@ macro_rules! wgsl {
 pub fn all_cases() -> Vec<Case> {
     // Ops on activations take f16 as well; gamma, statistics, biases and the like stay f32.
     [
+        accumulate::cases(),
         adam::cases(),
         and_half(add::cases(), &[0, 1]),
         augment::cases(),

@@ -11,6 +11,9 @@ use crate::tensor::{HostTensor, TensorType};
 /// The prefix of every variable that belongs to the optimizer rather than to the model.
 pub const STATE_PREFIX: &str = "optimizer.";
 
+/// The scope of what optimizers append to a tape.
+pub const SCOPE: &str = "optimizer";
+
 /// How parameters follow their gradients.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Optimizer {
@@ -40,7 +43,7 @@ impl Optimizer {
         lr: Tensor,
         scaling: Option<&LossScaling>,
     ) -> Result<()> {
-        let outer = tape.set_scope("optimizer");
+        let outer = tape.set_scope(SCOPE);
         let step = tape.variable(STEP, TensorType::u32([1]), false)?;
         let pairs: Vec<(String, Tensor, Tensor)> = tape
             .trainable()

@@ -193,6 +193,10 @@ pub struct TrainConfig {
     pub precision: Precision,
     /// Images a step.
     pub batch: usize,
+    /// Compute a step's images in parts of this many and add up their gradients, if given: the memory is that of a part.
+    /// Batch-norm then takes its statistics over a part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
     /// Passes over the training images.
     pub epochs: u32,
     /// Stop after this many steps in all, if given.
@@ -241,6 +245,7 @@ impl Default for TrainConfig {
             size: 64,
             precision: Precision::F32,
             batch: 32,
+            micro_batch: None,
             epochs: 10,
             max_steps: None,
             optimizer: OptimizerKind::Adam,
@@ -270,9 +275,14 @@ impl TrainConfig {
     /// # Errors
     /// [`Kind::Usage`] naming the first that makes no sense.
     pub fn validate(&self) -> Result<()> {
-        let checks: [(&str, bool, &str); 15] = [
+        let checks: [(&str, bool, &str); 16] = [
             ("--size", (1..=4096).contains(&self.size), "between 1 and 4096"),
             ("--batch", (1..=65_536).contains(&self.batch), "between 1 and 65536"),
+            (
+                "--micro-batch",
+                self.micro_batch.is_none_or(|n| n > 0 && self.batch.is_multiple_of(n)),
+                "a number that divides --batch",
+            ),
             ("--epochs", self.epochs >= 1, "at least 1"),
             ("--steps", self.max_steps != Some(0), "at least 1"),
             ("--lr", self.lr.is_finite() && self.lr > 0.0, "a positive number"),
@@ -291,6 +301,11 @@ impl TrainConfig {
             None => Ok(()),
             Some((flag, _, must)) => Err(Error::new(Kind::Usage, format!("{flag} must be {must}"))),
         }
+    }
+
+    /// Images that are on the device at a time.
+    pub fn images_at_once(&self) -> usize {
+        self.micro_batch.unwrap_or(self.batch)
     }
 
     /// The optimizer it describes.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Progress};
 use super::classifier::{Scores, score};
-use super::graph::{EvalGraph, Fit, TrainGraph};
+use super::graph::{EvalGraph, Fit, TRAINING_STEP, TrainGraph};
 use super::run_folder::{RunFolder, Table};
 use super::session::{
     EvalSession, StepResult, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
@@ -207,7 +207,8 @@ pub fn run(
 
     let graphs = |caps: &Caps| -> Result<(TrainGraph, EvalGraph)> {
         let train = fitting_graph(gpu, caps, model, config, classes, options.memory_limit)?;
-        let eval = EvalGraph::new(model, config.eval_augment(), config.size, config.batch, classes, caps)?;
+        let batch = config.images_at_once();
+        let eval = EvalGraph::new(model, config.eval_augment(), config.size, batch, classes, caps)?;
         Ok((train, eval))
     };
     let (mut graph, mut eval_graph) = graphs(gpu.caps())?;
@@ -375,10 +376,11 @@ pub fn fitting_graph(
     classes: usize,
     budget: Option<u64>,
 ) -> Result<TrainGraph> {
+    let at_once = config.images_at_once();
     let fit = |batch| Fit::of(model, config, batch, classes, caps, budget);
-    let needs = match fit(config.batch)? {
+    let needs = match fit(at_once)? {
         Fit::Fits(_) => {
-            let graph = TrainGraph::new(model, config, config.batch, classes, caps)?;
+            let graph = TrainGraph::new(model, config, at_once, classes, caps)?;
             if graph.plan.fits(gpu)? {
                 return Ok(graph);
             }
@@ -386,25 +388,26 @@ pub fn fitting_graph(
                 Ok(graph) => graph.plan.fits(gpu),
                 Err(_) => Ok(false),
             };
-            let largest = Fit::largest(config.batch, on_device)?;
-            return Err(Fit::refuse("a training step", config.batch, Some(graph.plan.memory.total()), None, largest));
+            let largest = Fit::largest(at_once, on_device)?;
+            return Err(Fit::refuse(TRAINING_STEP, at_once, Some(graph.plan.memory.total()), None, largest));
         }
         Fit::TooLarge(needs) => needs,
     };
-    let largest = Fit::largest(config.batch, |batch| match fit(batch) {
+    let largest = Fit::largest(at_once, |batch| match fit(batch) {
         Ok(fit) => Ok(matches!(fit, Fit::Fits(_))),
         // Batch-norm cannot train on a single value per channel: too small a batch is no answer either.
         Err(e) if e.kind() == Kind::Shape => Ok(false),
         Err(e) => Err(e),
     })?;
-    Err(Fit::refuse("a training step", config.batch, needs, budget, largest))
+    Err(Fit::refuse(TRAINING_STEP, at_once, needs, budget, largest))
 }
 
 /// The memory of training and evaluation in f32.
 fn memory_in_f32(model: Model, config: &TrainConfig, classes: usize, caps: &Caps) -> Result<Memory> {
     let config = TrainConfig { precision: Precision::F32, ..config.clone() };
-    let train = TrainGraph::new(model, &config, config.batch, classes, caps)?;
-    let eval = EvalGraph::new(model, config.eval_augment(), config.size, config.batch, classes, caps)?;
+    let batch = config.images_at_once();
+    let train = TrainGraph::new(model, &config, batch, classes, caps)?;
+    let eval = EvalGraph::new(model, config.eval_augment(), config.size, batch, classes, caps)?;
     Ok(train.plan.memory.beside(eval.plan.memory))
 }
 
@@ -598,7 +601,7 @@ impl Engine<'_> {
     }
 
     fn scores(&mut self, indices: &[usize]) -> Result<Scores> {
-        let options = LoaderOptions { last: LastBatch::Pad, ..self.loader };
+        let options = LoaderOptions { batch: self.config.images_at_once(), last: LastBatch::Pad, ..self.loader };
         let loader = Loader::new(self.pixels.clone(), self.labels.clone(), indices.to_vec(), options)?;
         let interrupt = self.interrupt;
         let logits = self.eval.logits(self.gpu, loader, &mut |_| interrupted(interrupt));

@@ -1,14 +1,14 @@
 //! The training and evaluation graphs of a classifier, and the largest batch that fits a device.
 
 use super::{Precision, TrainConfig};
-use crate::autograd::{Plan, Tape, Tensor};
+use crate::autograd::{Gradients, Plan, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::models::Model;
 use crate::nn::{Mode, Net, Parameter};
 use crate::ops::augment::{Augment, augment};
-use crate::ops::{self, softmax_cross_entropy};
-use crate::optim::LossScaling;
+use crate::ops::{self, accumulate, softmax_cross_entropy};
+use crate::optim::{LossScaling, SCOPE};
 use crate::tensor::TensorType;
 
 /// Names of the host-uploaded tensors.
@@ -25,6 +25,10 @@ pub(super) mod input {
     pub const LR: &str = "learning rate";
     /// Weight of each class in the loss, f32 `[K]`.
     pub const CLASS_WEIGHTS: &str = "class weights";
+    /// With micro-batches: the part's share of the batch's loss, f32 `[1]`.
+    pub const SHARE: &str = "share";
+    /// With micro-batches: how many came before, over all steps, u32 `[1]`. Dropout draws by it.
+    pub const COUNTER: &str = "micro-batches";
 }
 
 /// A traced and planned training step. Outputs: loss `[1]`, logits `[N, K]`.
@@ -52,8 +56,26 @@ fn images(tape: &mut Tape, batch: usize, size: usize, how: Augment) -> Result<Te
     augment(tape, pixels, samples, epoch, how)
 }
 
+/// Appends the addition of every parameter's gradient to a running total; returns parameters with totals. These are zero
+/// between steps, so checkpoints need not hold them.
+fn add_to_totals(tape: &mut Tape, gradients: &Gradients) -> Result<Vec<(Tensor, Tensor)>> {
+    let outer = tape.set_scope("micro-batch");
+    let mut totals = vec![];
+    for (name, parameter) in tape.trainable() {
+        if let Some(gradient) = gradients.get(parameter) {
+            let total = tape.variable(&format!("total.{name}"), tape.ty(gradient).clone(), false)?;
+            accumulate::accumulate(tape, total, gradient)?;
+            totals.push((parameter, total));
+        }
+    }
+    tape.set_scope(outer);
+    Ok(totals)
+}
+
 impl TrainGraph {
-    /// Traces and plans a training step of `batch` images for a device.
+    /// Traces and plans a training step of `batch` images for a device. With micro-batches (`config.micro_batch`) those
+    /// are the images of one part: its gradients are added to running totals, and the optimizer, which closes the plan
+    /// (see [`Plan::in_two`]), takes and clears the totals.
     ///
     /// # Errors
     /// [`Kind::Shape`] if the images are too small for the model, [`Kind::OutOfMemory`] if a tensor exceeds the
@@ -61,7 +83,12 @@ impl TrainGraph {
     pub fn new(model: Model, config: &TrainConfig, batch: usize, classes: usize, caps: &Caps) -> Result<Self> {
         let mut tape = Tape::new();
         let x = images(&mut tape, batch, config.size, config.train_augment())?;
+        let in_parts = config.micro_batch.is_some();
+        let counter = in_parts.then(|| tape.input(input::COUNTER, TensorType::u32([1])));
         let mut net = Net::new(&mut tape, Mode::Train, config.seed);
+        if let Some(counter) = counter {
+            net = net.counting_by(counter);
+        }
         let logits = model.forward(&mut net, x, classes)?;
         let parameters = net.into_parameters();
         let labels = tape.input(input::LABELS, TensorType::u32([batch]));
@@ -72,13 +99,29 @@ impl TrainGraph {
             Precision::F32 => None,
             Precision::Mixed => Some(LossScaling::declare(&mut tape)?),
         };
-        let gradients = match &scaling {
-            None => ops::backward(&mut tape, loss)?,
-            Some(scaling) => ops::backward_from(&mut tape, &[(loss, scaling.seed())])?,
+        let share = in_parts.then(|| tape.input(input::SHARE, TensorType::f32([1])));
+        let gradients = match (&scaling, share) {
+            (None, None) => ops::backward(&mut tape, loss)?,
+            (None, Some(share)) => ops::backward_from(&mut tape, &[(loss, share)])?,
+            (Some(scaling), None) => ops::backward_from(&mut tape, &[(loss, scaling.seed())])?,
+            (Some(scaling), Some(share)) => {
+                let seed = ops::mul::mul(&mut tape, scaling.seed(), share)?;
+                ops::backward_from(&mut tape, &[(loss, seed)])?
+            }
         };
         let lr = tape.input(input::LR, TensorType::f32([1]));
+        let totals = if in_parts { Some(add_to_totals(&mut tape, &gradients)?) } else { None };
+        let gradients = totals.as_ref().map_or(gradients, |totals| Gradients::given(totals));
         config.optimizer().append(&mut tape, &gradients, lr, scaling.as_ref())?;
-        let plan = Plan::new(&tape, &[loss, logits], caps)?;
+        let outputs = [loss, logits];
+        let plan = match totals {
+            None => Plan::new(&tape, &outputs, caps)?,
+            Some(totals) => {
+                tape.set_scope(SCOPE);
+                totals.iter().try_for_each(|&(_, total)| accumulate::clear(&mut tape, total))?;
+                Plan::in_two(&tape, &outputs, caps, SCOPE)?
+            }
+        };
         Ok(Self { plan, parameters })
     }
 }
@@ -107,6 +150,9 @@ pub enum Fit {
     /// It needs this many bytes (`None` if a single tensor is too large) and does not fit.
     TooLarge(Option<u64>),
 }
+
+/// What is refused, in words, when training does not fit.
+pub(super) const TRAINING_STEP: &str = "a training step";
 
 impl Fit {
     /// Plans a training step of `batch` images and compares it with `budget` bytes.
@@ -159,7 +205,12 @@ impl Fit {
             (None, _) => format!("{work} a tensor larger than the device can bind"),
         };
         let next = match largest {
-            Some(fits) => format!("the largest batch that fits is {fits}: use --batch {fits}, or a smaller --size"),
+            Some(fits) => {
+                // The same batch in parts, where there is a part worth the name.
+                let part = (2..=fits).rev().find(|n| batch.is_multiple_of(*n)).filter(|_| what == TRAINING_STEP);
+                let parts = part.map_or(String::new(), |n| format!(", --micro-batch {n} for the same batch in parts,"));
+                format!("the largest batch that fits is {fits}: use --batch {fits}{parts} or a smaller --size")
+            }
             None => "not even a single image fits: use a smaller --size or another model".to_owned(),
         };
         Error::new(Kind::OutOfMemory, what).next(next)

@@ -32,7 +32,22 @@ pub struct TrainSession {
     executable: Executable,
     parameters: Vec<Parameter>,
     classes: usize,
-    in_flight: VecDeque<(u64, Vec<u32>, PendingOutputs)>,
+    class_weights: Vec<f32>,
+    /// Images of a run of the graph: a batch, or one part of it.
+    rows: usize,
+    in_flight: VecDeque<Part>,
+    /// What is known of a step whose last part is still under way.
+    unfinished: Option<StepResult>,
+}
+
+/// A part of a batch under way: all of it, without micro-batches.
+struct Part {
+    step: u64,
+    labels: Vec<u32>,
+    /// Of the batch's loss.
+    share: f32,
+    last: bool,
+    pending: PendingOutputs,
 }
 
 impl TrainSession {
@@ -43,7 +58,11 @@ impl TrainSession {
     pub fn new(gpu: &Gpu, graph: TrainGraph, classes: usize, class_weights: &[f32], store: &mut Store) -> Result<Self> {
         let executable = Executable::new(gpu, graph.plan, store)?;
         executable.set_input(gpu, input::CLASS_WEIGHTS, bytemuck::cast_slice(class_weights))?;
-        Ok(Self { executable, parameters: graph.parameters, classes, in_flight: VecDeque::new() })
+        let rows = executable.plan().inputs.iter().find(|(name, _)| name == input::LABELS);
+        let rows = rows.map_or(0, |(_, ty)| ty.shape.len());
+        let (class_weights, parameters) = (class_weights.to_vec(), graph.parameters);
+        let in_flight = VecDeque::new();
+        Ok(Self { executable, parameters, classes, class_weights, rows, in_flight, unfinished: None })
     }
 
     /// The model's parameters.
@@ -61,29 +80,57 @@ impl TrainSession {
         &self.executable
     }
 
-    /// Submits a step and returns the results of earlier ones that have had time to finish.
+    /// Submits a step and returns the result of an earlier one that has had time to finish. The batch may be several
+    /// times as large as the graph's, if that was made with micro-batches.
     ///
     /// # Errors
-    /// Device errors.
+    /// [`Kind::Shape`] for a batch of another size; device errors.
     pub fn step(&mut self, gpu: &Gpu, batch: &Batch, step: u64, epoch: u32, lr: f64) -> Result<Option<StepResult>> {
-        self.upload(gpu, batch, epoch, lr)?;
-        let pending = self.executable.run_and_read(gpu);
-        self.in_flight.push_back((step, batch.labels.clone(), pending));
-        gpu.check()?;
-        if self.in_flight.len() < Executable::IN_FLIGHT { Ok(None) } else { self.collect(gpu) }
-    }
-
-    /// Uploads a batch without running it.
-    ///
-    /// # Errors
-    /// [`Kind::Shape`] for a batch of another size.
-    pub fn upload(&self, gpu: &Gpu, batch: &Batch, epoch: u32, lr: f64) -> Result<()> {
+        let in_parts = self.executable.plan().closing < self.executable.plan().dispatches.len();
+        let images = batch.labels.len();
+        let parts = images / self.rows.max(1);
+        if parts * self.rows != images || (parts != 1 && !in_parts) {
+            let rows = self.rows;
+            return Err(Error::new(Kind::Shape, format!("a batch of {images} images for a graph of {rows}")));
+        }
         let e = &self.executable;
-        e.set_input(gpu, input::PIXELS, bytemuck::cast_slice(&batch.pixels))?;
-        e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples))?;
-        e.set_input(gpu, input::LABELS, bytemuck::cast_slice(&batch.labels))?;
         e.set_input(gpu, input::EPOCH, &epoch.to_le_bytes())?;
-        e.set_input(gpu, input::LR, &(lr as f32).to_le_bytes())
+        e.set_input(gpu, input::LR, &(lr as f32).to_le_bytes())?;
+        // The loss is the mean over the weights of its images.
+        let weight_of = |label: &u32| self.class_weights.get(*label as usize).copied().unwrap_or_default();
+        let weights: Vec<f32> = batch.labels.iter().map(weight_of).collect();
+        let whole: f32 = weights.iter().sum();
+        let mut finished = None;
+        for part in 0..parts {
+            let of = |elements: usize| part * elements / parts..(part + 1) * elements / parts;
+            let labels = &batch.labels[of(images)];
+            let share = if parts == 1 { 1.0 } else { weights[of(images)].iter().sum::<f32>() / whole };
+            let e = &self.executable;
+            e.set_input(gpu, input::PIXELS, bytemuck::cast_slice(&batch.pixels[of(batch.pixels.len())]))?;
+            e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples[of(images)]))?;
+            e.set_input(gpu, input::LABELS, bytemuck::cast_slice(labels))?;
+            if in_parts {
+                let before = step as u32 * parts as u32 + part as u32;
+                e.set_input(gpu, input::SHARE, &share.to_le_bytes())?;
+                e.set_input(gpu, input::COUNTER, &before.to_le_bytes())?;
+            }
+            let labels = labels.to_vec();
+            if self.in_flight.len() == Executable::IN_FLIGHT {
+                finished = self.collect_part(gpu)?.or(finished);
+            }
+            let e = &mut self.executable;
+            let pending = if in_parts { e.run_part_and_read(gpu) } else { e.run_and_read(gpu) };
+            self.in_flight.push_back(Part { step, labels, share, last: part + 1 == parts, pending });
+        }
+        if in_parts {
+            self.executable.run_closing(gpu);
+        }
+        gpu.check()?;
+        // Without parts there is nothing to gain from one more under way.
+        if finished.is_none() && self.in_flight.len() == Executable::IN_FLIGHT {
+            finished = self.collect_part(gpu)?;
+        }
+        Ok(finished)
     }
 
     /// Waits for the oldest step under way; `None` if there is none.
@@ -91,13 +138,30 @@ impl TrainSession {
     /// # Errors
     /// Device errors.
     pub fn collect(&mut self, gpu: &Gpu) -> Result<Option<StepResult>> {
-        let Some((step, labels, pending)) = self.in_flight.pop_front() else { return Ok(None) };
+        while !self.in_flight.is_empty() {
+            if let Some(finished) = self.collect_part(gpu)? {
+                return Ok(Some(finished));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for the oldest part under way; the step's result if it was the last of its step.
+    fn collect_part(&mut self, gpu: &Gpu) -> Result<Option<StepResult>> {
+        let Some(Part { step, labels, share, last, pending }) = self.in_flight.pop_front() else { return Ok(None) };
         let outputs = self.executable.finish_read(gpu, pending)?;
         let loss: Vec<f32> = bytemuck::pod_collect_to_vec(&outputs[0]);
         let logits: Vec<f32> = bytemuck::pod_collect_to_vec(&outputs[1]);
         let rows = logits.chunks_exact(self.classes).zip(&labels);
         let correct = rows.filter(|(row, label)| argmax(row) == **label as usize).count();
-        Ok(Some(StepResult { step, loss: loss[0], correct, images: labels.len() }))
+        let before = self.unfinished.take().unwrap_or(StepResult { step, loss: 0.0, correct: 0, images: 0 });
+        let loss = before.loss + share * loss[0];
+        let result = StepResult { step, loss, correct: before.correct + correct, images: before.images + labels.len() };
+        if last {
+            return Ok(Some(result));
+        }
+        self.unfinished = Some(result);
+        Ok(None)
     }
 }
 
