@@ -5,7 +5,7 @@ mod common;
 
 use lesion_gpu::Kind;
 use lesion_gpu::autograd::{Executable, Gradients, Plan, Store, Tape, Tensor};
-use lesion_gpu::gpu::{Caps, Feature, Gpu, GpuOptions};
+use lesion_gpu::gpu::{Caps, DeviceClass, Feature, Gpu, GpuOptions};
 use lesion_gpu::models::Model;
 use lesion_gpu::nn::{Conv, Mode, Net, Parameter};
 use lesion_gpu::ops::adam::AdamConfig;
@@ -89,8 +89,8 @@ fn initialise(gpu: &Gpu, store: &Store, parameters: &[Parameter]) {
     }
 }
 
-/// The loss and the gradients of all parameters by name, in f32 or in f16 with a loss scale.
-fn gradients(gpu: &Gpu, model: &str, precision: Precision) -> (f64, Vec<(String, Vec<f64>)>) {
+/// The loss and the gradients of all parameters by name, planned for `caps`, in f32 or in f16 with a loss scale.
+fn gradients(gpu: &Gpu, caps: &Caps, model: &str, precision: Precision) -> (f64, Vec<(String, Vec<f64>)>) {
     let mixed = precision == Precision::Mixed;
     let dtype = if mixed { DType::F16 } else { DType::F32 };
     let Traced { mut tape, loss, parameters } = trace(model, dtype);
@@ -103,7 +103,7 @@ fn gradients(gpu: &Gpu, model: &str, precision: Precision) -> (f64, Vec<(String,
     let trainable = tape.trainable();
     let of: Vec<Tensor> = trainable.iter().map(|(_, t)| found.get(*t).unwrap()).collect();
     assert!(of.iter().all(|&t| tape.ty(t).dtype == DType::F32), "gradients of parameters are f32");
-    let plan = Plan::new(&tape, &[&[loss][..], &of].concat(), gpu.caps()).unwrap();
+    let plan = Plan::new(&tape, &[&[loss][..], &of].concat(), caps).unwrap();
     let mut store = Store::new();
     let executable = Executable::new(gpu, plan, &mut store).unwrap();
     initialise(gpu, &store, &parameters);
@@ -133,8 +133,8 @@ fn squares(values: impl Iterator<Item = f64>) -> f64 {
 fn gradients_in_mixed_precision_are_those_in_f32() {
     let Some(gpu) = half_gpu() else { return };
     for (model, whole, each) in [("smooth", 5e-3, 2e-2), ("simple-cnn", 0.2, 0.3), ("resnet18", 0.3, 0.4)] {
-        let (loss, full) = gradients(&gpu, model, Precision::F32);
-        let (half_loss, half) = gradients(&gpu, model, Precision::Mixed);
+        let (loss, full) = gradients(&gpu, gpu.caps(), model, Precision::F32);
+        let (half_loss, half) = gradients(&gpu, gpu.caps(), model, Precision::Mixed);
         let (mut error, mut size, mut worst) = (0.0, 0.0, (0.0, ""));
         for ((name, want), (same, got)) in full.iter().zip(&half) {
             assert_eq!(name, same);
@@ -152,6 +152,30 @@ fn gradients_in_mixed_precision_are_those_in_f32() {
         assert!(error > 0.0, "{model}: mixed precision computes something else than f32");
         assert!(loss_error < 5e-3 && error < whole && worst.0 < each, "{model}: {loss_error} {error} {worst:?}");
     }
+}
+
+/// A whole network by cooperative matrices, planned as for a device that chooses them by itself: the same gradients.
+#[test]
+fn cooperative_matrices_serve_a_whole_network() {
+    let Some(gpu) = half_gpu() else { return };
+    if gpu.caps().matrices.is_none() {
+        println!("skipped: {} has no cooperative matrices", gpu.adapter().name);
+        return;
+    }
+    let without = Caps { matrices: None, ..gpu.caps().clone() };
+    let with = Caps { class: DeviceClass::Discrete, ..gpu.caps().clone() };
+    let config = TrainConfig { precision: Precision::Mixed, ..TrainConfig::default() };
+    let graph = TrainGraph::new(Model::find("resnet18").unwrap(), &config, BATCH, CLASSES, &with).unwrap();
+    let kernels = graph.plan.dispatches.iter().map(|d| &d.dispatch.kernel);
+    let products = kernels.filter(|kernel| kernel.matrices.is_some()).count();
+    // 20 convolutions and a linear layer, forward and backward; the pictures have no gradient.
+    assert_eq!(products, 3 * 21 - 1);
+    let (loss, plain) = gradients(&gpu, &without, "smooth", Precision::Mixed);
+    let (coop_loss, coop) = gradients(&gpu, &with, "smooth", Precision::Mixed);
+    let difference = plain.iter().zip(&coop).map(|((_, a), (_, b))| squares(a.iter().zip(b).map(|(a, b)| a - b)));
+    let error = (difference.sum::<f64>() / plain.iter().map(|(_, a)| squares(a.iter().copied())).sum::<f64>()).sqrt();
+    println!("by cooperative matrices: loss {coop_loss} and {loss}, gradient {error:.1e}");
+    assert!((coop_loss - loss).abs() < 1e-3 * loss && error > 0.0 && error < 5e-3, "{coop_loss} {loss} {error}");
 }
 
 /// A training step with loss scaling on a device.

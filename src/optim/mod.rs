@@ -177,4 +177,12 @@ mod tests {
         assert!((rate(50) - 0.05).abs() < 1e-12 && rate(100).abs() < 1e-12 && rate(1000).abs() < 1e-12);
         assert_eq!(Schedule::Constant.rate(0.1, 99, 100), 0.1);
     }
+
+    /// A resumed run's step counter does not count them.
+    #[test]
+    fn skipped_steps_are_read_from_the_state() {
+        let state = HostTensor::new([2], vec![17.0, 3.0]);
+        assert_eq!(LossScaling::skipped(|name| (name == "optimizer.loss_scale_steps").then_some(&state)), 3);
+        assert_eq!(LossScaling::skipped(|_| None), 0);
+    }
 }

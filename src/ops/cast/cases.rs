@@ -25,8 +25,8 @@ pub fn cases() -> Vec<Case> {
             let input = CaseInput { ty, fill, role: Role::Differentiable };
             let name = format!("{shape:?} {fill:?} to {}", to.name());
             let case = Case::new("cast", name, vec![input], CastTwin, move |tape, x| Ok(vec![cast(tape, x[0], to)?]));
-            // Near the largest number a difference quotient has few digits.
-            let case = if matches!(fill, Fill::Constant(_)) { case.not_smooth() } else { case };
+            // Beside numbers so large the small steps of finite differences vanish.
+            let case = if fill == Fill::Constant(65504.0) { case.not_smooth() } else { case };
             cases.push(case.half());
         }
     }
