@@ -19,8 +19,8 @@ pub enum Fill {
     Gaussian(f32, f32),
     /// Uniform between two bounds.
     Uniform(f32, f32),
-    /// A shuffled arithmetic sequence around zero without ties, and without zero for an even count: for ops that are not smooth, so that
-    /// finite differences do not step over a kink.
+    /// A shuffled arithmetic sequence around zero without ties, and without zero for an even count: for ops that are
+    /// not smooth, so that finite differences do not step over a kink.
     Distinct,
     /// Whole numbers below a bound: labels.
     Labels(u32),

@@ -14,7 +14,8 @@
 //! The planner fuses what follows and precedes: a residual added and a ReLU in the forward pass, the gradient of that
 //! ReLU in the backward pass. The result is the same to the bit.
 //!
-//! Kernels: a lane takes four channels where C is a multiple of four; runs of rows are reduced side by side, then merged in order with the formula of Chan, Golub and LeVeque;
+//! Kernels: a lane takes four channels where C is a multiple of four; runs of rows are reduced side by side, then merged
+//! in order with the formula of Chan, Golub and LeVeque;
 //! sums are shifted, so a large mean costs no digits. Results repeat bit for bit.
 
 mod cases;
