@@ -198,6 +198,7 @@ impl Fit {
     /// The error for a batch of `work` (such as `a training step`) that does not fit, with the largest that does.
     pub fn refuse(work: &str, batch: usize, needs: Option<u64>, budget: Option<u64>, largest: Option<usize>) -> Error {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let in_parts = work == TRAINING_STEP;
         let work = format!("{work} of {batch} images needs");
         let what = match (needs, budget) {
             (Some(needs), Some(budget)) => format!("{work} {:.0} MiB and there are {:.0} MiB", mib(needs), mib(budget)),
@@ -207,7 +208,7 @@ impl Fit {
         let next = match largest {
             Some(fits) => {
                 // The same batch in parts, where there is a part worth the name.
-                let part = (2..=fits).rev().find(|n| batch.is_multiple_of(*n)).filter(|_| what == TRAINING_STEP);
+                let part = (2..=fits).rev().find(|n| batch.is_multiple_of(*n)).filter(|_| in_parts);
                 let parts = part.map_or(String::new(), |n| format!(", --micro-batch {n} for the same batch in parts,"));
                 format!("the largest batch that fits is {fits}: use --batch {fits}{parts} or a smaller --size")
             }

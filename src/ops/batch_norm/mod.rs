@@ -15,8 +15,8 @@
 //! ReLU in the backward pass. The result is the same to the bit.
 //!
 //! Kernels: a lane takes four channels where C is a multiple of four; runs of rows are reduced side by side, then merged
-//! in order with the formula of Chan, Golub and LeVeque;
-//! sums are shifted, so a large mean costs no digits. Results repeat bit for bit.
+//! in order with the formula of Chan, Golub and LeVeque; sums are shifted, so a large mean costs no digits. Results
+//! repeat bit for bit.
 
 mod cases;
 mod reference;

@@ -31,8 +31,7 @@
 //!    compared it with the plain kernels on the device, and nowhere that the subgroup size is not fixed.
 //!
 //! On software drivers the choice is 3 with shuffles, elsewhere 5 for f16 where it can be, and else 4; `choice.rs` has
-//! the rule. What tuning has found for a
-//! shape on this device (`Caps::choices`) comes before both.
+//! the rule. What tuning has found for a shape on this device (`Caps::choices`) comes before both.
 //!
 //! The shape is compiled in as constants: loops have known lengths and divisions become multiplications.
 //!
