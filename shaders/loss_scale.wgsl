@@ -39,7 +39,8 @@ fn decide() {
     let overflow = atomicExchange(&flag[0], 0u) != 0u;
     unscale[0] = select(1.0 / scale[0], 0.0, overflow);
     if overflow {
-        scale[0] *= p.backoff;
+        // Its inverse stays finite.
+        scale[0] = max(scale[0] * p.backoff, 1e-30);
         steps[0] = 0.0;
         steps[1] += 1.0;
     } else if steps[0] + 1.0 >= f32(p.interval) {

@@ -281,6 +281,8 @@ fn wrong_input_gets_one_clear_error_and_its_exit_code() {
     let message = train(&big, 5);
     assert!(message.contains("the largest batch that fits is") && message.contains("--micro-batch"), "{message}");
     train(&["--data", "synthetic", "--batch", "8", "--micro-batch", "3"], 2);
+    let message = train(&[&big[..], &["--micro-batch", "60"]].concat(), 5);
+    assert!(message.contains("the largest part that fits is"), "{message}");
     assert!(!dir.join("runs").exists(), "a refused run leaves no folder behind");
 }
 
@@ -289,6 +291,10 @@ fn a_benchmark_is_complete_and_adds_up() {
     let Some(gpu) = common::gpu() else { return };
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
+    if common::gpu().is_some_and(|gpu| gpu.caps().f16) {
+        let mixed = ["bench", "--model", "simple-cnn", "--size", "32", "--batch", "4", "--steps", "2"];
+        ok(dir, &[&mixed[..], &["--precision", "mixed"]].concat());
+    }
     let tiny = ["bench", "--model", "simple-cnn", "--size", "32", "--batch", "2", "--steps", "1", "--warm-up", "0"];
     let printed = ok(dir, &[&tiny[..], &["--json", "train.json", "--top", "3"]].concat());
     for title in ["device", "work", "ceilings", "launches", "memory", "step", "speed", "kernels"] {

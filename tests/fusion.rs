@@ -1,4 +1,4 @@
-//! What the planner fuses computes the same numbers, to the bit, in fewer launches.
+//! What the planner fuses computes the same numbers, in f32 to the bit, in fewer launches.
 
 mod common;
 

@@ -7,7 +7,7 @@
 //! 2. An element-by-element step (plus a residual, ReLU) is done by the kernel that makes its input, as it stores it.
 //! 3. The gradient of a ReLU is taken by the first kernel that reads it, as it loads it.
 //!
-//! In each case a tensor is written and read once less.
+//! In each case a tensor is written and read once less, and in f16 rounded once less.
 
 use std::sync::Arc;
 

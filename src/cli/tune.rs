@@ -18,9 +18,9 @@ Examples:
   lesion-gpu tune --model resnet18 --size 128 --batch 32
   lesion-gpu tune --model resnet50 --size 224 --batch 64 --budget 120 --adapter 1
 
-Every candidate is first compared with the plain kernel on random data of the same shape, then timed. The result is kept
-in the user's cache folder and used by train, eval and predict of the same model, size and batch, unless --no-tune is
-given. Changed kernels, drivers or versions of this program make it void.")]
+Every candidate is first compared with the plain kernel (for very large products, with the direct tiles) on random data of
+the same shape, then timed. The result is kept in the user's cache folder and used by train, eval and predict of the same
+model, size, precision and batch (with micro-batches: the part), unless --no-tune is given. Changed kernels, drivers or versions of this program make it void.")]
 pub(super) struct TuneArgs {
     /// Model, as for `lesion-gpu train`
     #[arg(long, default_value = "resnet18")]

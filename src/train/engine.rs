@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Progress};
 use super::classifier::{Scores, score};
-use super::graph::{EvalGraph, Fit, TRAINING_STEP, TrainGraph};
+use super::graph::{EvalGraph, Fit, TRAINING_PART, TRAINING_STEP, TrainGraph};
 use super::run_folder::{RunFolder, Table};
 use super::session::{
     EvalSession, StepResult, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
@@ -215,7 +215,13 @@ pub fn run(
     let choices = match &resumed {
         Some((folder, _)) => folder.choices()?,
         None => {
-            let nodes = [graph.plan.tunable.as_slice(), &eval_graph.plan.tunable].concat();
+            // Training and evaluation share their forward products.
+            let mut nodes = graph.plan.tunable.clone();
+            for node in &eval_graph.plan.tunable {
+                if nodes.iter().all(|n| n.candidates.key != node.candidates.key) {
+                    nodes.push(node.clone());
+                }
+            }
             tuned(gpu, &nodes, &options.tuning, &check, notify)?
         }
     };
@@ -377,6 +383,7 @@ pub fn fitting_graph(
     budget: Option<u64>,
 ) -> Result<TrainGraph> {
     let at_once = config.images_at_once();
+    let work = if config.micro_batch.is_some() { TRAINING_PART } else { TRAINING_STEP };
     let fit = |batch| Fit::of(model, config, batch, classes, caps, budget);
     let needs = match fit(at_once)? {
         Fit::Fits(_) => {
@@ -389,7 +396,7 @@ pub fn fitting_graph(
                 Err(_) => Ok(false),
             };
             let largest = Fit::largest(at_once, on_device)?;
-            return Err(Fit::refuse(TRAINING_STEP, at_once, Some(graph.plan.memory.total()), None, largest));
+            return Err(Fit::refuse(work, at_once, Some(graph.plan.memory.total()), None, largest));
         }
         Fit::TooLarge(needs) => needs,
     };
@@ -399,7 +406,7 @@ pub fn fitting_graph(
         Err(e) if e.kind() == Kind::Shape => Ok(false),
         Err(e) => Err(e),
     })?;
-    Err(Fit::refuse(TRAINING_STEP, at_once, needs, budget, largest))
+    Err(Fit::refuse(work, at_once, needs, budget, largest))
 }
 
 /// The memory of training and evaluation in f32.

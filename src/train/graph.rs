@@ -153,6 +153,8 @@ pub enum Fit {
 
 /// What is refused, in words, when training does not fit.
 pub(super) const TRAINING_STEP: &str = "a training step";
+/// The same with micro-batches.
+pub(super) const TRAINING_PART: &str = "a part of a training step";
 
 impl Fit {
     /// Plans a training step of `batch` images and compares it with `budget` bytes.
@@ -198,7 +200,7 @@ impl Fit {
     /// The error for a batch of `work` (such as `a training step`) that does not fit, with the largest that does.
     pub fn refuse(work: &str, batch: usize, needs: Option<u64>, budget: Option<u64>, largest: Option<usize>) -> Error {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let in_parts = work == TRAINING_STEP;
+        let (whole, part) = (work == TRAINING_STEP, work == TRAINING_PART);
         let work = format!("{work} of {batch} images needs");
         let what = match (needs, budget) {
             (Some(needs), Some(budget)) => format!("{work} {:.0} MiB and there are {:.0} MiB", mib(needs), mib(budget)),
@@ -206,12 +208,14 @@ impl Fit {
             (None, _) => format!("{work} a tensor larger than the device can bind"),
         };
         let next = match largest {
-            Some(fits) => {
-                // The same batch in parts, where there is a part worth the name.
-                let part = (2..=fits).rev().find(|n| batch.is_multiple_of(*n)).filter(|_| in_parts);
-                let parts = part.map_or(String::new(), |n| format!(", --micro-batch {n} for the same batch in parts,"));
-                format!("the largest batch that fits is {fits}: use --batch {fits}{parts} or a smaller --size")
+            Some(fits) if part => {
+                format!("the largest part that fits is {fits}: use a --micro-batch up to it, or a smaller --size")
             }
+            Some(fits) if whole => format!(
+                "the largest batch that fits is {fits}: use --batch {fits}, a smaller --size, or --micro-batch to compute \
+                 the batch in parts"
+            ),
+            Some(fits) => format!("the largest batch that fits is {fits}: use --batch {fits}, or a smaller --size"),
             None => "not even a single image fits: use a smaller --size or another model".to_owned(),
         };
         Error::new(Kind::OutOfMemory, what).next(next)

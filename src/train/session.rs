@@ -57,6 +57,7 @@ impl TrainSession {
     /// Those of [`Executable::new`].
     pub fn new(gpu: &Gpu, graph: TrainGraph, classes: usize, class_weights: &[f32], store: &mut Store) -> Result<Self> {
         let executable = Executable::new(gpu, graph.plan, store)?;
+        LossScaling::initialise(gpu, store)?;
         executable.set_input(gpu, input::CLASS_WEIGHTS, bytemuck::cast_slice(class_weights))?;
         let rows = executable.plan().inputs.iter().find(|(name, _)| name == input::LABELS);
         let rows = rows.map_or(0, |(_, ty)| ty.shape.len());
@@ -104,13 +105,14 @@ impl TrainSession {
         for part in 0..parts {
             let of = |elements: usize| part * elements / parts..(part + 1) * elements / parts;
             let labels = &batch.labels[of(images)];
-            let share = if parts == 1 { 1.0 } else { weights[of(images)].iter().sum::<f32>() / whole };
+            let own: f32 = weights[of(images)].iter().sum();
+            let share = if parts == 1 || whole <= 0.0 { 1.0 } else { own / whole };
             let e = &self.executable;
             e.set_input(gpu, input::PIXELS, bytemuck::cast_slice(&batch.pixels[of(batch.pixels.len())]))?;
             e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples[of(images)]))?;
             e.set_input(gpu, input::LABELS, bytemuck::cast_slice(labels))?;
             if in_parts {
-                let before = step as u32 * parts as u32 + part as u32;
+                let before = (step * parts as u64 + part as u64) as u32;
                 e.set_input(gpu, input::SHARE, &share.to_le_bytes())?;
                 e.set_input(gpu, input::COUNTER, &before.to_le_bytes())?;
             }
@@ -231,7 +233,8 @@ impl EvalSession {
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Vec<f32>> {
         let mut logits = vec![];
-        self.in_flight.clear();
+        // What an earlier call that failed has left under way.
+        while self.collect(gpu)?.is_some() {}
         self.executable.variables_changed();
         let mut done = 0;
         for batch in batches {
@@ -263,12 +266,11 @@ impl EvalSession {
     }
 }
 
-/// Writes initial values for all parameters, and the first loss scale.
+/// Writes initial values for all parameters.
 ///
 /// # Errors
 /// [`Kind::Internal`] if the store lacks one.
 pub(super) fn initialise(gpu: &Gpu, store: &Store, parameters: &[Parameter], seed: u32) -> Result<()> {
-    LossScaling::initialise(gpu, store)?;
     parameters.iter().try_for_each(|p| store.write(gpu, &p.name, &p.to_device(&p.initial(seed))))
 }
 

@@ -25,7 +25,7 @@ impl Twin for DecideTwin {
         let (flag, scale, since, skipped) =
             (inputs[0].data[0].f64(), inputs[1].data[0].f64(), inputs[2].data[0].f64(), inputs[2].data[1].f64());
         let (unscale, scale, since, skipped) = match (flag != 0.0, since + 1.0 == f64::from(GROWTH_INTERVAL)) {
-            (true, _) => (0.0, scale * f64::from(BACKOFF), 0.0, skipped + 1.0),
+            (true, _) => (0.0, (scale * f64::from(BACKOFF)).max(1e-30), 0.0, skipped + 1.0),
             (false, true) => (1.0 / scale, scale * f64::from(GROWTH), 0.0, skipped),
             (false, false) => (1.0 / scale, scale, since + 1.0, skipped),
         };
