@@ -3,22 +3,9 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Output};
 
+use common::program as run;
 use lesion_gpu::train::{Checkpoint, Precision};
-
-/// Runs the program in `folder` with its caches there too.
-fn run(folder: &Path, args: &[&str]) -> Output {
-    let cache = folder.join("cache");
-    Command::new(env!("CARGO_BIN_EXE_lesion-gpu"))
-        .args(args)
-        .current_dir(folder)
-        .env("XDG_CACHE_HOME", &cache)
-        .env("HOME", folder)
-        .env("LOCALAPPDATA", &cache)
-        .output()
-        .expect("the program runs")
-}
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

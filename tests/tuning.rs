@@ -3,9 +3,9 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Output};
 use std::time::Duration;
 
+use common::program;
 use lesion_gpu::autograd::{Candidates, Executable, Lower, Lowered, Op, Plan, Store, Tape, Tunable};
 use lesion_gpu::data::Batch;
 use lesion_gpu::gpu::{
@@ -301,18 +301,6 @@ fn unknown_choices_fall_back() {
     // 16 KiB of workgroup memory do not fit here: the direct tiles need none.
     let small = Caps { max_workgroup_memory: 8 << 10, ..caps.clone() };
     assert_eq!(with("128x128x16:8x8", &small), with("direct", &small));
-}
-
-fn program(folder: &Path, args: &[&str]) -> Output {
-    let cache = folder.join("cache");
-    Command::new(env!("CARGO_BIN_EXE_lesion-gpu"))
-        .args(args)
-        .current_dir(folder)
-        .env("XDG_CACHE_HOME", &cache)
-        .env("HOME", folder)
-        .env("LOCALAPPDATA", &cache)
-        .output()
-        .expect("the program runs")
 }
 
 fn ok(folder: &Path, args: &[&str]) -> String {

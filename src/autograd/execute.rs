@@ -229,18 +229,19 @@ impl Executable {
     /// As [`run`](Self::run), and all outputs start on their way to the host. At most three steps may be under way at
     /// once; collect the oldest first.
     pub fn run_and_read(&mut self, gpu: &Gpu) -> PendingOutputs {
-        self.prepare(gpu);
-        let copies: Vec<(&Buffer, &Buffer)> = self.outputs.iter().zip(&self.staging[self.turn]).collect();
-        self.turn = (self.turn + 1) % IN_FLIGHT;
-        PendingOutputs { reads: gpu.submit_and_read(&self.recorded, &copies) }
+        self.run_first_and_read(gpu, self.recorded.len())
     }
 
     /// As [`run_and_read`](Self::run_and_read), for one part of a batch: without what closes the step.
     pub fn run_part_and_read(&mut self, gpu: &Gpu) -> PendingOutputs {
+        self.run_first_and_read(gpu, self.plan.closing)
+    }
+
+    fn run_first_and_read(&mut self, gpu: &Gpu, launches: usize) -> PendingOutputs {
         self.prepare(gpu);
         let copies: Vec<(&Buffer, &Buffer)> = self.outputs.iter().zip(&self.staging[self.turn]).collect();
         self.turn = (self.turn + 1) % IN_FLIGHT;
-        PendingOutputs { reads: gpu.submit_and_read(&self.recorded[..self.plan.closing], &copies) }
+        PendingOutputs { reads: gpu.submit_and_read(&self.recorded[..launches], &copies) }
     }
 
     /// What closes a step whose batch came in parts; does not wait.

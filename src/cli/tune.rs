@@ -10,7 +10,7 @@ use super::{DeviceArgs, interrupted, say, tuning_cache};
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
 use crate::train::{EvalGraph, Interrupt, Precision, TrainConfig, TrainGraph};
-use crate::tune::{Outcome, tune};
+use crate::tune::{Outcome, distinct, tune};
 
 #[derive(Debug, Args)]
 #[command(before_help = "\
@@ -62,12 +62,7 @@ pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
     let classes = args.classes.into();
     let train = TrainGraph::new(model, &config, config.batch, classes, caps)?;
     let eval = EvalGraph::new(model, config.eval_augment(), config.size, config.batch, classes, caps)?;
-    let mut nodes = train.plan.tunable;
-    for node in eval.plan.tunable {
-        if nodes.iter().all(|n| n.candidates.key != node.candidates.key) {
-            nodes.push(node);
-        }
-    }
+    let nodes = distinct([train.plan.tunable, eval.plan.tunable].concat());
     let mut progress = Progress::new();
     let started = Instant::now();
     let found = tune(&gpu, &nodes, Duration::from_secs(args.budget.into()), &mut |done, all| {

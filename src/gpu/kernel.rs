@@ -2,9 +2,8 @@
 //!
 //! There is no preprocessor. WGSL does not care about the order of declarations at module scope, so linking is
 //! concatenation: the kernel comes first, so that line numbers in error messages are those of its file, then the
-//! libraries it names, then a generated header. A variant is made of four things only:
+//! libraries it names, then a generated header. A variant is made of three things only:
 //!
-//! * `override` constants, set when the pipeline is built (workgroup sizes, switches);
 //! * a generated header of `const` lines (register-tile sizes, element counts);
 //! * the element type `E` of activations (and `E4`, four of them): f32, or f16 in a half-precision variant;
 //! * the parameters `p`, either a uniform block or, in a specialised variant, a `const` of the same struct.
@@ -56,8 +55,6 @@ pub struct Kernel {
     pub constants: Vec<(&'static str, Constant)>,
     /// Libraries this variant adds: the alternatives of one function.
     pub libraries: Vec<&'static Library>,
-    /// Pipeline-overridable constants.
-    pub overrides: Vec<(&'static str, u32)>,
     /// Whether it uses subgroup operations.
     pub subgroups: bool,
     /// Whether the element type `E` is f16; f32 otherwise.
@@ -69,16 +66,7 @@ pub struct Kernel {
 impl Kernel {
     /// The plain variant of `entry`.
     pub fn new(source: &'static Source, entry: &'static str) -> Self {
-        Self {
-            source,
-            entry,
-            constants: vec![],
-            libraries: vec![],
-            overrides: vec![],
-            subgroups: false,
-            half: false,
-            matrices: None,
-        }
+        Self { source, entry, constants: vec![], libraries: vec![], subgroups: false, half: false, matrices: None }
     }
 
     /// Adds a header constant.
@@ -106,13 +94,6 @@ impl Kernel {
     #[must_use]
     pub fn with_library(mut self, library: &'static Library) -> Self {
         self.libraries.push(library);
-        self
-    }
-
-    /// Sets a pipeline-overridable constant.
-    #[must_use]
-    pub fn with_override(mut self, name: &'static str, value: u32) -> Self {
-        self.overrides.push((name, value));
         self
     }
 

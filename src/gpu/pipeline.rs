@@ -118,7 +118,6 @@ impl Gpu {
             let read_only = binding.access == Access::Read;
             entries.push(entry(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only }));
         }
-        let constants: Vec<(&str, f64)> = kernel.overrides.iter().map(|&(k, v)| (k, f64::from(v))).collect();
         let checks =
             if self.checked { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
         let make = || {
@@ -141,7 +140,7 @@ impl Gpu {
                 module: &module,
                 entry_point: Some(kernel.entry),
                 compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &constants,
+                    constants: &[],
                     zero_initialize_workgroup_memory: false,
                 },
                 cache: self.pipelines.cache.as_ref(),

@@ -73,6 +73,17 @@ macro_rules! wgsl {
     };
 }
 
+/// Declares a library under `shaders/lib/` as a static.
+#[macro_export]
+macro_rules! library {
+    ($name:ident, $file:literal) => {
+        static $name: $crate::gpu::Library = $crate::gpu::Library {
+            file: $file,
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lib/", $file)),
+        };
+    };
+}
+
 /// The case lists of all ops: what tests, benchmarks and the self-test run.
 pub fn all_cases() -> Vec<Case> {
     // Ops on activations take f16 as well; gamma, statistics, biases and the like stay f32.

@@ -21,7 +21,7 @@ use crate::data::{
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Choices, Gpu};
 use crate::models::Model;
-use crate::tune::{TuningCache, tune};
+use crate::tune::{TuningCache, distinct, tune};
 use crate::weights::read_safetensors;
 
 /// Set (by Ctrl-C) to stop at the next step.
@@ -215,13 +215,7 @@ pub fn run(
     let choices = match &resumed {
         Some((folder, _)) => folder.choices()?,
         None => {
-            // Training and evaluation share their forward products.
-            let mut nodes = graph.plan.tunable.clone();
-            for node in &eval_graph.plan.tunable {
-                if nodes.iter().all(|n| n.candidates.key != node.candidates.key) {
-                    nodes.push(node.clone());
-                }
-            }
+            let nodes = distinct([graph.plan.tunable.as_slice(), &eval_graph.plan.tunable].concat());
             tuned(gpu, &nodes, &options.tuning, &check, notify)?
         }
     };

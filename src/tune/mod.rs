@@ -53,6 +53,13 @@ pub struct Tuned {
     pub left: Vec<(String, String)>,
 }
 
+/// The nodes without those of a key that came before: the graphs of a run share products.
+pub fn distinct(mut nodes: Vec<Tunable>) -> Vec<Tunable> {
+    let mut seen = std::collections::HashSet::new();
+    nodes.retain(|node| seen.insert(node.candidates.key.clone()));
+    nodes
+}
+
 /// Measures `nodes`, the largest first, for about as long as `budget`; a node that was begun is finished with the
 /// candidates tried so far. `progress` is called before each node with the nodes done and all of them, and stops the
 /// tuning by an error.

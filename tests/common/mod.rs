@@ -1,5 +1,8 @@
 //! What the GPU tests share.
 
+use std::path::Path;
+use std::process::{Command, Output};
+
 use lesion_gpu::gpu::{Gpu, GpuOptions};
 use lesion_gpu::ops::conv2d::prove;
 
@@ -27,4 +30,18 @@ pub fn gpu_with(options: GpuOptions) -> Option<Gpu> {
             None
         }
     }
+}
+
+/// Runs the program in `folder` with its caches there too.
+#[allow(dead_code, reason = "not every test file uses every helper")]
+pub fn program(folder: &Path, args: &[&str]) -> Output {
+    let cache = folder.join("cache");
+    Command::new(env!("CARGO_BIN_EXE_lesion-gpu"))
+        .args(args)
+        .current_dir(folder)
+        .env("XDG_CACHE_HOME", &cache)
+        .env("HOME", folder)
+        .env("LOCALAPPDATA", &cache)
+        .output()
+        .expect("the program runs")
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Access, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block};
+use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, grid_for, uniform_block};
 use crate::ops::{Tail, WORKGROUP, float_shape};
 use crate::tensor::{Shape, TensorType};
 
@@ -36,15 +36,10 @@ static SOURCE: Source = crate::wgsl!("batch_norm.wgsl");
 static GRAD: Source = crate::wgsl!("batch_norm_grad.wgsl");
 static FOLD: Source = crate::wgsl!("batch_norm_fold.wgsl");
 
-macro_rules! library {
-    ($name:ident, $file:literal) => {
-        static $name: Library = Library { file: $file, text: include_str!(concat!("../../../shaders/lib/", $file)) };
-    };
-}
-library!(CHANNELS_VEC4, "channels_vec4.wgsl");
-library!(CHANNELS_SCALAR, "channels_scalar.wgsl");
-library!(KEEP_MASKED, "keep_masked.wgsl");
-library!(KEEP_NOTHING, "keep_nothing.wgsl");
+crate::library!(CHANNELS_VEC4, "channels_vec4.wgsl");
+crate::library!(CHANNELS_SCALAR, "channels_scalar.wgsl");
+crate::library!(KEEP_MASKED, "keep_masked.wgsl");
+crate::library!(KEEP_NOTHING, "keep_nothing.wgsl");
 
 uniform_block! {
     /// Mirrors `Params` of `batch_norm.wgsl` and `batch_norm_grad.wgsl`.

@@ -2,29 +2,24 @@
 
 use super::Geometry;
 use super::choice::Product;
-use super::kernels::{bytes, pick, sum_splits};
+use super::kernels::{bytes, pick, sum_splits, tile_grid};
 use crate::autograd::Lowered;
-use crate::gpu::{Access, Caps, Dispatch, Kernel, Library, Operand, Source, Uniform, grid};
+use crate::gpu::{Access, Caps, Dispatch, Kernel, Library, Operand, Source, Uniform};
 use crate::tensor::TensorType;
 
 static PRODUCT: Source = crate::wgsl!("conv2d_coop.wgsl");
 
-macro_rules! library {
-    ($name:ident, $file:literal) => {
-        static $name: Library = Library { file: $file, text: include_str!(concat!("../../../shaders/lib/", $file)) };
-    };
-}
-library!(FORWARD, "coop_forward.wgsl");
-library!(GRAD_INPUT, "coop_grad_input.wgsl");
-library!(GRAD_WEIGHT, "coop_grad_weight.wgsl");
-library!(A_ROWS, "coop_a_rows.wgsl");
-library!(A_COLUMNS, "coop_a_columns.wgsl");
-library!(B_ROWS, "coop_b_rows.wgsl");
-library!(B_COLUMNS, "coop_b_columns.wgsl");
-library!(LOAD_A_VEC4, "coop_load_a_vec4.wgsl");
-library!(LOAD_A_SCALAR, "coop_load_a_scalar.wgsl");
-library!(LOAD_B_VEC4, "coop_load_b_vec4.wgsl");
-library!(LOAD_B_SCALAR, "coop_load_b_scalar.wgsl");
+crate::library!(FORWARD, "coop_forward.wgsl");
+crate::library!(GRAD_INPUT, "coop_grad_input.wgsl");
+crate::library!(GRAD_WEIGHT, "coop_grad_weight.wgsl");
+crate::library!(A_ROWS, "coop_a_rows.wgsl");
+crate::library!(A_COLUMNS, "coop_a_columns.wgsl");
+crate::library!(B_ROWS, "coop_b_rows.wgsl");
+crate::library!(B_COLUMNS, "coop_b_columns.wgsl");
+crate::library!(LOAD_A_VEC4, "coop_load_a_vec4.wgsl");
+crate::library!(LOAD_A_SCALAR, "coop_load_a_scalar.wgsl");
+crate::library!(LOAD_B_VEC4, "coop_load_b_vec4.wgsl");
+crate::library!(LOAD_B_SCALAR, "coop_load_b_scalar.wgsl");
 
 /// Matrices along either side of a subgroup's part of the result.
 const FRAGMENTS: u32 = 2;
@@ -88,9 +83,7 @@ impl Tile {
 
     /// Row tiles folded into x and y, column tiles times `parts` in z.
     fn grid(self, rows: usize, width: usize, parts: usize) -> [u32; 3] {
-        let [row_tiles, column_tiles] = self.groups(rows, width);
-        let [x, y, _] = grid(u64::from(row_tiles));
-        [x, y, column_tiles * parts as u32]
+        tile_grid(self.groups(rows, width), parts)
     }
 }
 

@@ -23,29 +23,24 @@ static DEPTHWISE_GRAD_WEIGHT: Source = crate::wgsl!("conv2d_depthwise_grad_weigh
 static SUM_SPLITS: Source = crate::wgsl!("sum_splits.wgsl");
 static SUM_ROWS: Source = crate::wgsl!("sum_rows.wgsl");
 
-macro_rules! library {
-    ($name:ident, $file:literal) => {
-        static $name: Library = Library { file: $file, text: include_str!(concat!("../../../shaders/lib/", $file)) };
-    };
-}
-library!(TILE, "tile.wgsl");
-library!(SPREAD_SUBGROUP, "spread_subgroup.wgsl");
-library!(SPREAD_DIRECT, "spread_direct.wgsl");
-library!(ACTIVATION_VEC4, "activation_vec4.wgsl");
-library!(ACTIVATION_SCALAR, "activation_scalar.wgsl");
-library!(REDUCTION_VEC4, "reduction_vec4.wgsl");
-library!(REDUCTION_SCALAR, "reduction_scalar.wgsl");
-library!(COLUMNS_IN_VEC4, "columns_in_vec4.wgsl");
-library!(COLUMNS_IN_SCALAR, "columns_in_scalar.wgsl");
-library!(COLUMNS_OUT_VEC4, "columns_out_vec4.wgsl");
-library!(COLUMNS_OUT_SCALAR, "columns_out_scalar.wgsl");
-library!(BIAS, "bias.wgsl");
-library!(RECTIFY, "rectify.wgsl");
-library!(TAIL, "tail.wgsl");
-library!(TAIL_RESIDUAL_VEC4, "tail_residual_vec4.wgsl");
-library!(TAIL_RESIDUAL_SCALAR, "tail_residual_scalar.wgsl");
-library!(FINISHED, "finished.wgsl");
-library!(FINISHED_RESIDUAL, "finished_residual.wgsl");
+crate::library!(TILE, "tile.wgsl");
+crate::library!(SPREAD_SUBGROUP, "spread_subgroup.wgsl");
+crate::library!(SPREAD_DIRECT, "spread_direct.wgsl");
+crate::library!(ACTIVATION_VEC4, "activation_vec4.wgsl");
+crate::library!(ACTIVATION_SCALAR, "activation_scalar.wgsl");
+crate::library!(REDUCTION_VEC4, "reduction_vec4.wgsl");
+crate::library!(REDUCTION_SCALAR, "reduction_scalar.wgsl");
+crate::library!(COLUMNS_IN_VEC4, "columns_in_vec4.wgsl");
+crate::library!(COLUMNS_IN_SCALAR, "columns_in_scalar.wgsl");
+crate::library!(COLUMNS_OUT_VEC4, "columns_out_vec4.wgsl");
+crate::library!(COLUMNS_OUT_SCALAR, "columns_out_scalar.wgsl");
+crate::library!(BIAS, "bias.wgsl");
+crate::library!(RECTIFY, "rectify.wgsl");
+crate::library!(TAIL, "tail.wgsl");
+crate::library!(TAIL_RESIDUAL_VEC4, "tail_residual_vec4.wgsl");
+crate::library!(TAIL_RESIDUAL_SCALAR, "tail_residual_scalar.wgsl");
+crate::library!(FINISHED, "finished.wgsl");
+crate::library!(FINISHED_RESIDUAL, "finished_residual.wgsl");
 
 uniform_block! {
     /// Mirrors `Params` of the other convolution shaders.
@@ -189,9 +184,7 @@ impl Tile {
 
     /// Row tiles folded into x and y, column tiles times `phases` in z.
     fn grid(self, rows: usize, width: usize, phases: usize) -> [u32; 3] {
-        let [row_tiles, column_tiles] = self.groups(rows, width);
-        let [x, y, _] = grid(u64::from(row_tiles));
-        [x, y, column_tiles * phases as u32]
+        tile_grid(self.groups(rows, width), phases)
     }
 
     fn groups(self, rows: usize, width: usize) -> [u32; 2] {
@@ -200,6 +193,12 @@ impl Tile {
             width.div_ceil((self.lanes_n * self.columns) as usize) as u32,
         ]
     }
+}
+
+/// Row tiles folded into x and y, column tiles times `parts` (phases, runs) in z.
+pub(super) fn tile_grid([row_tiles, column_tiles]: [u32; 2], parts: usize) -> [u32; 3] {
+    let [x, y, _] = grid(u64::from(row_tiles));
+    [x, y, column_tiles * parts as u32]
 }
 
 impl WorkgroupTile {
@@ -217,9 +216,7 @@ impl WorkgroupTile {
 
     /// As [`Tile::grid`].
     fn grid(self, rows: usize, width: usize, phases: usize) -> [u32; 3] {
-        let [row_tiles, column_tiles] = self.groups(rows, width);
-        let [x, y, _] = grid(u64::from(row_tiles));
-        [x, y, column_tiles * phases as u32]
+        tile_grid(self.groups(rows, width), phases)
     }
 }
 
