@@ -303,3 +303,32 @@ fn mixed_precision_takes_less_memory() {
     let share = mixed.slots as f64 / full.slots as f64;
     assert!(share < 0.65, "activations and gradients take {share} of f32's memory");
 }
+
+/// Kernels read values and gradients at one precision, so the graph must say so before anything runs.
+#[test]
+fn a_gradient_wider_than_its_value_is_refused_where_kernels_cannot_read_it() {
+    for layer in ["conv", "batch_norm", "channel_mul"] {
+        for wide in [false, true] {
+            let mut tape = Tape::new();
+            let half = |dims: &[usize]| TensorType { shape: dims.into(), dtype: DType::F16 };
+            let images = tape.input("images", half(&[2, 8, 8, 4]));
+            let d_y = half(&[2, 8, 8, 4]);
+            let d_y = tape.input("d_y", if wide { TensorType { dtype: DType::F32, ..d_y } } else { d_y });
+            let mut net = Net::new(&mut tape, Mode::Train, 1);
+            let x = net.conv("first", images, Conv::new(4, 3).padding(1)).unwrap();
+            let y = match layer {
+                "conv" => net.conv("second", x, Conv::new(4, 3).padding(1)),
+                "batch_norm" => net.batch_norm("bn", x),
+                _ => net.squeeze_excite("se", x, 2),
+            };
+            let y = y.unwrap();
+            match backward_from(&mut tape, &[(y, d_y)]) {
+                Ok(_) => assert!(!wide, "{layer} takes a gradient of f32 for f16"),
+                Err(e) => {
+                    assert!(wide, "{layer}: {e}");
+                    assert_eq!(e.kind(), Kind::Shape, "{layer}: {e}");
+                }
+            }
+        }
+    }
+}

@@ -124,6 +124,7 @@ impl RunFolder {
                 "backend": adapter.backend,
                 "driver": adapter.driver,
                 "features": adapter.features.iter().map(|f| f.name()).collect::<Vec<_>>(),
+                "proven_matrices": gpu.caps().matrices,
                 "command": std::env::args().collect::<Vec<_>>(),
                 "tuning": choices,
             }),

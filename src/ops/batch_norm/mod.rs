@@ -29,7 +29,7 @@ use std::sync::Arc;
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, grid_for, uniform_block};
-use crate::ops::{Tail, WORKGROUP, float_shape};
+use crate::ops::{Tail, WORKGROUP, float_shape, same_shape};
 use crate::tensor::{Shape, TensorType};
 
 static SOURCE: Source = crate::wgsl!("batch_norm.wgsl");
@@ -418,6 +418,7 @@ impl Op for Grad {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        same_shape(&inputs[..2])?;
         Ok(vec![inputs[0].clone(), inputs[2].clone(), inputs[2].clone()])
     }
 

@@ -20,7 +20,7 @@ use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid_for, uniform_block};
 use crate::ops::global_avg_pool::{runs, sum_pixels};
-use crate::ops::{WORKGROUP, float_shape, image_batch, moved};
+use crate::ops::{WORKGROUP, float_shape, image_batch, moved, same_shape};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("channel_mul.wgsl");
@@ -86,6 +86,7 @@ impl Op for ChannelMulGradS {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let [n, _, _, c] = image_batch(&inputs[0])?;
+        same_shape(&inputs[..2])?;
         Ok(vec![inputs[0].with_shape([n, c])])
     }
 

@@ -336,7 +336,7 @@ mod tests {
                 assert_eq!(choice.to_string().parse(), Ok(choice));
             }
         }
-        for backend in [Backend::Plain, Backend::Direct, Backend::Subgroup] {
+        for backend in [Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Coop] {
             assert_eq!(Choice::of(backend).to_string().parse(), Ok(Choice::of(backend)));
         }
         for text in ["", "auto", "1024x1024x16:8x8", "64x64x16:8x8 splits 0", "direct splits x", "direct "] {

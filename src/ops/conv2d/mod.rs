@@ -57,7 +57,7 @@ use std::sync::Arc;
 
 use crate::autograd::{Candidates, Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::ops::{Tail, float_shape};
+use crate::ops::{Tail, float_shape, same_shape};
 use crate::tensor::{DType, TensorType};
 
 /// How a convolution moves over its input.
@@ -262,8 +262,9 @@ impl Op for GradInput {
         "conv2d.grad_input"
     }
 
-    fn infer(&self, _: &[TensorType]) -> Result<Vec<TensorType>> {
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let g = &self.geometry;
+        same_shape(&[g.y(), inputs[0].clone()])?;
         Ok(vec![g.y().with_shape([g.n, g.h, g.w, g.c])])
     }
 
@@ -287,8 +288,9 @@ impl Op for GradWeight {
         "conv2d.grad_weight"
     }
 
-    fn infer(&self, _: &[TensorType]) -> Result<Vec<TensorType>> {
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let g = &self.geometry;
+        same_shape(&[g.y(), inputs[1].clone()])?;
         Ok(vec![TensorType::f32([g.r, g.s, g.c / g.conv.groups, g.k])])
     }
 
