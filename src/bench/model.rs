@@ -151,8 +151,10 @@ impl ModelBench {
         let mut session = self.session(gpu, &mut store)?;
         gpu.save_pipelines();
         let plan = session.executable().plan();
-        let (launches, memory) = (plan.dispatches.len(), plan.memory);
-        let sum = |of: fn(&Work) -> u64| plan.dispatches.iter().map(|d| of(&d.dispatch.work)).sum();
+        let parts = self.parts();
+        let each = whole_step(&plan.dispatches, plan.closing, parts);
+        let (launches, memory) = (each.len(), plan.memory);
+        let sum = |of: fn(&Work) -> u64| each.iter().map(|d| of(&d.dispatch.work)).sum();
         let work = Work { flops: sum(|w| w.flops), bytes: sum(|w| w.bytes) };
         check()?;
         session.step(gpu)?;
@@ -178,7 +180,7 @@ impl ModelBench {
         }
         let cpu = cpu.zip(cpu_seconds()).map(|(before, after)| (after - before) / steps.len() as f64);
         session.finish(gpu)?;
-        let kernels = profile(gpu, session.executable(), check);
+        let kernels = profile(gpu, session.executable(), parts, check);
         if let Err(e) = &kernels
             && e.kind() != Kind::Unsupported
         {
@@ -187,11 +189,19 @@ impl ModelBench {
         Ok(ModelTiming { launches, work, memory, ready, steps, cpu, kernels })
     }
 
+    /// The parts that a step's batch is computed in.
+    fn parts(&self) -> usize {
+        self.config.batch / self.config.images_at_once()
+    }
+
     /// What the device can do, with the kernels that tuning has found.
     fn caps(&self, gpu: &Gpu, model: Model) -> Caps {
         let TrainConfig { batch, size, .. } = self.config;
         let nodes = match self.task {
-            Task::Train => TrainGraph::new(model, &self.config, batch, CLASSES, gpu.caps()).map(|g| g.plan.tunable),
+            Task::Train => {
+                let at_once = self.config.images_at_once();
+                TrainGraph::new(model, &self.config, at_once, CLASSES, gpu.caps()).map(|g| g.plan.tunable)
+            }
             Task::Infer => EvalGraph::new(model, self.config.eval_augment(), size, batch, CLASSES, gpu.caps())
                 .map(|g| g.plan.tunable),
         };
@@ -235,8 +245,19 @@ impl ModelBench {
     }
 }
 
-/// The median time of every launch over some steps.
-fn profile(gpu: &Gpu, executable: &Executable, check: &dyn Fn() -> Result<()>) -> Result<Vec<KernelProfile>> {
+/// What a step does in all, from what a plan lists once: everything before `closing` comes for each of the parts.
+fn whole_step<T: Clone>(listed: &[T], closing: usize, parts: usize) -> Vec<T> {
+    let (part, close) = listed.split_at(closing);
+    std::iter::repeat_n(part, parts).flatten().chain(close).cloned().collect()
+}
+
+/// The median time of every launch of a step over some runs of the plan.
+fn profile(
+    gpu: &Gpu,
+    executable: &Executable,
+    parts: usize,
+    check: &dyn Fn() -> Result<()>,
+) -> Result<Vec<KernelProfile>> {
     let started = Instant::now();
     let mut runs = vec![];
     while runs.is_empty() || (runs.len() < PROFILES && started.elapsed() < PROFILED) {
@@ -249,5 +270,20 @@ fn profile(gpu: &Gpu, executable: &Executable, check: &dyn Fn() -> Result<()>) -
         times.sort_by(f64::total_cmp);
         launch.seconds = times[times.len() / 2];
     }
-    Ok(launches)
+    Ok(whole_step(&launches, executable.plan().closing, parts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_in_parts_closes_once() {
+        assert_eq!(
+            whole_step(&["forward", "backward", "update"], 2, 2).join(" "),
+            "forward backward forward backward update"
+        );
+        assert_eq!(whole_step(&["forward", "update"], 2, 1).join(" "), "forward update");
+        assert_eq!(whole_step::<u8>(&[], 0, 1), []);
+    }
 }

@@ -50,6 +50,8 @@ pub struct Workload {
     pub task: &'static str,
     /// Images a step.
     pub batch: usize,
+    /// Images of the parts it is computed in, if it is.
+    pub micro_batch: Option<usize>,
     /// Image side in pixels.
     pub size: usize,
     /// Element type of activations and products.
@@ -217,6 +219,7 @@ impl Report {
                 model: config.model.clone(),
                 task: bench.task.name(),
                 batch: config.batch,
+                micro_batch: config.micro_batch,
                 size: config.size,
                 precision: bench.config.precision.name(),
                 launches: timing.launches,
@@ -261,8 +264,9 @@ impl Report {
         let percent = |share: f64| format!("{:.1} %", 100.0 * share);
         let task = if work.task == "train" { "training step" } else { "inference" };
         line("device", format!("{} ({}, {}, {})", device.name, device.class, device.backend, device.driver));
-        let Workload { model, batch, size, precision, .. } = work;
-        line("work", format!("{model} {task}, batch {batch}, {size}x{size}, {precision}"));
+        let Workload { model, batch, micro_batch, size, precision, .. } = work;
+        let parts = micro_batch.map_or(String::new(), |images| format!(" in parts of {images}"));
+        line("work", format!("{model} {task}, batch {batch}{parts}, {size}x{size}, {precision}"));
         let half = ceilings.f16_flops.map_or(String::new(), |rate| format!(", f16 {}", Flops(rate)));
         line(
             "ceilings",

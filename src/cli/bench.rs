@@ -28,6 +28,9 @@ pub(super) struct BenchArgs {
     /// Images a step
     #[arg(long, default_value_t = 32, help_heading = "Work")]
     batch: usize,
+    /// Compute a training step in parts of this many images, as `train --micro-batch` does
+    #[arg(long, value_name = "N", conflicts_with = "infer", help_heading = "Work")]
+    micro_batch: Option<usize>,
     /// Precision of the activations: f32 or mixed
     #[arg(long, default_value = "f32", help_heading = "Work")]
     precision: Precision,
@@ -65,6 +68,7 @@ pub(super) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<()> {
         model: args.model.clone(),
         size: args.size,
         batch: args.batch,
+        micro_batch: args.micro_batch,
         precision: args.precision,
         max_steps: args.steps,
         ..TrainConfig::default()
