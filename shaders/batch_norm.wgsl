@@ -8,7 +8,6 @@ struct Params {
     run: u32,
     runs: u32,
     eps: f32,
-    momentum: f32,
 }
 
 const WG: u32 = 64u;
@@ -62,39 +61,6 @@ fn statistics(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
     let n = f32(r.end - r.begin);
     run_mean[r.run * p.channels + r.channel] = shift + sum / n;
     run_m2[r.run * p.channels + r.channel] = max(squares - sum * sum / n, V());
-}
-
-// --- merge ---
-
-@group(0) @binding(1) var<storage, read> means: array<V>; // [runs, channels]
-@group(0) @binding(2) var<storage, read> m2s: array<V>; // [runs, channels]
-@group(0) @binding(3) var<storage, read_write> running_mean: array<V>; // [channels]
-@group(0) @binding(4) var<storage, read_write> running_var: array<V>; // [channels]
-@group(0) @binding(5) var<storage, read_write> mean_out: array<V>; // [channels]
-@group(0) @binding(6) var<storage, read_write> inverse_std_out: array<V>; // [channels]
-
-/// Merges the runs in order (Chan, Golub and LeVeque, 1979) and moves the running statistics.
-@compute @workgroup_size(WG)
-fn merge(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let c = group_index(workgroup) * WG + lane;
-    if c >= p.channels {
-        return;
-    }
-    var count = 0.0;
-    var mean = V();
-    var m2 = V();
-    for (var run = 0u; run < p.runs; run++) {
-        let n = f32(min(p.rows, (run + 1u) * p.run) - run * p.run);
-        let delta = means[run * p.channels + c] - mean;
-        let total = count + n;
-        mean += delta * (n / total);
-        m2 += m2s[run * p.channels + c] + delta * delta * (count * n / total);
-        count = total;
-    }
-    mean_out[c] = mean;
-    inverse_std_out[c] = 1.0 / sqrt(m2 / count + p.eps);
-    running_mean[c] = mix(running_mean[c], mean, V(p.momentum));
-    running_var[c] = mix(running_var[c], m2 / (count - 1.0), V(p.momentum));
 }
 
 // --- normalise ---

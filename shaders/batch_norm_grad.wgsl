@@ -8,7 +8,6 @@ struct Params {
     run: u32,
     runs: u32,
     eps: f32,
-    momentum: f32,
 }
 
 const WG: u32 = 64u;

@@ -7,9 +7,10 @@
 // begin(z): column tile, first and one past the last element of the reduction, for workgroup z
 // locate(row): what is fixed of a row of the left-hand matrix
 // index_a(located, k), index_b(k, column): where an element lies, or NOWHERE if it is zero
-// store(row, column, value)
+// store(row, column, value): a result of the forward pass is returned as it was rounded
 //
-// Two more libraries load elements by fours: along the reduction where A_BY_ROWS (not B_BY_ROWS), else along the result.
+// Another library keeps the statistics of the results, or nothing. Two more load elements by fours: along the reduction
+// where A_BY_ROWS (not B_BY_ROWS), else along the result.
 
 struct Params {
     n: u32, h: u32, w: u32, c: u32,
@@ -100,6 +101,7 @@ fn product(
     }
 
     let mine = subgroup * MATRIX * MATRIX;
+    var moments: array<Moments, FRAGMENTS>;
     for (var i = 0u; i < FRAGMENTS; i++) {
         for (var j = 0u; j < FRAGMENTS; j++) {
             let stride = MATRIX;
@@ -109,10 +111,13 @@ fn product(
                 let row = first_row + row_in + i * MATRIX + e / MATRIX;
                 let column = first_column + column_in + j * MATRIX + e % MATRIX;
                 if row < rows() && column < width() {
-                    store(row, column, result[mine + e]);
+                    moments[j] = noted(moments[j], store(row, column, result[mine + e]));
                 }
             }
             workgroupBarrier();
         }
+    }
+    for (var j = 0u; j < FRAGMENTS; j++) {
+        keep_moments(lane, first_row + row_in, first_column + column_in + j * MATRIX + lane % MATRIX, moments[j]);
     }
 }

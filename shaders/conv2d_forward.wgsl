@@ -25,7 +25,7 @@ alias Result4 = E4;
 
 // Bindings, declared by the libraries that load and store them:
 // 1 activations: x [N, H, W, C]; 2 columns_in: w [R, S, C, K]; 3 bias [K] (any tensor if !HAS_BIAS); 4 y [N, P, Q, K];
-// 5 residual [N, P, Q, K], if there is one
+// 5 residual [N, P, Q, K], if there is one; or 5 and 6 the statistics of runs of ROWS rows [runs, K]
 
 @compute @workgroup_size(LANES_M * LANES_N)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) local: u32) {
@@ -86,14 +86,20 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
             }
         }
     }
+    var moments: array<Moments, VECTORS>;
     for (var i = 0u; i < ROWS; i++) {
         let row = first_row + i;
         if row < rows {
             for (var j = 0u; j < VECTORS; j++) {
                 let at = column + 4u * j;
-                store_columns(row, at, tail(row, at, acc[i][j] + load_bias(at)));
+                let y = tail(row, at, acc[i][j] + load_bias(at));
+                store_columns(row, at, y);
+                moments[j] = noted(moments[j], vec4f(Result4(y)));
             }
         }
+    }
+    for (var j = 0u; j < VECTORS; j++) {
+        keep_moments(first_row / ROWS, column + 4u * j, moments[j]);
     }
 }
 

@@ -13,6 +13,7 @@ struct Params {
 }
 
 const OUT: u32 = 4u; // binding of the result
+const VECTORS: u32 = TN / 4u; // of four columns, of an invocation
 const LEFT_ALONG: bool = true;
 const RIGHT_ALONG: bool = false;
 
@@ -20,7 +21,8 @@ alias Result = E;
 alias Result4 = E4;
 
 // Bindings, declared by the libraries that load and store them:
-// 1 activations: x [N, H, W, C]; 2 columns_in: w [R, S, C, K]; 3 bias [K] (any tensor if !HAS_BIAS); 4 y [N, P, Q, K]
+// 1 activations: x [N, H, W, C]; 2 columns_in: w [R, S, C, K]; 3 bias [K] (any tensor if !HAS_BIAS); 4 y [N, P, Q, K];
+// 5 residual [N, P, Q, K], if there is one; or 5 and 6 the statistics of runs of BM rows [runs, K]
 
 @compute @workgroup_size(LANES)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) local: u32) {
@@ -32,15 +34,19 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     }
     var sums: Sums;
     multiply(local, row, column, 0u, p.r * p.s * p.c, &sums);
+    var moments: array<Moments, VECTORS>;
     for (var i = 0u; i < TM; i++) {
         let to = row + tile_row(local, i);
         if to < rows {
-            for (var j = 0u; j < TN / 4u; j++) {
+            for (var j = 0u; j < VECTORS; j++) {
                 let at = column + tile_column(local, j);
-                store_columns(to, at, tail(to, at, sums[i][j] + load_bias(at)));
+                let y = tail(to, at, sums[i][j] + load_bias(at));
+                store_columns(to, at, y);
+                moments[j] = noted(moments[j], vec4f(Result4(y)));
             }
         }
     }
+    keep_moments_of_tile(local, row, column, rows, moments);
 }
 
 /// Four output pixels: the position of their tap (0, 0), and the first row of their image.

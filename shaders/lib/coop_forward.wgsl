@@ -35,11 +35,13 @@ fn index_b(k: u32, column: u32) -> u32 {
     return select(NOWHERE, k * p.k + column, k < p.r * p.s * p.c && column < p.k);
 }
 
-fn store(row: u32, column: u32, value: f32) {
+fn store(row: u32, column: u32, value: f32) -> f32 {
     var total = value;
     if HAS_BIAS {
         total += bias[column];
     }
     let i = row * p.k + column;
-    y[i] = f16(finished(i, total));
+    let rounded = f16(finished(i, total));
+    y[i] = rounded;
+    return f32(rounded);
 }

@@ -57,8 +57,9 @@ fn index_b(k: u32, column: u32) -> u32 {
     return select(NOWHERE, at, tap.x < p.r && column < p.c);
 }
 
-fn store(row: u32, column: u32, value: f32) {
+fn store(row: u32, column: u32, value: f32) -> f32 {
     let w = first.y + row % extent.y * p.stride_w;
     let h = first.x + row / extent.y % extent.x * p.stride_h;
     d_x[((row / extent.y / extent.x * p.h + h) * p.w + w) * p.c + column] = f16(value);
+    return value;
 }

@@ -127,7 +127,7 @@ impl Plan {
     /// [`Kind::OutOfMemory`] if a tensor is larger than the device can bind, [`Kind::Unsupported`] if an op cannot
     /// run on it.
     pub fn new(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
-        Self::of(&fuse(tape, outputs), outputs, caps, false, None)
+        Self::of(&fuse(tape, outputs, caps), outputs, caps, false, None)
     }
 
     /// As [`new`](Self::new), but what depends on variables alone is done beforehand, in [`Self::preparation`], and its
@@ -136,7 +136,7 @@ impl Plan {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn preparing(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
-        Self::of(&fuse(tape, outputs), outputs, caps, true, None)
+        Self::of(&fuse(tape, outputs, caps), outputs, caps, true, None)
     }
 
     /// As [`new`](Self::new), with the operations of the scope `closing` behind all others, so that the rest can be run
@@ -146,7 +146,7 @@ impl Plan {
     /// # Errors
     /// As [`new`](Self::new); [`Kind::Internal`] if they read something else.
     pub fn in_two(tape: &Tape, outputs: &[Tensor], caps: &Caps, closing: &str) -> Result<Self> {
-        Self::of(&fuse(tape, outputs), outputs, caps, false, Some(closing))
+        Self::of(&fuse(tape, outputs, caps), outputs, caps, false, Some(closing))
     }
 
     /// As [`new`](Self::new), with every operation on its own: what fusion is compared with.
@@ -273,12 +273,14 @@ impl Plan {
     fn note_tunable(&mut self, tape: &Tape, n: usize, caps: &Caps) {
         let node = &tape.nodes()[n];
         let types = |ts: &[Tensor]| ts.iter().map(|&t| tape.ty(t).clone()).collect::<Vec<_>>();
-        let (inputs, outputs) = (types(&node.inputs), types(&node.outputs));
-        let candidates = node.op.candidates(&Lower { inputs: &inputs, outputs: &outputs, caps });
+        let (inputs, mut outputs) = (types(&node.inputs), types(&node.outputs));
+        // Runs of rows depend on the choice.
+        let op = node.op.without_statistics().inspect(|_| outputs.truncate(1)).unwrap_or_else(|| Arc::clone(&node.op));
+        let candidates = op.candidates(&Lower { inputs: &inputs, outputs: &outputs, caps });
         if let Some(candidates) = candidates
             && self.tunable.iter().all(|t| t.candidates.key != candidates.key)
         {
-            self.tunable.push(Tunable { op: Arc::clone(&node.op), inputs, outputs, candidates });
+            self.tunable.push(Tunable { op, inputs, outputs, candidates });
         }
     }
 

@@ -141,6 +141,25 @@ pub trait Op: fmt::Debug + Send + Sync {
         None
     }
 
+    /// For a product whose kernel can sum up its result as it stores it: the op with two more outputs, which are mean and
+    /// sum of squared deviations `[runs, C]` of runs of rows of its first output `[.., C]`; and the rows of a run.
+    fn with_statistics(&self, cx: &Lower<'_>) -> Option<(usize, Arc<dyn Op>)> {
+        let _ = cx;
+        None
+    }
+
+    /// The op that [`with_statistics`](Self::with_statistics) was asked of, if this is what it gave.
+    fn without_statistics(&self) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// For an op that would begin with such statistics of its first input: the op that takes them, of runs of `run` rows,
+    /// as its last two inputs.
+    fn given_statistics(&self, run: usize) -> Option<Arc<dyn Op>> {
+        let _ = run;
+        None
+    }
+
     /// Whether the op is the gradient of a ReLU, from the ReLU's output and the gradient that arrives.
     fn is_relu_gradient(&self) -> bool {
         false

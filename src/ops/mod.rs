@@ -99,6 +99,7 @@ pub fn all_cases() -> Vec<Case> {
         and_half(channel_mul::cases(), &[0, 1]),
         and_half(concat::cases(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
         and_half(conv2d::cases(), &[0, 1]),
+        conv2d::normed_cases(),
         and_half(dropout::cases(), &[0]),
         and_half(global_avg_pool::cases(), &[0]),
         loss_scale::cases(),

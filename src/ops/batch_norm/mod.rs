@@ -12,8 +12,10 @@
 //! `d_x = gamma / std * (d_y - d_beta / R - xh * d_gamma / R)`; in evaluation the last two terms are absent.
 //!
 //! The planner fuses what follows and precedes: a residual added and a ReLU in the forward pass, the gradient of that
-//! ReLU in the backward pass. The result is the same to the bit in f32; in f16 a
-//! residual saves one rounding.
+//! ReLU in the backward pass. The result is the same to the bit in f32; in f16 a residual saves one rounding.
+//!
+//! Behind a convolution the statistics of runs of rows come from its kernel, which sums them up as it stores its
+//! result; where these are more than a few hundred, several are merged to one at first.
 //!
 //! Kernels: a lane takes four channels where C is a multiple of four; runs of rows are reduced side by side, then merged
 //! in order with the formula of Chan, Golub and LeVeque; sums are shifted, so a large mean costs no digits. Results
@@ -23,16 +25,18 @@ mod cases;
 mod reference;
 
 pub use cases::cases;
+pub(crate) use reference::BatchNormTwin;
 
 use std::sync::Arc;
 
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, grid_for, uniform_block};
+use crate::gpu::{Access, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block};
 use crate::ops::{Tail, WORKGROUP, float_shape, same_shape};
 use crate::tensor::{Shape, TensorType};
 
 static SOURCE: Source = crate::wgsl!("batch_norm.wgsl");
+static MERGE: Source = crate::wgsl!("batch_norm_merge.wgsl");
 static GRAD: Source = crate::wgsl!("batch_norm_grad.wgsl");
 static FOLD: Source = crate::wgsl!("batch_norm_fold.wgsl");
 
@@ -43,7 +47,12 @@ crate::library!(KEEP_NOTHING, "keep_nothing.wgsl");
 
 uniform_block! {
     /// Mirrors `Params` of `batch_norm.wgsl` and `batch_norm_grad.wgsl`.
-    struct Params { rows: u32, channels: u32, run: u32, runs: u32, eps: f32, momentum: f32 }
+    struct Params { rows: u32, channels: u32, run: u32, runs: u32, eps: f32 }
+}
+
+uniform_block! {
+    /// Mirrors `Params` of `batch_norm_merge.wgsl`.
+    struct MergeParams { rows: u32, channels: u32, run: u32, runs: u32, group: u32, eps: f32, momentum: f32 }
 }
 
 uniform_block! {
@@ -75,7 +84,7 @@ pub fn batch_norm_train(
 ) -> Result<Tensor> {
     let mut inputs = vec![x, beta, running_mean, running_var];
     inputs.extend(gamma);
-    tape.push1(Train { spec, has_gamma: gamma.is_some(), tail: Tail::default() }, &inputs)
+    tape.push1(Train { spec, has_gamma: gamma.is_some(), tail: Tail::default(), given: None }, &inputs)
 }
 
 /// Normalises with the running statistics.
@@ -148,10 +157,8 @@ impl Runs {
         half: bool,
         spec: BatchNorm,
     ) -> Dispatch {
-        let kernel = Kernel::new(source, entry)
-            .with_half(half)
-            .with_u32("LANES_C", self.lanes)
-            .with_library(if self.vector == 4 { &CHANNELS_VEC4 } else { &CHANNELS_SCALAR });
+        let kernel =
+            Kernel::new(source, entry).with_half(half).with_u32("LANES_C", self.lanes).with_library(self.library());
         let kernel = flags.iter().fold(kernel, |kernel, &(name, value)| kernel.with_bool(name, value));
         let params = Params {
             rows: self.rows as u32,
@@ -159,7 +166,6 @@ impl Runs {
             run: self.run as u32,
             runs: self.count() as u32,
             eps: spec.eps,
-            momentum: spec.momentum,
         };
         let workgroups = if entry == "merge" {
             grid_for(self.channels, WORKGROUP)
@@ -169,6 +175,28 @@ impl Runs {
             [x, y, self.channels.div_ceil(self.lanes as usize) as u32]
         };
         Dispatch::new(kernel, params.block(), workgroups)
+    }
+
+    /// A launch that merges the moments of these runs: `group` of them to one, or with `None` all.
+    fn merge(self, group: Option<usize>, moments: [Operand; 2], half: bool, spec: BatchNorm) -> Dispatch {
+        let (entry, merged) = group.map_or(("merge", 1), |group| ("merge_runs", self.count().div_ceil(group)));
+        let kernel = Kernel::new(&MERGE, entry).with_half(half).with_library(self.library());
+        let params = MergeParams {
+            rows: self.rows as u32,
+            channels: self.channels as u32,
+            run: self.run as u32,
+            runs: self.count() as u32,
+            group: group.unwrap_or(1) as u32,
+            eps: spec.eps,
+            momentum: spec.momentum,
+        };
+        Dispatch::new(kernel, params.block(), grid_for(merged * self.channels, WORKGROUP))
+            .bind(moments[0], Access::Read)
+            .bind(moments[1], Access::Read)
+    }
+
+    fn library(self) -> &'static Library {
+        if self.vector == 4 { &CHANNELS_VEC4 } else { &CHANNELS_SCALAR }
     }
 }
 
@@ -212,12 +240,15 @@ fn normalise(
         .work(3 * elements, size * (2 + u64::from(tail.residual)) * elements)
 }
 
-/// Inputs: x, beta, running mean, running variance, gamma if there is one, the residual if there is one.
-#[derive(Debug)]
+/// Inputs: x, beta, running mean, running variance, gamma if there is one, the residual if there is one, the statistics of
+/// runs if they are `given`.
+#[derive(Debug, Clone, Copy)]
 struct Train {
     spec: BatchNorm,
     has_gamma: bool,
     tail: Tail,
+    /// Rows of a run whose mean and sum of squared deviations come from the kernel that makes x.
+    given: Option<usize>,
 }
 
 impl Op for Train {
@@ -245,8 +276,12 @@ impl Op for Train {
     }
 
     fn with_finish(&self, step: Finish) -> Option<Arc<dyn Op>> {
-        let (spec, has_gamma) = (self.spec, self.has_gamma);
-        self.tail.then(step).map(|tail| Arc::new(Self { spec, has_gamma, tail }) as Arc<dyn Op>)
+        let tail = self.tail.then(step).filter(|_| self.given.is_none());
+        tail.map(|tail| Arc::new(Self { tail, ..*self }) as Arc<dyn Op>)
+    }
+
+    fn given_statistics(&self, run: usize) -> Option<Arc<dyn Op>> {
+        self.given.is_none().then(|| Arc::new(Self { given: Some(run), ..*self }) as Arc<dyn Op>)
     }
 
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
@@ -256,33 +291,46 @@ impl Op for Train {
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let shape = &cx.inputs[0].shape;
-        let reduce = Runs::reduce(shape);
-        let (half, elements) = (cx.inputs[0].is_half(), shape.len() as u64);
-        let size = cx.inputs[0].dtype.size() as u64;
+        let half = cx.inputs[0].is_half();
         let flags = [("HAS_GAMMA", false), ("FROM_VARIANCE", false), ("RESIDUAL", false), ("RELU", false)];
-        let statistics = reduce
-            .dispatch(&SOURCE, "statistics", &flags, half, self.spec)
-            .input(0)
-            .bind(Operand::Scratch(0), Access::ReadWrite)
-            .bind(Operand::Scratch(1), Access::ReadWrite)
-            .work(4 * elements, size * elements);
-        let merge = reduce
-            .dispatch(&SOURCE, "merge", &flags, half, self.spec)
-            .bind(Operand::Scratch(0), Access::Read)
-            .bind(Operand::Scratch(1), Access::Read)
+        let given = cx.inputs.len() - 2;
+        let mut lowered = Lowered::default();
+        // Runs to merge, and where their statistics are.
+        let (mut runs, mut moments) = match self.given {
+            Some(run) => (Runs::new(shape, run), [given, given + 1].map(Operand::Input)),
+            None => (Runs::reduce(shape), [0, 1].map(Operand::Scratch)),
+        };
+        if self.given.is_none() {
+            let (elements, size) = (shape.len() as u64, cx.inputs[0].dtype.size() as u64);
+            let statistics = runs
+                .dispatch(&SOURCE, "statistics", &flags, half, self.spec)
+                .input(0)
+                .bind(moments[0], Access::ReadWrite)
+                .bind(moments[1], Access::ReadWrite)
+                .work(4 * elements, size * elements);
+            lowered.scratch = vec![runs.partial(); 2];
+            lowered.dispatches.push(statistics);
+        } else if runs.count() > MAX_RUNS {
+            let group = runs.count().div_ceil(MAX_RUNS);
+            let longer = Runs { run: group * runs.run, ..runs };
+            let merge_runs = runs
+                .merge(Some(group), moments, half, self.spec)
+                .bind(Operand::Scratch(0), Access::ReadWrite)
+                .bind(Operand::Scratch(1), Access::ReadWrite);
+            lowered.scratch = vec![longer.partial(); 2];
+            lowered.dispatches.push(merge_runs);
+            (runs, moments) = (longer, [0, 1].map(Operand::Scratch));
+        }
+        let merge = runs
+            .merge(None, moments, half, self.spec)
             .bind(Operand::Input(2), Access::ReadWrite)
             .bind(Operand::Input(3), Access::ReadWrite)
             .output(1)
             .output(2);
-        let normalise = normalise(
-            &cx.inputs[0],
-            [Operand::Output(1), Operand::Output(2)],
-            false,
-            self.has_gamma,
-            self.tail,
-            self.spec,
-        );
-        Ok(Lowered { scratch: vec![reduce.partial(); 2], dispatches: vec![statistics, merge, normalise] })
+        let statistics = [Operand::Output(1), Operand::Output(2)];
+        lowered.dispatches.push(merge);
+        lowered.dispatches.push(normalise(&cx.inputs[0], statistics, false, self.has_gamma, self.tail, self.spec));
+        Ok(lowered)
     }
 }
 

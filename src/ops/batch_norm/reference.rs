@@ -3,7 +3,7 @@
 use super::BatchNorm;
 use crate::ops::{Array, Real, Twin};
 
-pub(super) struct BatchNormTwin {
+pub(crate) struct BatchNormTwin {
     pub spec: BatchNorm,
     pub train: bool,
 }

@@ -1,8 +1,8 @@
 //! Shapes for tests, benchmarks and the self-test.
 
-use super::reference::{Conv2dTwin, FusedTwin};
+use super::reference::{Conv2dTwin, FusedTwin, NormedTwin};
 use super::{Backend, Conv2d, Padding, WORKGROUP_TILES, conv2d};
-use crate::ops::batch_norm::{BatchNorm, batch_norm_eval};
+use crate::ops::batch_norm::{BatchNorm, BatchNormTwin, batch_norm_eval, batch_norm_train};
 use crate::ops::{Case, CaseInput, Fill, Role, add, cast, relu};
 
 struct Shape {
@@ -165,6 +165,58 @@ fn fused_cases() -> Vec<Case> {
                 }
                 Ok(vec![relu::relu(tape, y)?])
             }));
+        }
+    }
+    cases
+}
+
+/// With batch-norm in training behind it, whose statistics the convolution's kernel gathers: less than a run of rows, some,
+/// and more than are merged at once; results far from zero. In f32 and, rounded to f16 in between, in f16.
+pub fn normed_cases() -> Vec<Case> {
+    let base = Conv2d { padding: Padding::all(1), ..Conv2d::default() };
+    let strided = Conv2d { stride: [2, 2], padding: Padding::all(3), ..base };
+    let one = Conv2d { padding: Padding::default(), ..base };
+    let shapes = [
+        ("a few rows", [2, 3, 3, 8], [3, 3], 12, base, 0.0),
+        ("a part of a tile", [2, 13, 11, 20], [3, 3], 72, base, 0.0),
+        ("stem", [2, 21, 19, 3], [7, 7], 16, strided, 0.0),
+        ("many rows", [3, 60, 61, 4], [1, 1], 4, one, 0.0),
+        ("far from zero", [2, 16, 17, 4], [1, 1], 8, one, 100.0),
+        ("odd filters", [2, 9, 8, 4], [1, 1], 7, one, 0.0),
+    ];
+    let tiles = [3, 4, 6, 8, 9, 10, 11].map(|i| Backend::Workgroup(WORKGROUP_TILES[i]));
+    let mut cases = vec![];
+    for (name, x, kernel, filters, conv, mean) in shapes {
+        let tiles = tiles.into_iter().enumerate().filter(|(i, _)| name == "a part of a tile" || *i + 1 == tiles.len());
+        let backends = [Backend::Auto, Backend::Direct, Backend::Subgroup, Backend::Coop];
+        for backend in backends.into_iter().chain(tiles.map(|(_, tile)| tile)) {
+            let conv = Conv2d { backend, ..conv };
+            let spec = BatchNorm { eps: 1e-5, momentum: 0.1 };
+            let inputs = vec![
+                CaseInput::new(x, Fill::Gaussian(mean, 1.0), Role::Differentiable),
+                CaseInput::normal([kernel[0], kernel[1], x[3], filters]),
+                CaseInput::normal([filters]),
+                CaseInput::new([filters], Fill::Gaussian(0.0, 0.3), Role::Updated),
+                CaseInput::new([filters], Fill::Uniform(0.5, 2.0), Role::Updated),
+                CaseInput::normal([filters]),
+            ];
+            let twin = NormedTwin { conv: Conv2dTwin { conv }, norm: BatchNormTwin { spec, train: true } };
+            let backend = match backend {
+                Backend::Workgroup(tile) => format!("workgroup {tile}"),
+                other => format!("{other:?}").to_lowercase(),
+            };
+            let case = Case::new("conv2d", format!("normed, {name} {backend}"), inputs, twin, move |tape, x| {
+                let y = conv2d(tape, x[0], x[1], None, conv)?;
+                Ok(vec![batch_norm_train(tape, y, Some(x[5]), x[2], x[3], x[4], spec)?])
+            });
+            if mean == 0.0 {
+                // What lies between convolution and norm is rounded, and all that follows is f32.
+                cases.push(case.in_half(&[0, 1]).tolerance(2e-3));
+            }
+            // Cooperative matrices multiply f16 only.
+            if conv.backend != Backend::Coop {
+                cases.push(case);
+            }
         }
     }
     cases

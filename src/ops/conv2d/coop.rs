@@ -16,6 +16,8 @@ crate::library!(A_ROWS, "coop_a_rows.wgsl");
 crate::library!(A_COLUMNS, "coop_a_columns.wgsl");
 crate::library!(B_ROWS, "coop_b_rows.wgsl");
 crate::library!(B_COLUMNS, "coop_b_columns.wgsl");
+crate::library!(STATISTICS, "coop_statistics.wgsl");
+crate::library!(STATISTICS_NONE, "coop_statistics_none.wgsl");
 crate::library!(LOAD_A_VEC4, "coop_load_a_vec4.wgsl");
 crate::library!(LOAD_A_SCALAR, "coop_load_a_scalar.wgsl");
 crate::library!(LOAD_B_VEC4, "coop_load_b_vec4.wgsl");
@@ -57,6 +59,11 @@ impl Tile {
         2 * self.matrix
     }
 
+    /// Rows of the result that a subgroup computes, if it can sum them up: if each lane sees one column of a matrix.
+    pub(super) fn statistics_run(self) -> Option<u32> {
+        self.lanes.is_multiple_of(self.matrix).then_some(FRAGMENTS * self.matrix)
+    }
+
     fn threads(self) -> u32 {
         4 * self.lanes
     }
@@ -92,8 +99,9 @@ fn vec4(channels: usize) -> bool {
 }
 
 /// `finished` adds what is done with each result.
-pub(super) fn forward(tile: Tile, g: &Geometry, finished: impl Fn(Kernel) -> Kernel) -> Dispatch {
+pub(super) fn forward(tile: Tile, g: &Geometry, statistics: bool, finished: impl Fn(Kernel) -> Kernel) -> Dispatch {
     let kernel = finished(tile.kernel(&FORWARD))
+        .with_library(pick(statistics, &STATISTICS, &STATISTICS_NONE))
         .with_library(&A_ROWS)
         .with_library(&B_ROWS)
         .with_library(pick(vec4(g.c), &LOAD_A_VEC4, &LOAD_A_SCALAR))
@@ -106,6 +114,7 @@ pub(super) fn grad_input(tile: Tile, g: &Geometry) -> Dispatch {
     let vec4 = vec4(g.k);
     let kernel = tile
         .kernel(&GRAD_INPUT)
+        .with_library(&STATISTICS_NONE)
         .with_library(&A_ROWS)
         .with_library(&B_COLUMNS)
         .with_library(pick(vec4, &LOAD_A_VEC4, &LOAD_A_SCALAR))
@@ -124,6 +133,7 @@ pub(super) fn grad_weight(tile: Tile, g: &Geometry, splits: usize) -> Lowered {
     let splits = pixels.div_ceil(run);
     let kernel = tile
         .kernel(&GRAD_WEIGHT)
+        .with_library(&STATISTICS_NONE)
         .with_library(&A_COLUMNS)
         .with_library(&B_ROWS)
         .with_library(pick(vec4(g.c), &LOAD_A_VEC4, &LOAD_A_SCALAR))

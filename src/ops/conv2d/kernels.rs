@@ -41,6 +41,10 @@ crate::library!(TAIL_RESIDUAL_VEC4, "tail_residual_vec4.wgsl");
 crate::library!(TAIL_RESIDUAL_SCALAR, "tail_residual_scalar.wgsl");
 crate::library!(FINISHED, "finished.wgsl");
 crate::library!(FINISHED_RESIDUAL, "finished_residual.wgsl");
+crate::library!(STATISTICS, "statistics.wgsl");
+crate::library!(STATISTICS_ROWS, "statistics_rows.wgsl");
+crate::library!(STATISTICS_TILE, "statistics_tile.wgsl");
+crate::library!(STATISTICS_NONE, "statistics_none.wgsl");
 
 uniform_block! {
     /// Mirrors `Params` of the other convolution shaders.
@@ -234,8 +238,27 @@ pub(super) fn pick(condition: bool, a: &'static Library, b: &'static Library) ->
     if condition { a } else { b }
 }
 
-/// Inputs: x, the weight, the bias if there is one, the residual if there is one.
-pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, caps: &Caps) -> Result<Lowered> {
+/// Fewer rows to a run are not worth what is written for it.
+const MIN_STATISTICS_RUN: usize = 16;
+
+/// How many rows of the result the kernel of the forward pass can sum up at a time; `None` if it cannot, or if few.
+pub(super) fn statistics_run(g: &Geometry, caps: &Caps) -> Option<usize> {
+    let choice = Choice::make(g, Product::Forward, caps);
+    let matrices = coop::Tile::of(g, Product::Forward, caps);
+    let rows = g.n * g.out_h * g.out_w;
+    let run = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.k)) {
+        (Backend::Coop, Some(tile), _) => tile.statistics_run()?,
+        // Merging takes the room that the slabs have.
+        (Backend::Workgroup(tile), ..) if tile.bm.max(tile.bn) <= tile.tm * tile.bk => tile.bm,
+        (Backend::Workgroup(_) | Backend::Depthwise, ..) | (.., None) => return None,
+        (.., Some(tile)) => tile.fitted(rows).rows,
+    };
+    (g.k.is_multiple_of(4) && run as usize >= MIN_STATISTICS_RUN).then_some(run as usize)
+}
+
+/// Inputs: x, the weight, the bias if there is one, the residual if there is one. With `statistics` there are two more
+/// outputs, those of runs of [`statistics_run`] rows.
+pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, statistics: bool, caps: &Caps) -> Result<Lowered> {
     g.check()?;
     let rows = g.n * g.out_h * g.out_w;
     let choice = Choice::make(g, Product::Forward, caps);
@@ -252,18 +275,23 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, caps: &Caps) ->
                 (true, false) => &TAIL_RESIDUAL_SCALAR,
             })
     };
-    let columns = |kernel: Kernel| {
-        tail(kernel).with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR)).with_library(pick(
-            vec4,
-            &COLUMNS_OUT_VEC4,
-            &COLUMNS_OUT_SCALAR,
-        ))
-    };
+    let columns =
+        |kernel: Kernel, keep: &'static Library| {
+            let kernel = tail(kernel)
+                .with_library(pick(vec4, &COLUMNS_IN_VEC4, &COLUMNS_IN_SCALAR))
+                .with_library(pick(vec4, &COLUMNS_OUT_VEC4, &COLUMNS_OUT_SCALAR));
+            if statistics {
+                kernel.with_library(&STATISTICS).with_library(keep)
+            } else {
+                kernel.with_library(&STATISTICS_NONE)
+            }
+        };
     let matrices = coop::Tile::of(g, Product::Forward, caps);
     let dispatch = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.k)) {
-        (Backend::Coop, Some(tile), _) => coop::forward(tile, g, finished(has_bias, fused)),
+        (Backend::Coop, Some(tile), _) => coop::forward(tile, g, statistics, finished(has_bias, fused)),
         (Backend::Workgroup(tile), ..) => {
-            let kernel = columns(tile.apply(Kernel::new(&TILE_FORWARD, "forward"), four_or_one(g.c)));
+            let kernel = tile.apply(Kernel::new(&TILE_FORWARD, "forward"), four_or_one(g.c));
+            let kernel = columns(kernel, &STATISTICS_TILE);
             Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)).specialised()
         }
         (Backend::Depthwise, ..) => {
@@ -277,7 +305,8 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, caps: &Caps) ->
         }
         (.., Some(tile)) => {
             let tile = tile.fitted(rows);
-            let kernel = columns(tile.apply(Kernel::new(&FORWARD, "forward"), vector_of(g.c)));
+            let kernel = tile.apply(Kernel::new(&FORWARD, "forward"), vector_of(g.c));
+            let kernel = columns(kernel, &STATISTICS_ROWS);
             Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)).specialised()
         }
     };
@@ -288,6 +317,9 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, caps: &Caps) ->
     if fused.residual {
         dispatch = dispatch.input(2 + usize::from(has_bias));
         moved += g.y().bytes();
+    }
+    if statistics {
+        dispatch = dispatch.output(1).output(2);
     }
     Ok(Lowered::one(dispatch.work(2 * g.macs(), moved)))
 }

@@ -47,7 +47,7 @@ mod kernels;
 mod prove;
 mod reference;
 
-pub use cases::cases;
+pub use cases::{cases, normed_cases};
 pub use choice::{Backend, WORKGROUP_TILES, WorkgroupTile};
 pub use prove::prove;
 
@@ -162,7 +162,7 @@ impl Geometry {
 pub fn conv2d(tape: &mut Tape, x: Tensor, weight: Tensor, bias: Option<Tensor>, conv: Conv2d) -> Result<Tensor> {
     let mut inputs = vec![x, weight];
     inputs.extend(bias);
-    tape.push1(Forward { conv, has_bias: bias.is_some(), tail: Tail::default() }, &inputs)
+    tape.push1(Forward { conv, has_bias: bias.is_some(), tail: Tail::default(), statistics: None }, &inputs)
 }
 
 /// A linear layer: x `[N, C]`, weight `[C, K]`, optional bias `[K]`; the result is `[N, K]`. The matrix product itself
@@ -188,10 +188,16 @@ struct Forward {
     conv: Conv2d,
     has_bias: bool,
     tail: Tail,
+    /// Rows of a run, if the statistics of y are the second and third output: mean and sum of squared deviations
+    /// `[runs, K]`.
+    statistics: Option<usize>,
 }
 
 impl Op for Forward {
     fn name(&self) -> &'static str {
+        if self.statistics.is_some() {
+            return "conv2d+statistics";
+        }
         match (self.tail.residual, self.tail.relu) {
             (false, false) => "conv2d",
             (false, true) => "conv2d+relu",
@@ -201,7 +207,19 @@ impl Op for Forward {
     }
 
     fn with_finish(&self, step: Finish) -> Option<Arc<dyn Op>> {
-        self.tail.then(step).map(|tail| Arc::new(Self { tail, ..*self }) as Arc<dyn Op>)
+        let tail = self.tail.then(step).filter(|_| self.statistics.is_none());
+        tail.map(|tail| Arc::new(Self { tail, ..*self }) as Arc<dyn Op>)
+    }
+
+    fn with_statistics(&self, cx: &Lower<'_>) -> Option<(usize, Arc<dyn Op>)> {
+        let g = Geometry::of(self.conv, &cx.inputs[0], &cx.inputs[1]).ok()?;
+        let alone = self.tail == Tail::default() && self.statistics.is_none();
+        let run = kernels::statistics_run(&g, cx.caps).filter(|_| alone)?;
+        Some((run, Arc::new(Self { statistics: Some(run), ..*self })))
+    }
+
+    fn without_statistics(&self) -> Option<Arc<dyn Op>> {
+        self.statistics.map(|_| Arc::new(Self { statistics: None, ..*self }) as Arc<dyn Op>)
     }
 
     fn takes_scale(&self) -> Option<(usize, Arc<dyn Op>)> {
@@ -239,7 +257,7 @@ impl Op for Forward {
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let g = Geometry::of(self.conv, &cx.inputs[0], &cx.inputs[1])?;
-        kernels::forward(&g, self.has_bias, self.tail, cx.caps)
+        kernels::forward(&g, self.has_bias, self.tail, self.statistics.is_some(), cx.caps)
     }
 
     fn candidates(&self, cx: &Lower<'_>) -> Option<Candidates> {

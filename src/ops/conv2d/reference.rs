@@ -1,6 +1,7 @@
 //! CPU twin: seven nested loops.
 
 use super::{Conv2d, Geometry};
+use crate::ops::batch_norm::BatchNormTwin;
 use crate::ops::{Array, Real, Twin};
 use crate::tensor::TensorType;
 
@@ -116,6 +117,34 @@ impl Twin for FusedTwin {
         let d = self.before(inputs).zip(&d_outputs[0], |v, d| if v > T::zero() { d } else { T::zero() });
         let mut gradients = self.conv.backward(&inputs[..self.own()], std::slice::from_ref(&d));
         gradients.extend(self.residual.then_some(Some(d)));
+        gradients
+    }
+}
+
+/// A convolution and batch-norm with the statistics of the batch, which the convolution's kernel gathers. Inputs: x, the
+/// weight, beta, running mean, running variance, gamma.
+pub(super) struct NormedTwin {
+    pub conv: Conv2dTwin,
+    pub norm: BatchNormTwin,
+}
+
+impl NormedTwin {
+    fn between<T: Real>(&self, inputs: &[Array<T>]) -> Vec<Array<T>> {
+        let y = self.conv.forward(&inputs[..2]);
+        y.into_iter().chain(inputs[2..].iter().cloned()).collect()
+    }
+}
+
+impl Twin for NormedTwin {
+    fn forward<T: Real>(&self, inputs: &[Array<T>]) -> Vec<Array<T>> {
+        self.norm.forward(&self.between(inputs))
+    }
+
+    fn backward<T: Real>(&self, inputs: &[Array<T>], d_outputs: &[Array<T>]) -> Vec<Option<Array<T>>> {
+        let mut d_norm = self.norm.backward(&self.between(inputs), d_outputs);
+        let d_y: Vec<Array<T>> = d_norm.remove(0).into_iter().collect();
+        let mut gradients = self.conv.backward(&inputs[..2], &d_y);
+        gradients.extend(d_norm);
         gradients
     }
 }
