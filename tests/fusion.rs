@@ -2,11 +2,13 @@
 
 mod common;
 
-use lesion_gpu::autograd::{Executable, Plan, Store, Tape, Tensor};
+use lesion_gpu::autograd::{Executable, Gradients, Plan, Store, Tape, Tensor};
 use lesion_gpu::gpu::{Caps, Gpu};
 use lesion_gpu::models::Model;
 use lesion_gpu::nn::{Mode, Net, Parameter};
+use lesion_gpu::ops::adam::AdamConfig;
 use lesion_gpu::ops::{backward, softmax_cross_entropy::softmax_cross_entropy};
+use lesion_gpu::optim::Optimizer;
 use lesion_gpu::rng::Stream;
 use lesion_gpu::tensor::TensorType;
 
@@ -108,6 +110,79 @@ fn every_relu_and_residual_of_a_resnet_is_fused() {
     assert_eq!(count(&plain, "add") - count(&fused, "add"), 16);
     let (fused, plain) = (fused.memory, plain.memory);
     assert!(fused.slots <= plain.slots * 21 / 20 && fused.without_reuse < plain.without_reuse, "{fused:?} {plain:?}");
+}
+
+/// A training step with its optimizer: parameters after two steps, by name.
+fn two_steps(gpu: &Gpu, optimizer: &Optimizer, plan: impl Fn(&Tape, &[Tensor]) -> Plan) -> Vec<(String, Vec<u8>)> {
+    let mut traced = trace("resnet18", Mode::Train);
+    let tape = &mut traced.tape;
+    let pairs: Vec<(Tensor, Tensor)> =
+        tape.trainable().into_iter().map(|(_, parameter)| parameter).zip(traced.outputs[2..].iter().copied()).collect();
+    let lr = tape.input("lr", TensorType::f32([1]));
+    optimizer.append(tape, &Gradients::given(&pairs), lr, None).unwrap();
+    let plan = plan(tape, &traced.outputs[..2]);
+    let mut store = Store::new();
+    let executable = Executable::new(gpu, plan, &mut store).unwrap();
+    for p in &traced.parameters {
+        store.write(gpu, &p.name, &p.to_device(&p.initial(5))).unwrap();
+    }
+    let stream = Stream::new(3, 4);
+    let pixels: Vec<f32> = (0..(BATCH * SIZE * SIZE * 3) as u64).map(|i| stream.normal(i)).collect();
+    executable.set_input(gpu, "x", bytemuck::cast_slice(&pixels)).unwrap();
+    executable.set_input(gpu, "labels", bytemuck::cast_slice(&[0_u32, 3, 6])).unwrap();
+    executable.set_input(gpu, "lr", bytemuck::cast_slice(&[1e-2_f32])).unwrap();
+    executable.run(gpu);
+    executable.run(gpu);
+    let names: Vec<String> = store.types().map(|(name, _)| name.to_owned()).collect();
+    names.into_iter().map(|name| (name.clone(), store.read_bytes(gpu, &name).unwrap())).collect()
+}
+
+#[test]
+fn bundled_updates_change_the_same_bits() {
+    let Some(gpu) = common::gpu() else { return };
+    // Where batch-norm's statistics are not summed in another order.
+    let caps = Caps { subgroups: None, ..gpu.caps().clone() };
+    let adam = AdamConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2, decoupled: true };
+    let sgd = Optimizer::Sgd { momentum: 0.9, weight_decay: 1e-2, nesterov: true };
+    for optimizer in [Optimizer::Adam(adam), sgd] {
+        let bundled = |tape: &Tape, outputs: &[Tensor]| {
+            let plan = Plan::new(tape, outputs, &caps).unwrap();
+            assert!(!plan.arenas.is_empty());
+            plan
+        };
+        let bundled = two_steps(&gpu, &optimizer, bundled);
+        let single = two_steps(&gpu, &optimizer, |tape, outputs| Plan::unfused(tape, outputs, &caps).unwrap());
+        assert_eq!(bundled.len(), single.len());
+        for ((name, a), (other, b)) in bundled.iter().zip(&single) {
+            assert!(name == other && a == b, "{name}");
+        }
+    }
+}
+
+#[test]
+fn updates_are_few_launches_where_gradients_are_small_beside_the_rest() {
+    let gradients_of = |size: usize, batch: usize, caps: &Caps| {
+        let mut tape = Tape::new();
+        let x = tape.input("x", TensorType::f32([batch, size, size, 3]));
+        let mut net = Net::new(&mut tape, Mode::Train, 0);
+        let logits = Model::find("resnet50").unwrap().forward(&mut net, x, 7).unwrap();
+        let labels = tape.input("labels", TensorType::u32([batch]));
+        let loss = softmax_cross_entropy(&mut tape, logits, labels, None, 0.0).unwrap();
+        let gradients = backward(&mut tape, loss).unwrap();
+        let lr = tape.input("lr", TensorType::f32([1]));
+        let sgd = Optimizer::Sgd { momentum: 0.9, weight_decay: 0.0, nesterov: false };
+        sgd.append(&mut tape, &gradients, lr, None).unwrap();
+        let plan = Plan::new(&tape, &[loss], caps).unwrap();
+        let launches = plan.dispatches.iter().filter(|d| d.op == "sgd").count();
+        let own: u64 = plan.arenas.iter().filter(|a| a.variables.is_none()).map(|a| a.bytes).sum();
+        (launches, own)
+    };
+    let large = Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::baseline() };
+    // All but the seven biases of the last layer.
+    assert_eq!(gradients_of(224, 64, &large).0, 2);
+    // Else the large ones stay beside their gradients, which then need not wait.
+    let (launches, own) = gradients_of(64, 2, &large);
+    assert!((30..60).contains(&launches) && own < 4 << 20, "{launches} {own}");
 }
 
 #[test]

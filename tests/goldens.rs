@@ -459,6 +459,8 @@ fn check(stem: &str) {
         let rate = traced.tape.input(RATE, TensorType::f32([1]));
         let adam = AdamConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decoupled: false };
         Optimizer::Adam(adam).append(&mut traced.tape, &gradients, rate, None).unwrap();
+        // Here the updates are bundled: their variables lie side by side, and not one by one as so far.
+        session.store = Store::new();
         let executable = session.build(&traced.tape, &[loss]);
         session.load(&weights);
         executable.set_input(&gpu, RATE, bytemuck::bytes_of(&golden.learning_rate)).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Memory, Plan, PlannedDispatch, Storage};
+use super::{Arena, Memory, Plan, PlannedDispatch, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Buffer, Gpu, PendingRead, Recorded, Usage, Work};
 use crate::tensor::{HostTensor, TensorType};
@@ -34,6 +34,36 @@ impl Store {
         let buffer = gpu.allocate(name, ty.bytes(), Usage::Storage)?;
         self.entries.insert(name.to_owned(), (ty.clone(), buffer.clone()));
         Ok(buffer)
+    }
+
+    /// The buffer that variables share: (name, type, first byte) each. It is allocated (and zero) at first use.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] if some of them exist and do not lie like that: the plan with the most bundles comes first;
+    /// [`Kind::OutOfMemory`].
+    fn ensure_arena(&mut self, gpu: &Gpu, members: &[(&str, &TensorType, u64)], bytes: u64) -> Result<Buffer> {
+        let existing = members.iter().find_map(|(name, _, at)| Some((self.entries.get(*name)?.1.clone(), *at)));
+        let arena = match existing {
+            Some((member, at)) => member.around(at, bytes).ok_or_else(|| {
+                Error::new(Kind::Internal, "variables that are to lie side by side were allocated one by one")
+                    .next("of the plans that share a store, build the one that trains first")
+            })?,
+            None => gpu.allocate("arena", bytes, Usage::Storage)?,
+        };
+        for &(name, ty, at) in members {
+            let buffer = arena.part(at, ty.bytes());
+            match self.entries.get(name) {
+                Some((_, have)) if *have == buffer => {}
+                Some(_) => {
+                    let message = format!("variable '{name}' lies elsewhere than beside the others of its kind");
+                    return Err(Error::new(Kind::Internal, message));
+                }
+                None => {
+                    self.entries.insert(name.to_owned(), (ty.clone(), buffer));
+                }
+            }
+        }
+        Ok(arena)
     }
 
     /// The names and types of all variables, sorted by name.
@@ -121,11 +151,30 @@ pub struct PendingOutputs {
 const IN_FLIGHT: usize = 3;
 
 impl Executable {
-    /// Allocates the plan's buffers and builds its pipelines. Variables are taken from `store`.
+    /// Allocates the plan's buffers and builds its pipelines. Variables are taken from `store`, where they lie as the first
+    /// plan wanted them; so of the plans that share a store the one that trains comes first.
     ///
     /// # Errors
-    /// [`Kind::OutOfMemory`], [`Kind::Shader`], [`Kind::DeviceLost`].
+    /// [`Kind::OutOfMemory`], [`Kind::Shader`], [`Kind::DeviceLost`]; [`Kind::Internal`] if variables lie otherwise than the
+    /// plan needs them.
     pub fn new(gpu: &Gpu, plan: Plan, store: &mut Store) -> Result<Self> {
+        let mut arenas = vec![];
+        for arena in &plan.arenas {
+            arenas.push(match &arena.variables {
+                None => gpu.allocate("arena", arena.bytes, Usage::Storage)?,
+                Some(variables) => {
+                    let members = variables.iter().zip(&arena.members).map(|(&v, &(at, _))| {
+                        let variable = &plan.variables[v];
+                        (variable.name.as_str(), &variable.ty, at)
+                    });
+                    store.ensure_arena(gpu, &members.collect::<Vec<_>>(), arena.bytes)?
+                }
+            });
+        }
+        let member = |arena: &Arena, buffer: &Buffer| -> Vec<Buffer> {
+            arena.members.iter().map(|&(at, bytes)| buffer.part(at, bytes)).collect()
+        };
+        let members: Vec<Vec<Buffer>> = plan.arenas.iter().zip(&arenas).map(|(a, b)| member(a, b)).collect();
         let variables = plan.variables.iter().map(|v| store.ensure(gpu, &v.name, &v.ty)).collect::<Result<Vec<_>>>()?;
         let allocate = |label: &str, bytes: u64| gpu.allocate(label, bytes, Usage::Storage);
         let inputs = plan.inputs.iter().map(|(name, ty)| allocate(name, ty.bytes())).collect::<Result<Vec<_>>>()?;
@@ -138,6 +187,8 @@ impl Executable {
             Storage::Input(i) => &inputs[i],
             Storage::Output(i) => &own[i],
             Storage::Slot(i) => &slots[i],
+            Storage::Arena(i) => &arenas[i],
+            Storage::Member(i, m) => &members[i][m],
         };
         let record = |d: &PlannedDispatch| {
             let buffers: Vec<&Buffer> = d.storage.iter().map(|&s| buffer(s)).collect();

@@ -8,12 +8,14 @@
 //! Autograd knows no op by name: ops implement [`Op`] and bring their own shape rule, kernels and backward rule.
 
 mod backward;
+mod bundle;
 mod execute;
 mod fuse;
 mod plan;
 mod tape;
 
 pub use backward::{Accumulate, Gradients};
+pub use bundle::Arena;
 pub use execute::{Executable, KernelProfile, PendingOutputs, Store};
 pub use plan::{Memory, Plan, PlannedDispatch, Storage, Tunable};
 pub use tape::{Candidates, Finish, Lower, Lowered, Node, NodeView, Op, Origin, Tape, Tensor, Variable};

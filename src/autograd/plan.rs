@@ -3,15 +3,18 @@
 //! 1. Nodes that neither an output nor an update depends on are dropped, and neighbours fused (`fuse.rs`).
 //! 2. Updates (optimizer steps) move to the earliest place where everything they read is ready and nobody still
 //!    needs the old value, so that a gradient dies as soon as it was used.
-//! 3. Every tensor gets a slot by liveness: largest first, into the smallest slot whose other tenants are dead
+//! 3. Updates element by element become a few launches over tensors that lie side by side (`bundle.rs`).
+//! 4. Every other tensor gets a slot by liveness: largest first, into the smallest slot whose other tenants are dead
 //!    meanwhile (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020, section 4.2:
 //!    greedy by size). Slots are whole buffers because wgpu tracks usage per buffer: what a launch reads and what
 //!    it writes never share one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::bundle::{Bundles, Step};
 use super::fuse::{fuse, live};
-use super::{Candidates, Lower, Lowered, Op, Origin, Tape, Tensor, Variable};
+use super::{Arena, Candidates, Lower, Lowered, Op, Origin, Tape, Tensor, Variable};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Dispatch, Gpu, Operand, Usage};
 use crate::tensor::TensorType;
@@ -27,6 +30,10 @@ pub enum Storage {
     Output(usize),
     /// Reusable buffer number.
     Slot(usize),
+    /// All of an arena.
+    Arena(usize),
+    /// A member of an arena that is not one of variables: arena number and member number.
+    Member(usize, usize),
 }
 
 /// One launch of the plan.
@@ -98,6 +105,8 @@ pub struct Plan {
     pub closing: usize,
     /// Sizes of the reusable buffers.
     pub slots: Vec<u64>,
+    /// Buffers that several tensors share for good.
+    pub arenas: Vec<Arena>,
     /// Host-uploaded tensors.
     pub inputs: Vec<(String, TensorType)>,
     /// Persistent tensors in use, numbered as on the tape.
@@ -110,6 +119,17 @@ pub struct Plan {
     pub memory: Memory,
     /// The nodes that tuning may choose kernels for, in order, equal ones once each.
     pub tunable: Vec<Tunable>,
+}
+
+/// How a tape is planned.
+#[derive(Debug, Clone, Copy, Default)]
+struct How<'a> {
+    /// What depends on variables alone is done beforehand.
+    prepare: bool,
+    /// The scope whose operations come behind all others.
+    closing: Option<&'a str>,
+    /// Every update is a launch of its own.
+    separate: bool,
 }
 
 /// The span of launch positions (node positions) during which a tensor must keep its slot.
@@ -127,7 +147,7 @@ impl Plan {
     /// [`Kind::OutOfMemory`] if a tensor is larger than the device can bind, [`Kind::Unsupported`] if an op cannot
     /// run on it.
     pub fn new(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
-        Self::of(&fuse(tape, outputs, caps), outputs, caps, false, None)
+        Self::of(&fuse(tape, outputs, caps), outputs, caps, How::default())
     }
 
     /// As [`new`](Self::new), but what depends on variables alone is done beforehand, in [`Self::preparation`], and its
@@ -136,7 +156,7 @@ impl Plan {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn preparing(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
-        Self::of(&fuse(tape, outputs, caps), outputs, caps, true, None)
+        Self::of(&fuse(tape, outputs, caps), outputs, caps, How { prepare: true, ..How::default() })
     }
 
     /// As [`new`](Self::new), with the operations of the scope `closing` behind all others, so that the rest can be run
@@ -146,7 +166,7 @@ impl Plan {
     /// # Errors
     /// As [`new`](Self::new); [`Kind::Internal`] if they read something else.
     pub fn in_two(tape: &Tape, outputs: &[Tensor], caps: &Caps, closing: &str) -> Result<Self> {
-        Self::of(&fuse(tape, outputs, caps), outputs, caps, false, Some(closing))
+        Self::of(&fuse(tape, outputs, caps), outputs, caps, How { closing: Some(closing), ..How::default() })
     }
 
     /// As [`new`](Self::new), with every operation on its own: what fusion is compared with.
@@ -154,23 +174,28 @@ impl Plan {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn unfused(tape: &Tape, outputs: &[Tensor], caps: &Caps) -> Result<Self> {
-        Self::of(tape, outputs, caps, false, None)
+        Self::of(tape, outputs, caps, How { separate: true, ..How::default() })
     }
 
-    fn of(tape: &Tape, outputs: &[Tensor], caps: &Caps, prepare: bool, closing: Option<&str>) -> Result<Self> {
-        let closes = |n: usize| closing.is_some_and(|scope| tape.nodes()[n].scope == scope);
+    fn of(tape: &Tape, outputs: &[Tensor], caps: &Caps, how: How<'_>) -> Result<Self> {
+        let closes = |n: usize| how.closing.is_some_and(|scope| tape.nodes()[n].scope == scope);
         let order = schedule(tape, outputs, &closes);
         if let Some(position) = order.iter().position(|&n| closes(n)) {
             check_closing(tape, order.split_at(position))?;
         }
-        let prepared = if prepare { constant(tape, &order) } else { vec![false; order.len()] };
-        let lowered = order.iter().map(|&n| lower(tape, n, caps)).collect::<Result<Vec<_>>>()?;
+        let kept: Vec<Tensor> = outputs.iter().map(|&t| tape.root(t)).collect();
+        let bundles = if how.separate { Bundles::default() } else { Bundles::find(tape, &order, &kept, caps, &closes) };
+        let constant = if how.prepare { constant(tape, &order) } else { vec![false; order.len()] };
+        let constant: HashSet<usize> = order.iter().zip(constant).filter(|(_, is)| *is).map(|(&n, _)| n).collect();
+        let steps = bundles.steps(&order);
+        let lowered = steps.iter().map(|step| lower(tape, &bundles, step, caps)).collect::<Result<Vec<_>>>()?;
 
         let mut plan = Self {
             preparation: vec![],
             dispatches: vec![],
             closing: 0,
             slots: vec![],
+            arenas: vec![],
             inputs: vec![],
             variables: tape.variables().to_vec(),
             outputs: outputs.iter().map(|&t| (t, tape.ty(t).clone())).collect(),
@@ -193,6 +218,11 @@ impl Plan {
                 Origin::Node { .. } | Origin::View(_) => {}
             }
         }
+        for (&t, &(arena, member)) in &bundles.place {
+            if bundles.arenas[arena].variables.is_none() {
+                storage[t.index()] = Some(Storage::Member(arena, member));
+            }
+        }
         for (i, &t) in outputs.iter().enumerate() {
             let root = tape.root(t).index();
             if storage[root].is_none() {
@@ -203,9 +233,9 @@ impl Plan {
         let mut tenants: Vec<Tenant> = vec![];
         let mut tenant_of: Vec<Option<usize>> = vec![None; tape.len()];
         let mut scratch_tenants: Vec<Vec<usize>> = vec![];
-        for (position, &n) in order.iter().enumerate() {
-            let node = &tape.nodes()[n];
-            for &t in node.outputs.iter().chain(&node.inputs) {
+        for (position, step) in steps.iter().enumerate() {
+            let nodes = step.nodes.iter().map(|&n| &tape.nodes()[n]);
+            for &t in nodes.flat_map(|node| node.outputs.iter().chain(&node.inputs)) {
                 let root = tape.root(t).index();
                 if storage[root].is_some() {
                     continue;
@@ -216,7 +246,8 @@ impl Plan {
                         tenant_of[root] = Some(tenants.len());
                         let bytes = tape.ty(Tensor(root)).bytes();
                         // What is prepared is read in every step, so its slot is never free.
-                        let (first, last) = if prepared[position] { (0, usize::MAX) } else { (position, position) };
+                        let (first, last) =
+                            if constant.contains(&step.nodes[0]) { (0, usize::MAX) } else { (position, position) };
                         tenants.push(Tenant { first, last, bytes });
                     }
                 }
@@ -240,32 +271,40 @@ impl Plan {
             }
         };
 
-        for (position, (&n, lowered)) in order.iter().zip(lowered).enumerate() {
+        for (position, (step, lowered)) in steps.iter().zip(lowered).enumerate() {
+            let n = step.nodes[0];
             let node = &tape.nodes()[n];
+            let input = |i: usize| match step.arena_of(&bundles, i) {
+                Some(arena) => Storage::Arena(arena),
+                None => place(node.inputs[i]),
+            };
             for dispatch in lowered.dispatches {
                 let storage = dispatch
                     .bindings
                     .iter()
                     .map(|binding| match binding.operand {
-                        Operand::Input(i) => place(node.inputs[i]),
+                        Operand::Input(i) => input(i),
                         Operand::Output(i) => place(node.outputs[i]),
                         Operand::Scratch(i) => Storage::Slot(slot_of[scratch_tenants[position][i]]),
                     })
                     .collect();
-                if !closes(n) && !prepared[position] {
+                let prepared = constant.contains(&n);
+                if !closes(n) && !prepared {
                     plan.closing = plan.dispatches.len() + 1;
                 }
-                let list = if prepared[position] { &mut plan.preparation } else { &mut plan.dispatches };
+                let list = if prepared { &mut plan.preparation } else { &mut plan.dispatches };
                 list.push(PlannedDispatch { dispatch, storage, op: node.op.name(), scope: node.scope.clone() });
             }
         }
+        let own: u64 = bundles.arenas.iter().filter(|a| a.variables.is_none()).map(|a| a.bytes).sum();
         plan.memory = Memory {
             variables: plan.variables.iter().map(|v| v.ty.bytes()).sum(),
             io: plan.inputs.iter().map(|(_, ty)| ty.bytes()).chain(plan.outputs.iter().map(|(_, ty)| ty.bytes())).sum(),
-            slots: slots.iter().sum(),
-            without_reuse: tenants.iter().map(|t| t.bytes).sum(),
+            slots: slots.iter().sum::<u64>() + own,
+            without_reuse: tenants.iter().map(|t| t.bytes).sum::<u64>() + own,
         };
         plan.slots = slots;
+        plan.arenas = bundles.arenas;
         plan.check_limits(caps)?;
         Ok(plan)
     }
@@ -292,6 +331,8 @@ impl Plan {
         let sizes = self.variables.iter().map(|v| v.ty.bytes());
         let sizes = sizes.chain(self.inputs.iter().map(|(_, ty)| ty.bytes())).chain(self.slots.iter().copied());
         let sizes = sizes.chain(self.outputs.iter().map(|(_, ty)| ty.bytes()));
+        let own = self.arenas.iter().filter(|arena| arena.variables.is_none());
+        let sizes = sizes.chain(own.map(|arena| arena.bytes));
         let mut held = vec![];
         for bytes in sizes {
             match gpu.allocate("trial", bytes, Usage::Storage) {
@@ -372,7 +413,7 @@ fn schedule(tape: &Tape, outputs: &[Tensor], closes: &dyn Fn(usize) -> bool) -> 
 /// What closes a step must not read what only the last part of the batch has left behind.
 fn check_closing(tape: &Tape, (parts, closing): (&[usize], &[usize])) -> Result<()> {
     let made = |n: &usize| tape.nodes()[*n].outputs.iter().map(|&t| tape.root(t));
-    let of_parts: std::collections::HashSet<Tensor> = parts.iter().flat_map(made).collect();
+    let of_parts: HashSet<Tensor> = parts.iter().flat_map(made).collect();
     let reads = |n: &usize| tape.nodes()[*n].inputs.iter().any(|&t| of_parts.contains(&tape.root(t)));
     match closing.iter().find(|n| reads(n)) {
         None => Ok(()),
@@ -401,10 +442,10 @@ fn constant(tape: &Tape, order: &[usize]) -> Vec<bool> {
     constant
 }
 
-fn lower(tape: &Tape, n: usize, caps: &Caps) -> Result<Lowered> {
-    let node = &tape.nodes()[n];
-    let types = |ts: &[Tensor]| ts.iter().map(|&t| tape.ty(t).clone()).collect::<Vec<_>>();
-    let (inputs, outputs) = (types(&node.inputs), types(&node.outputs));
+fn lower(tape: &Tape, bundles: &Bundles, step: &Step, caps: &Caps) -> Result<Lowered> {
+    let node = &tape.nodes()[step.nodes[0]];
+    let outputs: Vec<TensorType> = node.outputs.iter().map(|&t| tape.ty(t).clone()).collect();
+    let inputs = bundles.input_types(tape, step);
     let lowered = node.op.lower(&Lower { inputs: &inputs, outputs: &outputs, caps })?;
     for dispatch in &lowered.dispatches {
         let place = || format!("{} in '{}'", dispatch.kernel.label(), node.scope);

@@ -116,6 +116,12 @@ pub trait Op: fmt::Debug + Send + Sync {
         &[]
     }
 
+    /// For an update element by element: which inputs have an element each. Equal ops (by their `Debug` text) on tensors that
+    /// lie side by side may then be one, of all those elements. What the ops make of zeros must be finite.
+    fn side_by_side(&self) -> Option<&'static [usize]> {
+        None
+    }
+
     /// The step this op is, if a kernel before it may do it instead.
     fn finish(&self) -> Option<Finish> {
         None

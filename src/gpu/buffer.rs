@@ -16,10 +16,12 @@ pub enum Usage {
     Readback,
 }
 
-/// A buffer on the device.
-#[derive(Debug, Clone)]
+/// A buffer on the device, or a part of one.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Buffer {
     pub(super) inner: wgpu::Buffer,
+    /// First byte.
+    at: u64,
     bytes: u64,
 }
 
@@ -27,6 +29,32 @@ impl Buffer {
     /// Size in bytes that was asked for.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// `bytes` of it from `at`, a multiple of 256.
+    ///
+    /// # Panics
+    /// If they are not there: the caller's bug.
+    #[must_use]
+    pub fn part(&self, at: u64, bytes: u64) -> Self {
+        assert!(at + bytes <= self.bytes && at.is_multiple_of(256), "{bytes} bytes at {at} of {}", self.bytes);
+        Self { inner: self.inner.clone(), at: self.at + at, bytes }
+    }
+
+    /// The buffer that this one is the [part](Self::part) at `at` of, if it could have `bytes`.
+    pub(crate) fn around(&self, at: u64, bytes: u64) -> Option<Self> {
+        let first = self.at.checked_sub(at)?;
+        (first + bytes <= self.inner.size()).then(|| Self { inner: self.inner.clone(), at: first, bytes })
+    }
+
+    /// As a binding: whole groups of four floats.
+    pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
+        let size = self.bytes.max(16).next_multiple_of(16);
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.inner,
+            offset: self.at,
+            size: std::num::NonZero::new(size),
+        })
     }
 }
 
@@ -62,7 +90,7 @@ impl Gpu {
         let inner = self
             .scoped(wgpu::ErrorFilter::OutOfMemory, || self.device.create_buffer(&descriptor))
             .map_err(|_| self.out_of_memory(&format!("'{label}' of {} MiB could not be allocated", size >> 20)))?;
-        Ok(Buffer { inner, bytes })
+        Ok(Buffer { inner, at: 0, bytes })
     }
 
     /// Copies `data` into the buffer, ordered before the next submission.
@@ -70,14 +98,14 @@ impl Gpu {
     /// # Panics
     /// If `data` is longer than the buffer: the caller's bug.
     pub fn upload(&self, buffer: &Buffer, data: &[u8]) {
-        assert!(data.len() as u64 <= buffer.inner.size(), "upload of {} bytes", data.len());
+        assert!(data.len() as u64 <= buffer.bytes.next_multiple_of(16), "upload of {} bytes", data.len());
         if data.len().is_multiple_of(4) {
-            self.queue.write_buffer(&buffer.inner, 0, data);
+            self.queue.write_buffer(&buffer.inner, buffer.at, data);
         } else {
             // An odd number of 16-bit elements; buffers are whole words.
             let mut words = data.to_vec();
             words.resize(data.len().next_multiple_of(4), 0);
-            self.queue.write_buffer(&buffer.inner, 0, &words);
+            self.queue.write_buffer(&buffer.inner, buffer.at, &words);
         }
     }
 
@@ -89,7 +117,7 @@ impl Gpu {
     ) -> Vec<PendingRead> {
         for (source, staging) in copies {
             let bytes = source.bytes.next_multiple_of(4);
-            encoder.copy_buffer_to_buffer(&source.inner, 0, &staging.inner, 0, bytes);
+            encoder.copy_buffer_to_buffer(&source.inner, source.at, &staging.inner, staging.at, bytes);
         }
         let submission = self.queue.submit([encoder.finish()]);
         let read = |&(source, staging): &(&Buffer, &Buffer)| {

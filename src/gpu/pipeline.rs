@@ -173,11 +173,11 @@ impl Gpu {
         };
         let mut entries = Vec::with_capacity(buffers.len() + 1);
         if let Some(buffer) = &parameters {
-            entries.push(wgpu::BindGroupEntry { binding: 0, resource: buffer.inner.as_entire_binding() });
+            entries.push(wgpu::BindGroupEntry { binding: 0, resource: buffer.binding() });
         }
         for (i, buffer) in buffers.iter().enumerate() {
             // The planner has refused anything larger than the device can bind.
-            entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: buffer.inner.as_entire_binding() });
+            entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: buffer.binding() });
         }
         let bind_group = self
             .scoped(wgpu::ErrorFilter::Validation, || {

@@ -85,6 +85,10 @@ impl Op for Clear {
         &[0]
     }
 
+    fn side_by_side(&self) -> Option<&'static [usize]> {
+        Some(&[0])
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         Ok(Lowered::one(launch(cx, "clear").work(0, 4 * cx.inputs[0].shape.len() as u64)))
     }

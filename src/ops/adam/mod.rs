@@ -111,6 +111,10 @@ impl Op for Update {
         &[0, 2, 3]
     }
 
+    fn side_by_side(&self) -> Option<&'static [usize]> {
+        Some(&[0, 1, 2, 3])
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.inputs[0].shape.len();
         let AdamConfig { beta1, beta2, eps, weight_decay, decoupled } = self.config;

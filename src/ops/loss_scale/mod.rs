@@ -95,6 +95,10 @@ impl Op for Check {
         &[0]
     }
 
+    fn side_by_side(&self) -> Option<&'static [usize]> {
+        Some(&[1])
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.inputs[1].shape.len();
         let grid = grid_for(count, WORKGROUP * EACH);

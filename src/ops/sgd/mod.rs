@@ -100,6 +100,10 @@ impl Op for Update {
         &[0, 2]
     }
 
+    fn side_by_side(&self) -> Option<&'static [usize]> {
+        Some(&[0, 1, 2])
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.inputs[0].shape.len();
         let SgdConfig { momentum, weight_decay, nesterov } = self.config;
