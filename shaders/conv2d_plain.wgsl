@@ -12,6 +12,7 @@ struct Params {
 }
 
 const WG: u32 = 64u;
+const RUN: u32 = 32768u; // pixels that an invocation of the weight's gradient sums
 
 @group(0) @binding(1) var<storage, read> a: array<E>; // x [N, H, W, C]; grad_input: d_y [N, P, Q, K]
 @group(0) @binding(2) var<storage, read> b: array<E>; // weight [R, S, C / groups, K]; grad_weight: d_y [N, P, Q, K]
@@ -22,7 +23,7 @@ const WG: u32 = 64u;
 
 // gradients
 @group(0) @binding(3) var<storage, read_write> d_x: array<E>; // [N, H, W, C]
-@group(0) @binding(3) var<storage, read_write> d_weight: array<f32>; // [R, S, C / groups, K]
+@group(0) @binding(3) var<storage, read_write> d_weight: array<f32>; // [splits, R, S, C / groups, K]
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -101,24 +102,22 @@ fn grad_weight(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocatio
     let c = (i / p.k) % group_c + (k / (p.k / p.groups)) * group_c;
     let s = (i / p.k / group_c) % p.s;
     let r = i / p.k / group_c / p.s;
+    let begin = workgroup.z * RUN;
     var total = 0.0;
-    for (var n = 0u; n < p.n; n++) {
-        for (var o = 0u; o < p.out_h; o++) {
-            let h = o * p.stride_h + r * p.dilation_h - p.pad_top;
-            if h >= p.h {
-                continue;
-            }
-            // Row by row, so that the error of a long sum does not grow with the whole length.
-            var row = 0.0;
-            for (var q = 0u; q < p.out_w; q++) {
-                let w = q * p.stride_w + s * p.dilation_w - p.pad_left;
-                if w < p.w {
-                    let v = a[((n * p.h + h) * p.w + w) * p.c + c];
-                    row = fma(f32(v), f32(b[((n * p.out_h + o) * p.out_w + q) * p.k + k]), row);
-                }
-            }
+    var row = 0.0;
+    for (var pixel = begin; pixel < min(p.n * p.out_h * p.out_w, begin + RUN); pixel++) {
+        let q = pixel % p.out_w;
+        // Row by row, so that the error of a long sum does not grow with the whole length.
+        if q == 0u {
             total += row;
+            row = 0.0;
+        }
+        let h = pixel / p.out_w % p.out_h * p.stride_h + r * p.dilation_h - p.pad_top;
+        let w = q * p.stride_w + s * p.dilation_w - p.pad_left;
+        if h < p.h && w < p.w {
+            let v = a[((pixel / p.out_w / p.out_h * p.h + h) * p.w + w) * p.c + c];
+            row = fma(f32(v), f32(b[pixel * p.k + k]), row);
         }
     }
-    d_weight[i] = total;
+    d_weight[workgroup.z * p.r * p.s * group_c * p.k + i] = total + row;
 }

@@ -16,7 +16,7 @@ use lesion_gpu::ops::all_cases;
 use lesion_gpu::rng::Stream;
 use lesion_gpu::tensor::TensorType;
 use lesion_gpu::train::{TrainConfig, TrainGraph, TrainSession};
-use lesion_gpu::tune::{TuningCache, tune};
+use lesion_gpu::tune::{Family, Measured, Outcome, TuningCache, tune};
 
 uniform_block! {
     struct Params { count: u32 }
@@ -184,6 +184,34 @@ fn the_cache_round_trips_and_takes_nothing_foreign_or_damaged() {
     }
     // Without a folder nothing is kept, and nothing fails.
     TuningCache::open(None, &adapter("1.0")).save().unwrap();
+}
+
+/// Choices that come with the program stand in until the adapter itself is measured.
+#[test]
+fn shipped_choices_hold_until_something_was_measured() {
+    let caps = Caps::baseline();
+    let nodes = doubles(&["slow", "right"]);
+    let family = |name: &str, driver: &str, choice: &str| Family {
+        adapter: name.into(),
+        driver: driver.into(),
+        choices: Choices::from([("double".to_owned(), choice.to_owned())]),
+    };
+    let cache = |families: &[Family]| TuningCache::open(None, &adapter("1.0")).with_families(families, &adapter("1.0"));
+    let chosen = |cache: &TuningCache| cache.choices(&nodes, &caps).get("double").cloned();
+
+    let like = cache(&[family("another", "", "right"), family("a card", "1.", "right")]);
+    assert_eq!(chosen(&like).as_deref(), Some("right"));
+    assert!(like.missing(&nodes, &caps).is_empty());
+    // Another adapter, another driver, a choice that is none.
+    for other in [family("another", "", "right"), family("a card", "2.", "right"), family("a card", "", "wrong")] {
+        assert_eq!(chosen(&cache(&[other.clone()])), None, "{other:?}");
+        assert_eq!(cache(&[other]).missing(&nodes, &caps).len(), 1);
+    }
+    let mut measured = cache(&[family("a card", "", "right")]);
+    let found = Measured { choice: "slow".into(), seconds: 1e-3 };
+    let outcome = Outcome { key: "double".into(), flops: 1, default: None, best: found, tried: 1, rejected: vec![] };
+    measured.record(&nodes, &[outcome], &caps);
+    assert_eq!(chosen(&measured).as_deref(), Some("slow"));
 }
 
 /// Every candidate of a small convolution and of its gradients runs and agrees; with the choices in force, the graph

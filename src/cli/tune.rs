@@ -1,6 +1,7 @@
 //! `lesion-gpu tune`: which kernels are the fastest for a model on this GPU.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -10,7 +11,8 @@ use super::{DeviceArgs, interrupted, say, tuning_cache};
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
 use crate::train::{EvalGraph, Interrupt, Precision, TrainConfig, TrainGraph};
-use crate::tune::{Outcome, distinct, tune};
+use crate::tune::{Family, Outcome, distinct, tune};
+use crate::weights::write_atomically;
 
 #[derive(Debug, Args)]
 #[command(before_help = "\
@@ -40,6 +42,9 @@ pub(super) struct TuneArgs {
     /// Seconds to spend; the largest products come first
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     budget: u32,
+    /// Also write what was found to this file, as a table that can come with the program: see CONTRIBUTING.md
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -75,6 +80,11 @@ pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
     let mut cache = tuning_cache(&gpu);
     cache.record(&nodes, &found.outcomes, caps);
     cache.save()?;
+    if let Some(path) = &args.table {
+        let table = serde_json::to_string_pretty(&[Family::of(gpu.adapter(), &found.outcomes)])
+            .map_err(|e| Error::new(Kind::Internal, format!("could not encode the table: {e}")))?;
+        write_atomically(path, (table + "\n").as_bytes())?;
+    }
 
     let a = gpu.adapter();
     say(format!("device  {} ({}, {})", a.name, a.class.name(), a.driver));

@@ -1,5 +1,6 @@
 //! The networks. A model file reads like its paper; the registry knows them by name.
 
+mod inception_resnet_v2;
 mod registry;
 mod resnet;
 mod simple_cnn;

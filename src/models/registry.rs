@@ -1,5 +1,6 @@
 //! The models by name.
 
+use super::inception_resnet_v2;
 use super::resnet::{Block, ResNet, SqueezeExcite};
 use super::simple_cnn;
 use crate::autograd::{Tape, Tensor};
@@ -11,6 +12,7 @@ use crate::tensor::TensorType;
 enum Architecture {
     SimpleCnn,
     ResNet(ResNet),
+    InceptionResNetV2,
 }
 
 /// A model of the registry.
@@ -56,6 +58,7 @@ const MODELS: &[Model] = &[
         [3, 4, 6, 3],
         SqueezeExcite::EveryBlock,
     ),
+    Model { name: "inception-resnet-v2", about: "Inception-ResNet-v2", architecture: Architecture::InceptionResNetV2 },
 ];
 
 /// What tracing a model tells about it.
@@ -103,6 +106,7 @@ impl Model {
         let logits = match self.architecture {
             Architecture::SimpleCnn => simple_cnn::forward(net, x, classes),
             Architecture::ResNet(resnet) => resnet.forward(net, x, classes),
+            Architecture::InceptionResNetV2 => inception_resnet_v2::forward(net, x, classes),
         }?;
         net.full_precision(logits)
     }
@@ -138,6 +142,7 @@ mod tests {
             ("resnet101", 64, 1000, 44_549_160),
             ("resnet152", 64, 1000, 60_192_808),
             ("seresnet50", 64, 1000, 28_088_024),
+            ("inception-resnet-v2", 75, 1000, 55_843_464),
         ];
         for (name, size, classes, want) in counts {
             let summary = Model::find(name).unwrap().summary(size, classes).unwrap();
@@ -148,6 +153,7 @@ mod tests {
     #[test]
     fn too_small_images_and_unknown_names_are_errors() {
         assert_eq!(Model::find("simple-cnn").unwrap().summary(8, 7).unwrap_err().kind(), Kind::Shape);
+        assert_eq!(Model::find("inception-resnet-v2").unwrap().summary(74, 7).unwrap_err().kind(), Kind::Shape);
         assert_eq!(Model::find("resnet19").unwrap_err().kind(), Kind::Usage);
     }
 }

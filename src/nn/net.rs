@@ -6,7 +6,9 @@ use crate::error::{Error, Kind, Result};
 use crate::ops::STEP;
 use crate::ops::conv2d::{self, Conv2d, Padding};
 use crate::ops::window::Window;
-use crate::ops::{add, batch_norm, cast, channel_mul, dropout, global_avg_pool, max_pool, relu, sigmoid};
+use crate::ops::{
+    add, avg_pool, batch_norm, cast, channel_mul, concat, dropout, global_avg_pool, max_pool, relu, scale, sigmoid,
+};
 use crate::rng::Stream;
 use crate::tensor::{DType, Shape, TensorType};
 
@@ -55,12 +57,26 @@ impl Conv {
         self
     }
 
-    /// With a bias, and PyTorch's default initialisation for both.
+    /// Kernels of `rows` by `columns`, padded so that a stride of 1 keeps the map's size; both are odd.
     #[must_use]
-    pub fn bias(mut self) -> Self {
-        self.bias = true;
+    pub fn kernel(mut self, rows: usize, columns: usize) -> Self {
+        let (h, w) = (rows / 2, columns / 2);
+        self.kernel = [rows, columns];
+        self.conv.padding = Padding { top: h, bottom: h, left: w, right: w };
+        self
+    }
+
+    /// With PyTorch's default initialisation.
+    #[must_use]
+    pub fn default_init(mut self) -> Self {
         self.init = None;
         self
+    }
+
+    /// With a bias, and PyTorch's default initialisation for both.
+    #[must_use]
+    pub fn bias(self) -> Self {
+        Self { bias: true, ..self.default_init() }
     }
 }
 
@@ -185,6 +201,14 @@ impl<'a> Net<'a> {
     /// # Errors
     /// [`Kind::Shape`] in training mode if there is a single value per channel.
     pub fn batch_norm(&mut self, name: &str, x: Tensor) -> Result<Tensor> {
+        self.batch_norm_eps(name, x, 1e-5)
+    }
+
+    /// The same with another `eps`.
+    ///
+    /// # Errors
+    /// As [`batch_norm`](Self::batch_norm).
+    pub fn batch_norm_eps(&mut self, name: &str, x: Tensor, eps: f32) -> Result<Tensor> {
         self.scope(name, |net| {
             let c = net.shape(x).last();
             let mut vector = |name, value, trainable| {
@@ -194,7 +218,7 @@ impl<'a> Net<'a> {
             let beta = vector("bias", 0.0, true)?;
             let mean = vector("running_mean", 0.0, false)?;
             let var = vector("running_var", 1.0, false)?;
-            let spec = batch_norm::BatchNorm { eps: 1e-5, momentum: 0.1 };
+            let spec = batch_norm::BatchNorm { eps, momentum: 0.1 };
             match net.mode {
                 Mode::Train => batch_norm::batch_norm_train(net.tape, x, Some(gamma), beta, mean, var, spec),
                 Mode::Eval => batch_norm::batch_norm_eval(net.tape, x, Some(gamma), beta, mean, var, spec),
@@ -247,6 +271,30 @@ impl<'a> Net<'a> {
     /// [`Kind::Shape`] if the window does not fit.
     pub fn max_pool(&mut self, x: Tensor, window: usize, stride: usize, padding: usize) -> Result<Tensor> {
         max_pool::max_pool(self.tape, x, Window::square(window, stride, padding))
+    }
+
+    /// Average pooling with a square window; what is padded does not count.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if the window does not fit.
+    pub fn avg_pool(&mut self, x: Tensor, window: usize, stride: usize, padding: usize) -> Result<Tensor> {
+        avg_pool::avg_pool(self.tape, x, Window::square(window, stride, padding), false)
+    }
+
+    /// Maps side by side along the channels.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if they differ in anything but the channels.
+    pub fn concat(&mut self, parts: &[Tensor]) -> Result<Tensor> {
+        concat::concat(self.tape, parts)
+    }
+
+    /// `factor * x`.
+    ///
+    /// # Errors
+    /// None for float tensors.
+    pub fn scale(&mut self, x: Tensor, factor: f32) -> Result<Tensor> {
+        scale::scale(self.tape, x, factor)
     }
 
     /// The mean over the map: `[N, H, W, C]` to `[N, C]`.

@@ -36,7 +36,7 @@ pub use twin::{AnyTwin, Array, Real, Twin};
 
 use crate::autograd::{Finish, Gradients, Lower, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Library, grid_for};
+use crate::gpu::{Caps, DeviceClass, Library, grid_for};
 use crate::tensor::{DType, Shape, TensorType};
 
 /// Index helpers shared by nearly every kernel.
@@ -51,6 +51,22 @@ pub const STEP: &str = "optimizer.step";
 
 /// Invocations of a workgroup in kernels that map one invocation to one element.
 pub const WORKGROUP: u32 = 64;
+
+/// Rounds of all loops of one invocation together that every driver makes: Mesa's software driver (22.3, not 26.1) ends
+/// them silently after 65,535. Kernels cut long sums into runs; what is left is refused by [`check_loop`].
+pub(crate) const LONGEST_LOOP: usize = 65_535;
+
+/// Refuses a loop that some software drivers would end early.
+///
+/// # Errors
+/// [`Kind::Unsupported`].
+pub(crate) fn check_loop(rounds: usize, caps: &Caps) -> Result<()> {
+    if caps.class != DeviceClass::Software || rounds <= LONGEST_LOOP {
+        return Ok(());
+    }
+    let message = format!("a kernel would loop {rounds} times; some software drivers stop silently at {LONGEST_LOOP}");
+    Err(Error::new(Kind::Unsupported, message).next("use a smaller --size, or a GPU"))
+}
 
 /// Groups of four that a lane takes in element-by-element kernels: `EACH` in `fours.wgsl`.
 const EACH: u32 = 4;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, lower};
+use super::{Family, Outcome, lower};
 use crate::autograd::Tunable;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{AdapterSummary, Caps, Choices};
@@ -44,11 +44,13 @@ struct Contents {
 pub struct TuningCache {
     path: Option<PathBuf>,
     contents: Contents,
+    /// What is known of adapters like this one.
+    shipped: Choices,
 }
 
 impl TuningCache {
     /// The choices kept in `folder` for an adapter. A file that is damaged or of another adapter, driver or version
-    /// counts as empty. Nothing is kept without a folder.
+    /// counts as empty. Nothing is kept without a folder. What is not in it is chosen as in [`Family::shipped`].
     pub fn open(folder: Option<&Path>, adapter: &AdapterSummary) -> Self {
         let place = Place {
             format: FORMAT,
@@ -64,7 +66,16 @@ impl TuningCache {
             .and_then(|bytes| serde_json::from_slice::<Contents>(&bytes).ok())
             .filter(|contents| contents.place == place)
             .map_or_else(BTreeMap::new, |contents| contents.entries);
-        Self { path, contents: Contents { place, entries } }
+        let cache = Self { path, contents: Contents { place, entries }, shipped: Choices::new() };
+        cache.with_families(Family::shipped(), adapter)
+    }
+
+    /// With the choices of those of `families` that `adapter` is one of, where it was not measured itself.
+    #[must_use]
+    pub fn with_families(mut self, families: &[Family], adapter: &AdapterSummary) -> Self {
+        let like = families.iter().filter(|family| family.has(adapter));
+        self.shipped = like.flat_map(|family| family.choices.clone()).collect();
+        self
     }
 
     /// The file, if there is one.
@@ -80,13 +91,22 @@ impl TuningCache {
 
     /// The choices for the nodes that have been tuned with the kernels as they are now.
     pub fn choices(&self, nodes: &[Tunable], caps: &Caps) -> Choices {
-        let choice = |node: &Tunable| self.entry(node, caps).map(|e| (node.candidates.key.clone(), e.choice.clone()));
+        let choice = |node: &Tunable| {
+            let own = self.entry(node, caps).map(|e| &e.choice);
+            Some((node.candidates.key.clone(), own.or_else(|| self.shipped(node))?.clone()))
+        };
         nodes.iter().filter_map(choice).collect()
+    }
+
+    /// What adapters like this one take. Whatever the kernels have become, a candidate is right.
+    fn shipped(&self, node: &Tunable) -> Option<&String> {
+        self.shipped.get(&node.candidates.key).filter(|choice| node.candidates.choices.contains(choice))
     }
 
     /// The nodes there is nothing about.
     pub fn missing(&self, nodes: &[Tunable], caps: &Caps) -> Vec<Tunable> {
-        nodes.iter().filter(|node| self.entry(node, caps).is_none()).cloned().collect()
+        let unknown = |node: &&Tunable| self.entry(node, caps).is_none() && self.shipped(node).is_none();
+        nodes.iter().filter(unknown).cloned().collect()
     }
 
     /// Takes over what tuning found for those of `nodes` it is about.

@@ -11,14 +11,17 @@
 //!
 //! - `measure`: checking and timing the candidates of one node
 //! - `cache`: the file
+//! - `shipped`: the choices that come with the program
 
 mod cache;
 mod measure;
+mod shipped;
 
 use std::time::{Duration, Instant};
 
 pub use cache::TuningCache;
 pub use measure::{Measured, Rejected};
+pub use shipped::Family;
 
 use crate::autograd::{Lower, Lowered, Tunable};
 use crate::error::{Kind, Result};

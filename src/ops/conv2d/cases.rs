@@ -65,6 +65,8 @@ pub fn cases() -> Vec<Case> {
         shape("linear 33 to 7", [5, 1, 1, 33], [1, 1], 7, true, base),
         shape("linear 512 to 7", [4, 1, 1, 512], [1, 1], 7, true, base),
         shape("long reduction", [4, 32, 30, 4], [3, 3], 8, true, pad(1)),
+        // Mesa's software driver (22.3) ends loops after 65,535 rounds, and says nothing.
+        shape("very long reduction", [2, 190, 190, 1], [1, 1], 1, false, base),
         shape("two groups", [2, 7, 6, 8], [3, 3], 12, true, Conv2d { groups: 2, ..pad(1) }),
         shape("depthwise", [2, 9, 8, 10], [3, 3], 10, false, Conv2d { groups: 10, ..strided(2, 1) }),
         shape("depthwise in fours", [2, 9, 8, 12], [3, 3], 12, true, Conv2d { groups: 12, ..strided(2, 1) }),

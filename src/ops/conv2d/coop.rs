@@ -2,10 +2,9 @@
 
 use super::Geometry;
 use super::choice::Product;
-use super::kernels::{bytes, pick, sum_splits, tile_grid};
+use super::kernels::{bytes, in_splits, pick, tile_grid};
 use crate::autograd::Lowered;
-use crate::gpu::{Access, Caps, Dispatch, Kernel, Library, Operand, Source, Uniform};
-use crate::tensor::TensorType;
+use crate::gpu::{Caps, Dispatch, Kernel, Library, Source, Uniform};
 
 static PRODUCT: Source = crate::wgsl!("conv2d_coop.wgsl");
 
@@ -143,11 +142,5 @@ pub(super) fn grad_weight(tile: Tile, g: &Geometry, splits: usize) -> Lowered {
         .input(0)
         .input(1)
         .work(2 * g.macs(), bytes(g));
-    if splits == 1 {
-        return Lowered::one(product.output(0));
-    }
-    Lowered {
-        scratch: vec![TensorType::f32([splits, rows, g.k])],
-        dispatches: vec![product.bind(Operand::Scratch(0), Access::ReadWrite), sum_splits(rows * g.k, splits)],
-    }
+    in_splits(product, rows * g.k, splits)
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gpu::{
     Access, Caps, DeviceClass, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block,
 };
-use crate::ops::{Tail, WORKGROUP};
+use crate::ops::{Tail, WORKGROUP, check_loop};
 use crate::tensor::{DType, TensorType};
 
 static PLAIN: Source = crate::wgsl!("conv2d_plain.wgsl");
@@ -229,6 +229,15 @@ fn four_or_one(channels: usize) -> u32 {
     if channels.is_multiple_of(4) { 4 } else { 1 }
 }
 
+/// How many of `channels` a kernel takes in a round of its loop, at least.
+fn at_once(backend: Backend, channels: usize) -> usize {
+    match backend {
+        Backend::Plain | Backend::Depthwise | Backend::Auto => 1,
+        Backend::Direct | Backend::Subgroup => vector_of(channels) as usize,
+        Backend::Workgroup(_) | Backend::Coop => 4,
+    }
+}
+
 /// How many of `channels` a load takes: the most that divides them, up to four.
 fn vector_of(channels: usize) -> u32 {
     [4, 3, 2].into_iter().find(|v| channels.is_multiple_of(*v)).unwrap_or(1) as u32
@@ -262,6 +271,7 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, statistics: boo
     g.check()?;
     let rows = g.n * g.out_h * g.out_w;
     let choice = Choice::make(g, Product::Forward, caps);
+    check_loop(g.r * g.s * (g.c / g.conv.groups) / at_once(choice.backend, g.c), caps)?;
     let vec4 = g.k.is_multiple_of(4);
     let tail = |kernel: Kernel| {
         kernel
@@ -343,6 +353,7 @@ fn plain(entry: &'static str) -> Kernel {
 pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     g.check()?;
     let choice = Choice::make(g, Product::GradInput, caps);
+    check_loop(g.r * g.s * (g.k / g.conv.groups) / at_once(choice.backend, g.k), caps)?;
     let [stride_h, stride_w] = g.conv.stride;
     let phases = stride_h * stride_w;
     // The largest phase decides; workgroups past the end of a smaller one leave at once.
@@ -394,6 +405,8 @@ pub(super) fn wanted_groups(caps: &Caps) -> usize {
 
 /// Partial results of one weight gradient may take this much memory.
 pub(super) const MAX_PARTIAL_BYTES: usize = 32 << 20;
+/// Pixels of a run at most (see [`LONGEST_LOOP`](crate::ops::LONGEST_LOOP)); `RUN` of the plain kernel.
+const MAX_RUN: usize = 1 << 15;
 /// Shorter runs are not worth a partial result.
 pub(super) const MIN_RUN: usize = 64;
 
@@ -414,7 +427,8 @@ pub(super) fn splits(g: &Geometry, choice: &Choice, caps: &Caps) -> usize {
         (.., Some(tile)) => tile.in_blocks(vector_of(g.c)).groups(rows, g.k),
         (.., None) => return 1,
     };
-    choice.splits.unwrap_or(wanted_groups(caps) / (x * y) as usize).min(most_splits(g)).max(1)
+    let wanted = choice.splits.unwrap_or(wanted_groups(caps) / (x * y) as usize).min(most_splits(g));
+    wanted.max((g.n * g.out_h * g.out_w).div_ceil(MAX_RUN)).max(1)
 }
 
 /// Workgroups for one run of a depthwise weight gradient.
@@ -467,9 +481,10 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
         }
         (.., None) => {
             let kernel = plain("grad_weight").with_half(g.half());
-            let dispatch = Dispatch::new(kernel, g.params().block(), grid_for(count, WORKGROUP));
-            let dispatch = dispatch.input(0).input(1).output(0);
-            return Ok(Lowered::one(dispatch.work(2 * g.macs(), bytes(g))));
+            let [x, y, _] = grid_for(count, WORKGROUP);
+            let splits = pixels.div_ceil(MAX_RUN);
+            let product = Dispatch::new(kernel, g.params().block(), [x, y, splits as u32]);
+            return Ok(in_splits(product.input(0).input(1).work(2 * g.macs(), bytes(g)), count, splits));
         }
     };
     let run = pixels.div_ceil(splits(g, &choice, caps));
@@ -480,17 +495,22 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
         .input(0)
         .input(1)
         .work(2 * g.macs(), bytes(g));
+    Ok(in_splits(product, count, splits))
+}
+
+/// A weight gradient of `count` elements whose reduction is cut into `splits` runs.
+pub(super) fn in_splits(product: Dispatch, count: usize, splits: usize) -> Lowered {
     if splits == 1 {
-        return Ok(Lowered::one(product.output(0)));
+        return Lowered::one(product.output(0));
     }
-    Ok(Lowered {
-        scratch: vec![TensorType::f32([splits, rows, g.k])],
+    Lowered {
+        scratch: vec![TensorType::f32([splits, count])],
         dispatches: vec![product.bind(Operand::Scratch(0), Access::ReadWrite), sum_splits(count, splits)],
-    })
+    }
 }
 
 /// Adds the partial results in the first scratch tensor, in order.
-pub(super) fn sum_splits(count: usize, splits: usize) -> Dispatch {
+fn sum_splits(count: usize, splits: usize) -> Dispatch {
     let params = SplitParams { count: count as u32, splits: splits as u32 };
     Dispatch::new(Kernel::new(&SUM_SPLITS, "forward"), params.block(), grid_for(count, WORKGROUP))
         .bind(Operand::Scratch(0), Access::Read)
@@ -527,4 +547,25 @@ pub(super) fn bytes(g: &Geometry) -> u64 {
     let x = g.n * g.h * g.w * g.c;
     let y = g.n * g.out_h * g.out_w * g.k;
     (g.dtype.size() * (x + y + g.r * g.s * g.c / g.conv.groups * g.k)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::conv2d::{Conv2d, Padding};
+
+    /// A stem with a large batch: few results, so few splits, and a sum over 1.6 million pixels.
+    #[test]
+    fn runs_are_never_longer_than_a_driver_loops() {
+        let conv = Conv2d { stride: [2, 2], padding: Padding::all(3), ..Conv2d::default() };
+        let (x, weight) = (TensorType::f32([128, 224, 224, 3]), TensorType::f32([7, 7, 3, 64]));
+        for backend in [Backend::Plain, Backend::Direct, Backend::Auto] {
+            let g = Geometry::of(Conv2d { backend, ..conv }, &x, &weight).unwrap();
+            let caps = Caps { class: DeviceClass::Software, ..Caps::baseline() };
+            let lowered = grad_weight(&g, &caps).unwrap();
+            let splits = lowered.dispatches[0].workgroups[2] as usize;
+            assert!((128 * 112 * 112_usize).div_ceil(splits) <= MAX_RUN, "{backend:?} {splits}");
+            assert_eq!(lowered.dispatches.len(), 2);
+        }
+    }
 }
