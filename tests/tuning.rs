@@ -204,8 +204,8 @@ fn shipped_choices_hold_until_something_was_measured() {
     assert!(like.missing(&nodes, &caps).is_empty());
     // Another adapter, another driver, a choice that is none.
     for other in [family("another", "", "right"), family("a card", "2.", "right"), family("a card", "", "wrong")] {
-        assert_eq!(chosen(&cache(&[other.clone()])), None, "{other:?}");
-        assert_eq!(cache(&[other]).missing(&nodes, &caps).len(), 1);
+        assert_eq!(chosen(&cache(std::slice::from_ref(&other))), None, "{other:?}");
+        assert_eq!(cache(std::slice::from_ref(&other)).missing(&nodes, &caps).len(), 1);
     }
     let mut measured = cache(&[family("a card", "", "right")]);
     let found = Measured { choice: "slow".into(), seconds: 1e-3 };

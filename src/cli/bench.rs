@@ -19,7 +19,8 @@ Examples:
   lesion-gpu bench --layers --top 60                          the kernels of each layer
   lesion-gpu bench --json -                                   everything as JSON, nothing else")]
 pub(super) struct BenchArgs {
-    /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50
+    /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50,
+    /// inception-resnet-v2
     #[arg(long, default_value = "resnet18", help_heading = "Work")]
     model: String,
     /// Side of the square images in pixels

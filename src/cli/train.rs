@@ -73,7 +73,8 @@ pub(super) struct TrainArgs {
     #[arg(long, short)]
     quiet: bool,
 
-    /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50
+    /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50,
+    /// inception-resnet-v2
     #[arg(long, default_value = "resnet18", help_heading = "Model")]
     model: String,
     /// Start from this safetensors file (torchvision's key names)
