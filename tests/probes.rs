@@ -3,8 +3,9 @@
 mod common;
 
 use lesion_gpu::Kind;
-use lesion_gpu::bench::{AluProbe, Ceilings, CopyProbe};
+use lesion_gpu::bench::{AluProbe, Ceilings, CopyProbe, MatrixProbe};
 use lesion_gpu::error::Error;
+use lesion_gpu::ops::conv2d::prove;
 
 #[test]
 fn multiply_adds_agree_with_the_host() {
@@ -35,6 +36,19 @@ fn multiply_adds_agree_with_the_host() {
 }
 
 #[test]
+fn products_of_matrices_agree_with_the_host() {
+    let Some(mut gpu) = common::gpu() else { return };
+    prove(&mut gpu).unwrap();
+    for probe in MatrixProbe::variants(gpu.caps()) {
+        let (sums, seconds) = probe.run(&gpu, 3, 5).unwrap();
+        let entries = 3 * 4 * probe.chains * probe.side * probe.side;
+        assert_eq!(sums.len(), entries as usize, "{probe:?}");
+        assert!(probe.agrees(&sums, 5) && !probe.agrees(&sums, 4) && seconds > 0.0, "{probe:?}");
+        assert!(probe.measure(&gpu, &|| Ok(())).unwrap() > 1e6, "{probe:?}");
+    }
+}
+
+#[test]
 fn copies_agree_with_the_host() {
     let Some(gpu) = common::gpu() else { return };
     for each in CopyProbe::EACH {
@@ -55,8 +69,9 @@ fn ceilings_are_positive_and_can_be_interrupted() {
     assert!(ceilings.f32_flops > 1e6 && ceilings.copy_bytes > 1e6, "{ceilings:?}");
     assert_eq!(ceilings.f16_flops.is_some(), gpu.caps().f16);
     // The roof is the slower of the two.
-    assert_eq!(ceilings.least_seconds(ceilings.f32_flops, 0.0), 1.0);
-    assert_eq!(ceilings.least_seconds(ceilings.f32_flops, 2.0 * ceilings.copy_bytes), 2.0);
+    assert_eq!(ceilings.matrices_flops.is_some(), gpu.caps().matrices.is_some());
+    assert_eq!(ceilings.least_seconds(ceilings.f32_flops, false, 0.0), 1.0);
+    assert_eq!(ceilings.least_seconds(ceilings.f32_flops, false, 2.0 * ceilings.copy_bytes), 2.0);
     let stop = || Err(Error::new(Kind::Interrupted, "interrupted"));
     assert_eq!(Ceilings::measure(&gpu, &stop).unwrap_err().kind(), Kind::Interrupted);
 }

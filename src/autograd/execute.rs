@@ -127,6 +127,8 @@ pub struct KernelProfile {
     pub seconds: f64,
     /// Cost in principle.
     pub work: Work,
+    /// Whether it multiplies cooperative matrices.
+    pub matrices: bool,
 }
 
 /// A plan on a device, ready to run any number of times without allocating anything.
@@ -273,6 +275,7 @@ impl Executable {
                 kernel: d.dispatch.kernel.label(),
                 seconds: time.seconds,
                 work: d.dispatch.work,
+                matrices: d.dispatch.kernel.matrices.is_some(),
             })
             .collect())
     }

@@ -9,5 +9,5 @@ mod probes;
 mod report;
 
 pub use model::{ModelBench, ModelTiming, Task};
-pub use probes::{AluProbe, Ceilings, CopyProbe, probe_dispatches};
+pub use probes::{AluProbe, Ceilings, CopyProbe, MatrixProbe, probe_dispatches};
 pub use report::{KernelRow, Report, commit};

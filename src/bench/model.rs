@@ -64,6 +64,8 @@ pub struct ModelTiming {
     pub launches: usize,
     /// Cost of a step in principle.
     pub work: Work,
+    /// Whether any launch multiplies cooperative matrices.
+    pub matrices: bool,
     /// Memory on the device: planned, so known exactly, and all of it is taken.
     pub memory: Memory,
     /// Seconds until the first step was done: tracing, pipelines, that step.
@@ -156,6 +158,7 @@ impl ModelBench {
         let (launches, memory) = (each.len(), plan.memory);
         let sum = |of: fn(&Work) -> u64| each.iter().map(|d| of(&d.dispatch.work)).sum();
         let work = Work { flops: sum(|w| w.flops), bytes: sum(|w| w.bytes) };
+        let matrices = each.iter().any(|d| d.dispatch.kernel.matrices.is_some());
         check()?;
         session.step(gpu)?;
         session.finish(gpu)?;
@@ -186,7 +189,7 @@ impl ModelBench {
         {
             return Err(e.clone());
         }
-        Ok(ModelTiming { launches, work, memory, ready, steps, cpu, kernels })
+        Ok(ModelTiming { launches, work, matrices, memory, ready, steps, cpu, kernels })
     }
 
     /// The parts that a step's batch is computed in.

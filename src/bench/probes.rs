@@ -6,6 +6,8 @@
 //!
 //! * **ALU** (`probe_alu.wgsl`): independent chains of `c = c * factor + addend`; f32, and f16 where the device has it.
 //!   The best of several numbers of chains counts, each with and without `fma`.
+//! * **Matrices** (`probe_matrices.wgsl`): independent chains of products of cooperative matrices, f16 factors and f32 sums,
+//!   where the device has them and they were proven.
 //! * **Copy** (`probe_copy.wgsl`): a buffer far larger than caches copied to another, four words at a time. The bytes
 //!   read and the bytes written both count.
 //!
@@ -19,15 +21,21 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Operand};
 use crate::gpu::{
-    Buffer, Caps, DeviceClass, Dispatch, Gpu, Kernel, Recorded, Source, Uniform, Usage, grid_for, uniform_block,
+    Buffer, Caps, DeviceClass, Dispatch, Gpu, Kernel, Recorded, Source, Uniform, Usage, grid, grid_for, uniform_block,
 };
 
 static ALU: Source = crate::wgsl!("probe_alu.wgsl");
+static MATRICES: Source = crate::wgsl!("probe_matrices.wgsl");
 static COPY: Source = crate::wgsl!("probe_copy.wgsl");
 
 uniform_block! {
     /// Mirrors `Params` of `probe_alu.wgsl`.
     struct AluParams { count: u32, rounds: u32 }
+}
+
+uniform_block! {
+    /// Mirrors `Params` of `probe_matrices.wgsl`.
+    struct MatrixParams { rounds: u32 }
 }
 
 uniform_block! {
@@ -52,6 +60,8 @@ pub struct Ceilings {
     pub f32_flops: f64,
     /// 16-bit ones, where the device has them.
     pub f16_flops: Option<f64>,
+    /// Those of cooperative matrices with f16 factors and f32 sums, where the device has proven ones.
+    pub matrices_flops: Option<f64>,
     /// Bytes a second, read and written, of a copy.
     pub copy_bytes: f64,
     /// Size in bytes of the buffer that was copied.
@@ -75,14 +85,25 @@ impl Ceilings {
         };
         let f32_flops = best(false)?;
         let f16_flops = if gpu.caps().f16 { Some(best(true)?) } else { None };
+        let mut matrices_flops: Option<f64> = None;
+        for probe in MatrixProbe::variants(gpu.caps()) {
+            check()?;
+            matrices_flops = Some(matrices_flops.unwrap_or(0.0).max(probe.measure(gpu, check)?));
+        }
         check()?;
         let (copy_bytes, copy_buffer) = measure_copy(gpu, check)?;
-        Ok(Self { f32_flops, f16_flops, copy_bytes, copy_buffer })
+        Ok(Self { f32_flops, f16_flops, matrices_flops, copy_bytes, copy_buffer })
     }
 
-    /// The least time in seconds that `flops` operations and `bytes` of traffic take, each at its ceiling.
-    pub fn least_seconds(&self, flops: f64, bytes: f64) -> f64 {
-        (flops / self.f32_flops).max(bytes / self.copy_bytes)
+    /// The ceiling of products: by cooperative matrices, or, with f32 sums, in f32.
+    pub fn flops(&self, matrices: bool) -> f64 {
+        self.matrices_flops.filter(|_| matrices).unwrap_or(self.f32_flops)
+    }
+
+    /// The least time in seconds that `flops` operations, by `matrices` or not, and `bytes` of traffic take, each at its
+    /// ceiling.
+    pub fn least_seconds(&self, flops: f64, matrices: bool, bytes: f64) -> f64 {
+        (flops / self.flops(matrices)).max(bytes / self.copy_bytes)
     }
 }
 
@@ -90,9 +111,10 @@ impl Ceilings {
 pub fn probe_dispatches(caps: &Caps) -> Vec<Dispatch> {
     let halves: &[bool] = if caps.f16 { &[false, true] } else { &[false] };
     let alu = halves.iter().flat_map(|&half| AluProbe::variants(half)).map(|probe| probe.dispatch(1024, 1));
+    let matrices = MatrixProbe::variants(caps).map(|probe| probe.dispatch(4, 1));
     let copy = CopyProbe::EACH.into_iter().map(|each| CopyProbe { vectors: 1 << 12, each });
     let copy = copy.flat_map(|probe| [probe.fill(1), probe.copy(), probe.sample(64)]);
-    alu.chain(copy).collect()
+    alu.chain(matrices).chain(copy).collect()
 }
 
 /// Seconds on the device of recorded launches: by its timestamps where it has them, else by the clock on the wall.
@@ -197,6 +219,119 @@ impl AluProbe {
                 continue;
             }
             best = f64::max(best, self.dispatch(count, rounds).work.flops as f64 / seconds);
+            measured += 1;
+        }
+        Ok(best)
+    }
+}
+
+/// A variant of the matrix probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatrixProbe {
+    /// Side of a matrix.
+    pub side: u32,
+    /// Lanes of a subgroup.
+    pub lanes: u32,
+    /// Sums of a subgroup.
+    pub chains: u32,
+}
+
+impl MatrixProbe {
+    /// Products of a chain in a round.
+    const STEPS: u32 = 16;
+    /// `SUBGROUPS` of the shader.
+    const SUBGROUPS: u32 = 4;
+
+    /// All variants for a device: none where it has no proven matrices.
+    pub fn variants(caps: &Caps) -> impl Iterator<Item = Self> + use<> {
+        let lanes = caps.subgroups.filter(|s| s.min == s.max).map(|s| s.min);
+        let known = caps.matrices.zip(lanes).filter(|(_, lanes)| Self::SUBGROUPS * lanes <= caps.max_invocations);
+        let each = [1, 2, 4, 8].into_iter();
+        each.filter_map(move |chains| known.map(|(side, lanes)| Self { side, lanes, chains }))
+    }
+
+    fn dispatch(self, workgroups: u32, rounds: u32) -> Dispatch {
+        let kernel = Kernel::new(&MATRICES, "products")
+            .with_u32("CHAINS", self.chains)
+            .with_u32("STEPS", Self::STEPS)
+            .with_u32("LANES", self.lanes)
+            .with_half(true)
+            .with_subgroups()
+            .with_matrices(self.side);
+        let chains = u64::from(workgroups) * u64::from(Self::SUBGROUPS * self.chains);
+        let products = chains * u64::from(Self::STEPS) * u64::from(rounds);
+        Dispatch::new(kernel, MatrixParams { rounds }.block(), grid(workgroups.into()))
+            .input(0)
+            .input(1)
+            .output(0)
+            .work(2 * products * u64::from(self.side).pow(3), 4 * chains * u64::from(self.side).pow(2))
+    }
+
+    /// The factors: small whole numbers that differ by row and column.
+    fn factors(self) -> [Vec<f32>; 2] {
+        let at = |i: u32| (i / self.side, i % self.side);
+        let entries = 0..self.side * self.side;
+        let left = entries.clone().map(|i| ((at(i).0 + 2 * at(i).1) % 3) as f32);
+        let right = entries.map(|i| ((at(i).0 + at(i).1) % 2) as f32);
+        [left.collect(), right.collect()]
+    }
+
+    /// One product of the factors, on the host.
+    fn product(self) -> Vec<f64> {
+        let [left, right] = self.factors();
+        let n = self.side as usize;
+        let sum = |i: usize| (0..n).map(|k| f64::from(left[i / n * n + k]) * f64::from(right[k * n + i % n])).sum();
+        (0..n * n).map(sum).collect()
+    }
+
+    /// Runs the probe: all sums, with the seconds it took.
+    ///
+    /// # Errors
+    /// [`Kind::OutOfMemory`], [`Kind::Shader`]; device errors.
+    pub fn run(self, gpu: &Gpu, workgroups: u32, rounds: u32) -> Result<(Vec<f32>, f64)> {
+        let [left, right] = self.factors();
+        let load = |data: &[f32]| {
+            let buffer = gpu.allocate("probe factor", 4 * data.len() as u64, Usage::Storage)?;
+            gpu.upload(&buffer, bytemuck::cast_slice(data));
+            Ok(buffer)
+        };
+        let (left, right) = (load(&left)?, load(&right)?);
+        let dispatch = self.dispatch(workgroups, rounds);
+        let sums = gpu.allocate("probe output", dispatch.work.bytes, Usage::Storage)?;
+        let recorded = gpu.record(&dispatch, &[&left, &right, &sums])?;
+        let seconds = seconds(gpu, &[recorded])?;
+        Ok((bytemuck::pod_collect_to_vec(&gpu.download(&sums)?), seconds))
+    }
+
+    /// Whether `sums` are what [`run`](Self::run) must compute.
+    pub fn agrees(self, sums: &[f32], rounds: u32) -> bool {
+        let products = f64::from(rounds * Self::STEPS);
+        let want: Vec<f64> = self.product().into_iter().map(|p| products * p).collect();
+        sums.iter().zip(want.iter().cycle()).all(|(&got, &want)| f64::from(got) == want)
+    }
+
+    /// The rate in operations a second, of the fastest of some launches.
+    ///
+    /// # Errors
+    /// [`Kind::SelfTest`] if a result is wrong; those of `check`; device errors.
+    pub fn measure(self, gpu: &Gpu, check: &dyn Fn() -> Result<()>) -> Result<f64> {
+        let workgroups = if gpu.adapter().class == DeviceClass::Software { 16 } else { 2048 };
+        // Sums stay whole and below 2^24, where f32 is exact: an entry of a product is at most two a term.
+        let most = (1 << 24) / (2 * self.side * Self::STEPS);
+        let mut rounds = 1;
+        let (mut best, mut measured) = (0.0, 0);
+        while measured < LAUNCHES {
+            check()?;
+            let (sums, seconds) = self.run(gpu, workgroups, rounds)?;
+            if !self.agrees(&sums, rounds) {
+                return Err(wrong(gpu, "matrix"));
+            }
+            if seconds < LAUNCH_SECONDS / 2.0 && rounds < most {
+                let longer = (LAUNCH_SECONDS / seconds.max(1e-9)).clamp(2.0, 64.0);
+                rounds = ((f64::from(rounds) * longer) as u32).min(most);
+                continue;
+            }
+            best = f64::max(best, self.dispatch(workgroups, rounds).work.flops as f64 / seconds);
             measured += 1;
         }
         Ok(best)

@@ -98,8 +98,10 @@ pub struct StepTimes {
     pub images_per_second: f64,
     /// Operations a second.
     pub flops_per_second: f64,
-    /// Their share of the f32 ceiling.
+    /// Their share of the ceiling.
     pub flops_share: f64,
+    /// Which one: `matrices` if any launch multiplies cooperative matrices, else `f32`.
+    pub flops_ceiling: &'static str,
     /// Bytes a second.
     pub bytes_per_second: f64,
     /// Their share of the copy ceiling.
@@ -193,7 +195,7 @@ impl Report {
                 row.seconds += k.seconds;
                 let (flops, bytes) = (k.work.flops as f64, k.work.bytes as f64);
                 let sums = least.entry(key).or_default();
-                let add = [flops, bytes, ceilings.least_seconds(flops, bytes)];
+                let add = [flops, bytes, ceilings.least_seconds(flops, k.matrices, bytes)];
                 sums.iter_mut().zip(add).for_each(|(sum, add)| *sum += add);
             }
             for (key, row) in &mut rows {
@@ -243,7 +245,8 @@ impl Report {
                 cpu: timing.cpu,
                 images_per_second: config.batch as f64 / median,
                 flops_per_second: flops,
-                flops_share: flops / ceilings.f32_flops,
+                flops_share: flops / ceilings.flops(timing.matrices),
+                flops_ceiling: if timing.matrices { "matrices" } else { "f32" },
                 bytes_per_second: bytes,
                 bytes_share: bytes / ceilings.copy_bytes,
                 seconds: timing.steps,
@@ -268,10 +271,11 @@ impl Report {
         let parts = micro_batch.map_or(String::new(), |images| format!(" in parts of {images}"));
         line("work", format!("{model} {task}, batch {batch}{parts}, {size}x{size}, {precision}"));
         let half = ceilings.f16_flops.map_or(String::new(), |rate| format!(", f16 {}", Flops(rate)));
+        let matrices = ceilings.matrices_flops.map_or(String::new(), |rate| format!(", matrices {}", Flops(rate)));
         line(
             "ceilings",
             format!(
-                "f32 {}{half}, copy {} ({} buffer): measured here, by kernels that do nothing else",
+                "f32 {}{half}{matrices}, copy {} ({} buffer): measured here, by kernels that do nothing else",
                 Flops(ceilings.f32_flops),
                 Bytes(ceilings.copy_bytes),
                 mib(ceilings.copy_buffer)
@@ -307,10 +311,11 @@ impl Report {
         line(
             "speed",
             format!(
-                "{:.1} images/s, {} ({} of the f32 ceiling), {} ({} of the copy ceiling)",
+                "{:.1} images/s, {} ({} of the {} ceiling), {} ({} of the copy ceiling)",
                 step.images_per_second,
                 Flops(step.flops_per_second),
                 percent(step.flops_share),
+                step.flops_ceiling,
                 Bytes(step.bytes_per_second),
                 percent(step.bytes_share)
             ),
