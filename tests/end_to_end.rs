@@ -282,6 +282,20 @@ fn a_benchmark_is_complete_and_adds_up() {
         let mixed = ["bench", "--model", "simple-cnn", "--size", "32", "--batch", "4", "--steps", "2"];
         ok(dir, &[&mixed[..], &["--precision", "mixed"]].concat());
     }
+    for size in ["77", "128"] {
+        let gemm: serde_json::Value =
+            serde_json::from_str(&ok(dir, &["bench", "--gemm", size, "--json", "-"])).unwrap();
+        for product in gemm["products"].as_array().unwrap() {
+            let (n, seconds) = (product["size"].as_f64().unwrap(), product["seconds"].as_array().unwrap());
+            let median = seconds[seconds.len() / 2].as_f64().unwrap();
+            let rate = product["flops_per_second"].as_f64().unwrap();
+            assert!(
+                n == size.parse::<f64>().unwrap() && seconds.len() >= 7 && product["share"].as_f64().unwrap() > 0.0
+            );
+            assert!((rate * median / (2.0 * n.powi(3)) - 1.0).abs() < 1e-9, "{product}");
+        }
+        assert!(ok(dir, &["bench", "--gemm", size]).contains(&format!("{size} x {size} x {size}, f32")));
+    }
     let tiny = ["bench", "--model", "simple-cnn", "--size", "32", "--batch", "2", "--steps", "1", "--warm-up", "0"];
     let printed = ok(dir, &[&tiny[..], &["--json", "train.json", "--top", "3"]].concat());
     for title in ["device", "work", "ceilings", "launches", "memory", "step", "speed", "kernels"] {

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::{Ceilings, ModelBench, ModelTiming};
+use super::{Ceilings, GemmTiming, ModelBench, ModelTiming};
 use crate::gpu::{AdapterSummary, Gpu};
 
 /// The commit this program was built from, where the build said so by the environment variable `LESION_GPU_COMMIT`.
@@ -160,6 +160,84 @@ pub struct Report {
     pub kernels_note: Option<String>,
 }
 
+/// A benchmark of matrix products.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GemmReport {
+    /// Version of the program.
+    pub lesion_gpu: &'static str,
+    /// Commit it was built from, if known.
+    pub commit: Option<&'static str>,
+    /// When, UTC.
+    pub date: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// Where.
+    pub device: Device,
+    /// What the device does at best.
+    pub ceilings: Ceilings,
+    /// One for each element type.
+    pub products: Vec<GemmTiming>,
+}
+
+impl GemmReport {
+    /// Puts timings and the device's ceilings together.
+    pub fn new(gpu: &Gpu, ceilings: Ceilings, products: Vec<GemmTiming>) -> Self {
+        Self {
+            lesion_gpu: env!("CARGO_PKG_VERSION"),
+            commit: commit(),
+            date: now(),
+            command: std::env::args().collect(),
+            device: Device::of(gpu.adapter()),
+            ceilings,
+            products,
+        }
+    }
+
+    /// The report as text.
+    pub fn text(&self) -> String {
+        let mut out = format!("{:<10} {}\n{:<10} {}\n", "device", self.device, "ceilings", self.ceilings);
+        for p in &self.products {
+            let choice = p.choice.as_ref().map_or(String::new(), |choice| format!(", {choice}"));
+            let _ = writeln!(
+                out,
+                "{:<10} {n} x {n} x {n}, {}: {} ms median of {}, {} to {}; {} ({:.1} % of the {} ceiling) [{}{choice}]",
+                "gemm",
+                p.precision,
+                milliseconds(p.seconds[p.seconds.len() / 2]),
+                p.seconds.len(),
+                milliseconds(p.seconds[0]),
+                milliseconds(p.seconds[p.seconds.len() - 1]),
+                Flops(p.flops_per_second),
+                100.0 * p.share,
+                p.ceiling,
+                p.kernel,
+                n = p.size,
+            );
+        }
+        out
+    }
+}
+
+impl Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {}, {})", self.name, self.class, self.backend, self.driver)
+    }
+}
+
+impl Display for Ceilings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "f32 {}", Flops(self.f32_flops))?;
+        self.f16_flops.map_or(Ok(()), |rate| write!(f, ", f16 {}", Flops(rate)))?;
+        self.matrices_flops.map_or(Ok(()), |rate| write!(f, ", matrices {}", Flops(rate)))?;
+        let buffer = self.copy_buffer as f64 / f64::from(1 << 20);
+        write!(
+            f,
+            ", copy {} ({buffer:.1} MiB buffer): measured here, by kernels that do nothing else",
+            Bytes(self.copy_bytes)
+        )
+    }
+}
+
 /// The value a share `q` of the sorted `values` lies below, between two of them in proportion.
 fn quantile(values: &[f64], q: f64) -> f64 {
     let at = q * (values.len() - 1) as f64;
@@ -214,7 +292,7 @@ impl Report {
         Self {
             lesion_gpu: env!("CARGO_PKG_VERSION"),
             commit: commit(),
-            date: utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())),
+            date: now(),
             command: std::env::args().collect(),
             device: Device::of(gpu.adapter()),
             work: Workload {
@@ -266,21 +344,11 @@ impl Report {
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         let percent = |share: f64| format!("{:.1} %", 100.0 * share);
         let task = if work.task == "train" { "training step" } else { "inference" };
-        line("device", format!("{} ({}, {}, {})", device.name, device.class, device.backend, device.driver));
+        line("device", device.to_string());
         let Workload { model, batch, micro_batch, size, precision, .. } = work;
         let parts = micro_batch.map_or(String::new(), |images| format!(" in parts of {images}"));
         line("work", format!("{model} {task}, batch {batch}{parts}, {size}x{size}, {precision}"));
-        let half = ceilings.f16_flops.map_or(String::new(), |rate| format!(", f16 {}", Flops(rate)));
-        let matrices = ceilings.matrices_flops.map_or(String::new(), |rate| format!(", matrices {}", Flops(rate)));
-        line(
-            "ceilings",
-            format!(
-                "f32 {}{half}{matrices}, copy {} ({} buffer): measured here, by kernels that do nothing else",
-                Flops(ceilings.f32_flops),
-                Bytes(ceilings.copy_bytes),
-                mib(ceilings.copy_buffer)
-            ),
-        );
+        line("ceilings", ceilings.to_string());
         line("launches", format!("{}; first step done after {:.1} s", work.launches, step.ready));
         line(
             "memory",
@@ -392,6 +460,11 @@ impl Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.2} GB/s", self.0 / 1e9)
     }
+}
+
+/// Now, as ISO 8601, UTC.
+fn now() -> String {
+    utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()))
 }
 
 /// A time in seconds since 1970 as ISO 8601, UTC.

@@ -1,13 +1,15 @@
 //! `lesion-gpu bench`: a model's step against what the device can do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 
 use super::{DeviceArgs, TuningArgs, interrupted, memory_budget, say};
-use crate::bench::{Ceilings, ModelBench, Report, Task};
+use crate::bench::{Ceilings, GemmBench, GemmReport, ModelBench, Report, Task};
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
+use crate::tensor::DType;
 use crate::train::{Interrupt, Precision, TrainConfig};
 use crate::weights::write_atomically;
 
@@ -17,6 +19,7 @@ Examples:
   lesion-gpu bench --model resnet18 --size 128 --batch 8      a training step, and its kernels by time
   lesion-gpu bench --model resnet50 --size 224 --infer        inference
   lesion-gpu bench --layers --top 60                          the kernels of each layer
+  lesion-gpu bench --gemm 4096                                a matrix product instead, in f32 and f16
   lesion-gpu bench --json -                                   everything as JSON, nothing else")]
 pub(super) struct BenchArgs {
     /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50,
@@ -41,6 +44,11 @@ pub(super) struct BenchArgs {
     /// Timed steps [default: those of five seconds, from 7 to 500]
     #[arg(long, value_name = "N", help_heading = "Work")]
     steps: Option<u64>,
+    /// Time the product of two matrices of N rows and columns instead of a model, in f32 and, where the device has it, f16
+    #[arg(long, value_name = "N", help_heading = "Work", conflicts_with_all = [
+        "model", "size", "batch", "micro_batch", "precision", "infer", "steps", "warm_up", "top", "layers", "memory_limit",
+    ])]
+    gemm: Option<usize>,
     /// Steps before the clock starts
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Work")]
     warm_up: usize,
@@ -65,6 +73,21 @@ pub(super) struct BenchArgs {
 }
 
 pub(super) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<()> {
+    let check = || interrupted(interrupt);
+    if let Some(size) = args.gemm {
+        if size == 0 {
+            return Err(Error::new(Kind::Usage, "--gemm 0: a matrix needs at least one row"));
+        }
+        let gpu = args.device.open()?;
+        let bench = GemmBench { size, tuning: args.tuning.cache(&gpu) };
+        let ceilings = Ceilings::measure(&gpu, &check)?;
+        let mut products = vec![bench.run(&gpu, DType::F32, &ceilings, &check)?];
+        if gpu.caps().f16 {
+            products.push(bench.run(&gpu, DType::F16, &ceilings, &check)?);
+        }
+        let report = GemmReport::new(&gpu, ceilings, products);
+        return print(&report.text(), &report, args.json.as_deref());
+    }
     let config = TrainConfig {
         model: args.model.clone(),
         size: args.size,
@@ -81,16 +104,20 @@ pub(super) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<()> {
     let task = if args.infer { Task::Infer } else { Task::Train };
     let memory_limit = memory_budget(args.memory_limit, &gpu);
     let bench = ModelBench { config, task, warm_up: args.warm_up, memory_limit, tuning: args.tuning.cache(&gpu) };
-    let check = || interrupted(interrupt);
     let timing = bench.run(&gpu, &check)?;
     let ceilings = Ceilings::measure(&gpu, &check)?;
     let report = Report::new(&gpu, &bench, timing, ceilings, args.layers);
-    let alone = args.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    print(&report.text(args.top), &report, args.json.as_deref())
+}
+
+/// The report as text, and as JSON where that is asked for.
+fn print(text: &str, report: &impl Serialize, json: Option<&Path>) -> Result<()> {
+    let alone = json.is_some_and(|path| path.as_os_str() == "-");
     if !alone {
-        say(report.text(args.top).trim_end());
+        say(text.trim_end());
     }
-    if let Some(path) = &args.json {
-        let text = serde_json::to_string_pretty(&report)
+    if let Some(path) = json {
+        let text = serde_json::to_string_pretty(report)
             .map_err(|e| Error::new(Kind::Internal, format!("could not encode the benchmark: {e}")))?;
         match alone {
             true => say(text),
