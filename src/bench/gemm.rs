@@ -150,8 +150,8 @@ fn compare(gpu: &Gpu, y: &HostTensor, a: &HostTensor, b: &HostTensor, tolerance:
         let terms = || (0..n).map(|k| f64::from(a.data()[i * n + k]) * f64::from(b.data()[k * n + j]));
         let (want, size) = (terms().sum::<f64>(), terms().map(|t| t * t).sum::<f64>().sqrt());
         let got = f64::from(y.data()[i * n + j]);
-        // A NaN is not small either.
-        if !((got - want).abs() <= tolerance * size.max(1e-30)) {
+        let error = (got - want).abs();
+        if error.is_nan() || error > tolerance * size.max(1e-30) {
             let message = format!("entry ({i}, {j}) of a matrix product is {got}, not {want}");
             return Err(Error::new(Kind::SelfTest, message)
                 .at(&gpu.adapter().name)
