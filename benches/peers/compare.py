@@ -9,7 +9,7 @@ In each round every contender runs once, one after the other, each in a process 
 does meanwhile hits all of them alike. A contender's time is the median over the rounds of the medians of its runs, and
 the spread is that of those medians. The ratio is its time by ours: above 1, we are faster.
 
-Needs Python 3.9 and nothing else itself; PyTorch is run with --python.
+Needs Python 3.9 and nothing else itself; PyTorch is run with --python, burn with --burn. `--mode none` leaves PyTorch out.
 """
 
 import argparse
@@ -90,11 +90,13 @@ def contenders(args, model, infer):
     if args.adapter:
         ours += ["--adapter", args.adapter]
     found = [Contender("lesion-gpu, f32", ours, read_ours)]
-    for mode in args.mode:
+    for mode in (mode for mode in args.mode if mode != "none"):
         command = [args.python, str(HERE / "pytorch.py"), *work, "--mode", mode, "--steps", str(args.steps)]
         command += ["--device", args.device] * bool(args.device)
         command += ["--threads", str(args.threads)] * bool(args.threads)
         found.append(Contender(f"PyTorch, {mode}", command, read_last_line))
+    if args.burn:
+        found.append(Contender("burn, Vulkan", [args.burn, *work, "--steps", str(args.steps)], read_last_line))
     return found
 
 
@@ -148,6 +150,7 @@ def main():
     parser.add_argument("--steps", type=int, default=10, help="timed steps of a run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mode", action="append", help="modes of PyTorch; default: eager and channels_last")
+    parser.add_argument("--burn", help="the program that `cargo build --release` makes in benches/peers/burn")
     parser.add_argument("--threads", type=int, help="of PyTorch on a CPU")
     parser.add_argument("--device", help="of PyTorch: cpu, cuda")
     parser.add_argument("--adapter", help="of lesion-gpu: as its own --adapter")
@@ -192,9 +195,9 @@ def main():
     shown = ["python3", "benches/peers/compare.py"]
     words = iter(sys.argv[1:])
     for word in words:
-        if word in ("--out", "--note", "--python", "--lesion-gpu"):
+        if word in ("--out", "--note", "--python", "--lesion-gpu", "--burn"):
             next(words, None)
-        elif not word.startswith(("--out=", "--note=", "--python=", "--lesion-gpu=")):
+        elif not word.startswith(("--out=", "--note=", "--python=", "--lesion-gpu=", "--burn=")):
             shown.append(word)
     head = [
         f"# lesion-gpu and its peers: {platform.system()}, {machine()}",
@@ -207,7 +210,7 @@ def main():
         f"Median over {args.rounds} alternating rounds of the median of {args.steps} steps; the spread is that of the "
         "rounds' medians.",
         "A training step is forward, cross-entropy, backward and Adam. Ours uploads and augments its pictures in every "
-        "training step, the peers' pictures lie on the device. OMP_WAIT_POLICY was "
+        "training step, the peers' pictures lie on the device, and burn's program waits for every step. OMP_WAIT_POLICY was "
         f"{os.environ['OMP_WAIT_POLICY']} for PyTorch.",
     ]
     if args.out:
