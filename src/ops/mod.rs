@@ -27,6 +27,7 @@ pub mod slice;
 pub mod softmax_cross_entropy;
 pub mod sum;
 mod twin;
+pub mod upsample;
 pub mod window;
 
 pub(crate) use case::and_half;
@@ -36,8 +37,19 @@ pub use twin::{AnyTwin, Array, Real, Twin};
 
 use crate::autograd::{Finish, Gradients, Lower, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Library, grid_for};
+use crate::gpu::{Kernel, Library, grid_for};
 use crate::tensor::{DType, Shape, TensorType};
+
+/// Declares a library under `shaders/lib/` as a static.
+#[macro_export]
+macro_rules! library {
+    ($name:ident, $file:literal) => {
+        static $name: $crate::gpu::Library = $crate::gpu::Library {
+            file: $file,
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lib/", $file)),
+        };
+    };
+}
 
 /// Index helpers shared by nearly every kernel.
 pub static INDEX: Library = Library { file: "index.wgsl", text: include_str!("../../shaders/lib/index.wgsl") };
@@ -61,6 +73,18 @@ pub(crate) fn fours(count: usize) -> (u32, [u32; 3]) {
     (fours as u32, grid_for(fours, WORKGROUP * EACH))
 }
 
+library!(LANES_VEC4, "lanes_vec4.wgsl");
+library!(LANES_SCALAR, "lanes_scalar.wgsl");
+
+/// A kernel whose lanes take `V`, four elements or one; it loads f16 if `half[0]` and stores f16 if `half[1]`.
+pub(crate) fn lanes(kernel: Kernel, four: bool, half: [bool; 2]) -> Kernel {
+    kernel.with_half(half[0] || half[1]).with_element("X", half[0]).with_element("Y", half[1]).with_library(if four {
+        &LANES_VEC4
+    } else {
+        &LANES_SCALAR
+    })
+}
+
 /// Declares a kernel source under `shaders/`, linked with the index helpers and any further libraries.
 #[macro_export]
 macro_rules! wgsl {
@@ -70,17 +94,6 @@ macro_rules! wgsl {
             text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)),
             libraries: &[&$crate::ops::INDEX $(, &$library)*],
         }
-    };
-}
-
-/// Declares a library under `shaders/lib/` as a static.
-#[macro_export]
-macro_rules! library {
-    ($name:ident, $file:literal) => {
-        static $name: $crate::gpu::Library = $crate::gpu::Library {
-            file: $file,
-            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lib/", $file)),
-        };
     };
 }
 
@@ -111,6 +124,7 @@ pub fn all_cases() -> Vec<Case> {
         and_half(slice::cases(), &[0]),
         softmax_cross_entropy::cases(),
         sum::cases(),
+        and_half(upsample::cases(), &[0]),
     ]
     .concat()
 }
