@@ -15,6 +15,7 @@ pub mod channel_mul;
 mod check;
 pub mod concat;
 pub mod conv2d;
+pub mod conv_transpose2d;
 pub mod dropout;
 pub mod global_avg_pool;
 pub mod loss_scale;
@@ -114,6 +115,7 @@ pub fn all_cases() -> Vec<Case> {
         and_half(channel_mul::cases(), &[0, 1]),
         and_half(concat::cases(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
         and_half(conv2d::cases(), &[0, 1]),
+        and_half(conv_transpose2d::cases(), &[0, 1]),
         and_half(dropout::cases(), &[0]),
         and_half(global_avg_pool::cases(), &[0]),
         loss_scale::cases(),
