@@ -25,6 +25,7 @@ pub mod relu;
 pub mod scale;
 pub mod sgd;
 pub mod sigmoid;
+pub mod silu;
 pub mod slice;
 pub mod softmax_cross_entropy;
 pub mod sum;
@@ -125,6 +126,7 @@ pub fn all_cases() -> Vec<Case> {
         and_half(scale::cases(), &[0]),
         sgd::cases(),
         and_half(sigmoid::cases(), &[0]),
+        and_half(silu::cases(), &[0]),
         and_half(slice::cases(), &[0]),
         softmax_cross_entropy::cases(),
         sum::cases(),
