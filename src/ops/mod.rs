@@ -17,6 +17,7 @@ pub mod concat;
 pub mod conv2d;
 pub mod conv_transpose2d;
 pub mod dropout;
+pub mod gelu;
 pub mod global_avg_pool;
 pub mod loss_scale;
 pub mod max_pool;
@@ -118,6 +119,7 @@ pub fn all_cases() -> Vec<Case> {
         and_half(conv2d::cases(), &[0, 1]),
         and_half(conv_transpose2d::cases(), &[0, 1]),
         and_half(dropout::cases(), &[0]),
+        and_half(gelu::cases(), &[0]),
         and_half(global_avg_pool::cases(), &[0]),
         loss_scale::cases(),
         and_half(max_pool::cases(), &[0]),
