@@ -19,6 +19,7 @@ pub mod conv_transpose2d;
 pub mod dropout;
 pub mod gelu;
 pub mod global_avg_pool;
+pub mod layer_norm;
 pub mod loss_scale;
 pub mod max_pool;
 pub mod mul;
@@ -41,7 +42,7 @@ pub use twin::{AnyTwin, Array, Real, Twin};
 
 use crate::autograd::{Finish, Gradients, Lower, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Kernel, Library, grid_for};
+use crate::gpu::{Caps, DeviceClass, Kernel, Library, grid_for};
 use crate::tensor::{DType, Shape, TensorType};
 
 /// Declares a library under `shaders/lib/` as a static.
@@ -59,6 +60,8 @@ macro_rules! library {
 pub static INDEX: Library = Library { file: "index.wgsl", text: include_str!("../../shaders/lib/index.wgsl") };
 /// The grid of element-by-element kernels, four elements at a time.
 pub static FOURS: Library = Library { file: "fours.wgsl", text: include_str!("../../shaders/lib/fours.wgsl") };
+/// Rows of a matrix, each shared by several lanes: see [`row_lanes`].
+pub(crate) static ROWS: Library = Library { file: "rows.wgsl", text: include_str!("../../shaders/lib/rows.wgsl") };
 /// Counter-based random numbers.
 pub static RANDOM: Library = Library { file: "random.wgsl", text: include_str!("../../shaders/lib/random.wgsl") };
 
@@ -87,6 +90,13 @@ pub(crate) fn lanes(kernel: Kernel, four: bool, half: [bool; 2]) -> Kernel {
     } else {
         &LANES_SCALAR
     })
+}
+
+/// `LANES` of `rows.wgsl`: the lanes that share a row of `columns`. Given the device, where lanes have to meet: in
+/// software a barrier costs more than the lanes save.
+pub(crate) fn row_lanes(columns: usize, meeting: Option<&Caps>) -> u32 {
+    let most = if meeting.is_some_and(|caps| caps.class == DeviceClass::Software) { 8 } else { WORKGROUP };
+    (columns.next_power_of_two() as u32).min(most)
 }
 
 /// Declares a kernel source under `shaders/`, linked with the index helpers and any further libraries.
@@ -121,6 +131,7 @@ pub fn all_cases() -> Vec<Case> {
         and_half(dropout::cases(), &[0]),
         and_half(gelu::cases(), &[0]),
         and_half(global_avg_pool::cases(), &[0]),
+        and_half(layer_norm::cases(), &[0]),
         loss_scale::cases(),
         and_half(max_pool::cases(), &[0]),
         and_half(mul::cases(), &[0, 1]),
