@@ -29,6 +29,7 @@ pub mod sgd;
 pub mod sigmoid;
 pub mod silu;
 pub mod slice;
+pub mod softmax;
 pub mod softmax_cross_entropy;
 pub mod sum;
 mod twin;
@@ -141,6 +142,7 @@ pub fn all_cases() -> Vec<Case> {
         and_half(sigmoid::cases(), &[0]),
         and_half(silu::cases(), &[0]),
         and_half(slice::cases(), &[0]),
+        and_half(softmax::cases(), &[0]),
         softmax_cross_entropy::cases(),
         sum::cases(),
         and_half(upsample::cases(), &[0]),
