@@ -21,6 +21,7 @@ pub mod gelu;
 pub mod global_avg_pool;
 pub mod layer_norm;
 pub mod loss_scale;
+pub mod matmul;
 pub mod max_pool;
 pub mod mul;
 pub mod relu;
@@ -134,6 +135,7 @@ pub fn all_cases() -> Vec<Case> {
         and_half(global_avg_pool::cases(), &[0]),
         and_half(layer_norm::cases(), &[0]),
         loss_scale::cases(),
+        and_half(matmul::cases(), &[0, 1]),
         and_half(max_pool::cases(), &[0]),
         and_half(mul::cases(), &[0, 1]),
         and_half(relu::cases(), &[0]),
