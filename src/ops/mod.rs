@@ -5,6 +5,7 @@ pub mod accumulate;
 pub mod adam;
 pub mod add;
 pub mod add_rows;
+pub mod attention;
 pub mod augment;
 pub mod avg_pool;
 pub mod batch_norm;
@@ -121,6 +122,7 @@ pub fn all_cases() -> Vec<Case> {
         adam::cases(),
         and_half(add::cases(), &[0, 1]),
         and_half(add_rows::cases(), &[0]),
+        attention::cases(),
         augment::cases(),
         and_half(avg_pool::cases(), &[0]),
         and_half(batch_norm::cases(), &[0]),
