@@ -17,6 +17,7 @@ mod check;
 pub mod concat;
 pub mod conv2d;
 pub mod conv_transpose2d;
+pub mod dice_loss;
 pub mod dropout;
 pub mod gelu;
 pub mod global_avg_pool;
@@ -132,6 +133,7 @@ pub fn all_cases() -> Vec<Case> {
         and_half(concat::cases(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
         and_half(conv2d::cases(), &[0, 1]),
         and_half(conv_transpose2d::cases(), &[0, 1]),
+        dice_loss::cases(),
         and_half(dropout::cases(), &[0]),
         and_half(gelu::cases(), &[0]),
         and_half(global_avg_pool::cases(), &[0]),
