@@ -19,6 +19,7 @@ pub mod conv2d;
 pub mod conv_transpose2d;
 pub mod dice_loss;
 pub mod dropout;
+pub mod focal_loss;
 pub mod gelu;
 pub mod global_avg_pool;
 pub mod layer_norm;
@@ -64,6 +65,9 @@ macro_rules! library {
 pub static INDEX: Library = Library { file: "index.wgsl", text: include_str!("../../shaders/lib/index.wgsl") };
 /// The grid of element-by-element kernels, four elements at a time.
 pub static FOURS: Library = Library { file: "fours.wgsl", text: include_str!("../../shaders/lib/fours.wgsl") };
+/// The logarithm of one plus a small number.
+pub(crate) static LOG_1P: Library =
+    Library { file: "log_1p.wgsl", text: include_str!("../../shaders/lib/log_1p.wgsl") };
 /// Rows of a matrix, each shared by several lanes: see [`row_lanes`].
 pub(crate) static ROWS: Library = Library { file: "rows.wgsl", text: include_str!("../../shaders/lib/rows.wgsl") };
 /// Counter-based random numbers.
@@ -135,6 +139,7 @@ pub fn all_cases() -> Vec<Case> {
         and_half(conv_transpose2d::cases(), &[0, 1]),
         dice_loss::cases(),
         and_half(dropout::cases(), &[0]),
+        focal_loss::cases(),
         and_half(gelu::cases(), &[0]),
         and_half(global_avg_pool::cases(), &[0]),
         and_half(layer_norm::cases(), &[0]),
