@@ -31,6 +31,7 @@ pub mod relu;
 pub mod scale;
 pub mod sgd;
 pub mod sigmoid;
+pub mod sigmoid_focal_loss;
 pub mod silu;
 pub mod slice;
 pub mod softmax;
@@ -151,6 +152,7 @@ pub fn all_cases() -> Vec<Case> {
         and_half(scale::cases(), &[0]),
         sgd::cases(),
         and_half(sigmoid::cases(), &[0]),
+        sigmoid_focal_loss::cases(),
         and_half(silu::cases(), &[0]),
         and_half(slice::cases(), &[0]),
         and_half(softmax::cases(), &[0]),
