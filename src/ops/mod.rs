@@ -18,6 +18,7 @@ pub mod concat;
 pub mod conv2d;
 pub mod conv_transpose2d;
 pub mod dice_loss;
+pub mod drop_path;
 pub mod dropout;
 pub mod focal_loss;
 pub mod gelu;
@@ -139,6 +140,7 @@ pub fn all_cases() -> Vec<Case> {
         and_half(conv2d::cases(), &[0, 1]),
         and_half(conv_transpose2d::cases(), &[0, 1]),
         dice_loss::cases(),
+        and_half(drop_path::cases(), &[0]),
         and_half(dropout::cases(), &[0]),
         focal_loss::cases(),
         and_half(gelu::cases(), &[0]),
