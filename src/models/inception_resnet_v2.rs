@@ -6,6 +6,7 @@
 use crate::autograd::Tensor;
 use crate::error::Result;
 use crate::nn::{Conv, Net};
+use crate::ops::window::Window;
 
 /// Logits `[N, classes]` of images `[N, H, W, 3]` of at least 75x75 pixels.
 pub(super) fn forward(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Tensor> {
@@ -18,7 +19,7 @@ pub(super) fn forward(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Te
     let x = net.max_pool(x, 3, 2, 0)?;
 
     let mut x = net.scope("mixed_5b", |net| {
-        let pooled = net.avg_pool(x, 3, 1, 1)?;
+        let pooled = net.avg_pool(x, Window::square(3, 1, 1), false)?;
         let branches = [
             unit(net, "branch0", x, Conv::new(96, 1))?,
             branch(net, "branch1", x, &[Conv::new(48, 1), Conv::new(64, 5).padding(2)])?,
@@ -56,12 +57,7 @@ pub(super) fn forward(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Te
         x = net.scope(format!("repeat_1.{i}"), |net| {
             let branches = [
                 unit(net, "branch0", x, Conv::new(192, 1))?,
-                branch(
-                    net,
-                    "branch1",
-                    x,
-                    &[Conv::new(128, 1), Conv::new(160, 1).kernel(1, 7), Conv::new(192, 1).kernel(7, 1)],
-                )?,
+                branch(net, "branch1", x, &[Conv::new(128, 1), flat(160, [1, 7]), flat(192, [7, 1])])?,
             ];
             let sum = residual(net, x, &branches, 0.1)?;
             net.relu(sum)
@@ -86,6 +82,11 @@ pub(super) fn forward(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Te
     let x = unit(net, "conv2d_7b", x, Conv::new(1536, 1))?;
     let x = net.global_avg_pool(x)?;
     net.linear("classif", x, classes)
+}
+
+/// Kernels of one row or one column, padded so that the map keeps its size.
+fn flat(filters: usize, kernel: [usize; 2]) -> Conv {
+    Conv::rectangular(filters, kernel).padding_of(kernel.map(|extent| extent / 2))
 }
 
 /// Convolution, batch-norm, ReLU.
@@ -120,12 +121,7 @@ fn residual(net: &mut Net<'_>, x: Tensor, branches: &[Tensor], scale: f32) -> Re
 fn block8(net: &mut Net<'_>, x: Tensor, scale: f32) -> Result<Tensor> {
     let branches = [
         unit(net, "branch0", x, Conv::new(192, 1))?,
-        branch(
-            net,
-            "branch1",
-            x,
-            &[Conv::new(192, 1), Conv::new(224, 1).kernel(1, 3), Conv::new(256, 1).kernel(3, 1)],
-        )?,
+        branch(net, "branch1", x, &[Conv::new(192, 1), flat(224, [1, 3]), flat(256, [3, 1])])?,
     ];
     residual(net, x, &branches, scale)
 }

@@ -8,7 +8,8 @@ use crate::tensor::{HostTensor, Shape};
 pub enum Layout {
     /// The same in both.
     Same,
-    /// File `[K, C/groups, R, S]`, device `[R, S, C/groups, K]`.
+    /// File `[K, C/groups, R, S]`, device `[R, S, C/groups, K]`. A transposed convolution, whose file has `[C, K, R,
+    /// S]`, is that of the convolution it turns around: device `[R, S, K, C]`.
     Conv,
     /// File `[out, in]`, device `[in, out]`.
     Linear,
@@ -42,6 +43,10 @@ pub enum Init {
     /// Normal with standard deviation `sqrt(2 / fan_out)`: He et al., "Delving deep into rectifiers", 2015, with the
     /// fan counted at the output, as torchvision's ResNets have it.
     KaimingNormalFanOut,
+    /// Normal with this standard deviation.
+    Normal(f32),
+    /// Uniform between this bound and its negative.
+    Uniform(f32),
     /// Uniform in `+-1/sqrt(fan)`: PyTorch's default for linear and convolution layers, weights and biases.
     UniformFanIn {
         /// Products that one output sums.
@@ -83,6 +88,8 @@ impl Parameter {
                 let std = (2.0 / fan_out as f64).sqrt() as f32;
                 (0..n).map(|i| std * stream.normal(i)).collect()
             }
+            Init::Normal(std) => (0..n).map(|i| std * stream.normal(i)).collect(),
+            Init::Uniform(bound) => (0..n).map(|i| (2.0 * stream.uniform(i) - 1.0) * bound).collect(),
             Init::UniformFanIn { fan_in } => {
                 let bound = (1.0 / fan_in as f64).sqrt() as f32;
                 (0..n).map(|i| (2.0 * stream.uniform(i) - 1.0) * bound).collect()

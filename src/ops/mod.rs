@@ -4,6 +4,8 @@
 pub mod accumulate;
 pub mod adam;
 pub mod add;
+pub mod add_rows;
+pub mod attention;
 pub mod augment;
 pub mod avg_pool;
 pub mod batch_norm;
@@ -14,19 +16,30 @@ pub mod channel_mul;
 mod check;
 pub mod concat;
 pub mod conv2d;
+pub mod conv_transpose2d;
+pub mod dice_loss;
+pub mod drop_path;
 pub mod dropout;
+pub mod focal_loss;
+pub mod gelu;
 pub mod global_avg_pool;
+pub mod layer_norm;
 pub mod loss_scale;
+pub mod matmul;
 pub mod max_pool;
 pub mod mul;
 pub mod relu;
 pub mod scale;
 pub mod sgd;
 pub mod sigmoid;
+pub mod sigmoid_focal_loss;
+pub mod silu;
 pub mod slice;
+pub mod softmax;
 pub mod softmax_cross_entropy;
 pub mod sum;
 mod twin;
+pub mod upsample;
 pub mod window;
 
 pub(crate) use case::and_half;
@@ -36,13 +49,29 @@ pub use twin::{AnyTwin, Array, Real, Twin};
 
 use crate::autograd::{Finish, Gradients, Lower, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Caps, DeviceClass, Library, grid_for};
+use crate::gpu::{Caps, DeviceClass, Kernel, Library, grid_for};
 use crate::tensor::{DType, Shape, TensorType};
+
+/// Declares a library under `shaders/lib/` as a static.
+#[macro_export]
+macro_rules! library {
+    ($name:ident, $file:literal) => {
+        static $name: $crate::gpu::Library = $crate::gpu::Library {
+            file: $file,
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lib/", $file)),
+        };
+    };
+}
 
 /// Index helpers shared by nearly every kernel.
 pub static INDEX: Library = Library { file: "index.wgsl", text: include_str!("../../shaders/lib/index.wgsl") };
 /// The grid of element-by-element kernels, four elements at a time.
 pub static FOURS: Library = Library { file: "fours.wgsl", text: include_str!("../../shaders/lib/fours.wgsl") };
+/// The logarithm of one plus a small number.
+pub(crate) static LOG_1P: Library =
+    Library { file: "log_1p.wgsl", text: include_str!("../../shaders/lib/log_1p.wgsl") };
+/// Rows of a matrix, each shared by several lanes: see [`row_lanes`].
+pub(crate) static ROWS: Library = Library { file: "rows.wgsl", text: include_str!("../../shaders/lib/rows.wgsl") };
 /// Counter-based random numbers.
 pub static RANDOM: Library = Library { file: "random.wgsl", text: include_str!("../../shaders/lib/random.wgsl") };
 
@@ -77,6 +106,25 @@ pub(crate) fn fours(count: usize) -> (u32, [u32; 3]) {
     (fours as u32, grid_for(fours, WORKGROUP * EACH))
 }
 
+library!(LANES_VEC4, "lanes_vec4.wgsl");
+library!(LANES_SCALAR, "lanes_scalar.wgsl");
+
+/// A kernel whose lanes take `V`, four elements or one; it loads f16 if `half[0]` and stores f16 if `half[1]`.
+pub(crate) fn lanes(kernel: Kernel, four: bool, half: [bool; 2]) -> Kernel {
+    kernel.with_half(half[0] || half[1]).with_element("X", half[0]).with_element("Y", half[1]).with_library(if four {
+        &LANES_VEC4
+    } else {
+        &LANES_SCALAR
+    })
+}
+
+/// `LANES` of `rows.wgsl`: the lanes that share a row of `columns`. Given the device, where lanes have to meet: in
+/// software a barrier costs more than the lanes save.
+pub(crate) fn row_lanes(columns: usize, meeting: Option<&Caps>) -> u32 {
+    let most = if meeting.is_some_and(|caps| caps.class == DeviceClass::Software) { 8 } else { WORKGROUP };
+    (columns.next_power_of_two() as u32).min(most)
+}
+
 /// Declares a kernel source under `shaders/`, linked with the index helpers and any further libraries.
 #[macro_export]
 macro_rules! wgsl {
@@ -89,17 +137,6 @@ macro_rules! wgsl {
     };
 }
 
-/// Declares a library under `shaders/lib/` as a static.
-#[macro_export]
-macro_rules! library {
-    ($name:ident, $file:literal) => {
-        static $name: $crate::gpu::Library = $crate::gpu::Library {
-            file: $file,
-            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lib/", $file)),
-        };
-    };
-}
-
 /// The case lists of all ops: what tests, benchmarks and the self-test run.
 pub fn all_cases() -> Vec<Case> {
     // Ops on activations take f16 as well; gamma, statistics, biases and the like stay f32.
@@ -107,6 +144,8 @@ pub fn all_cases() -> Vec<Case> {
         accumulate::cases(),
         adam::cases(),
         and_half(add::cases(), &[0, 1]),
+        and_half(add_rows::cases(), &[0]),
+        attention::cases(),
         augment::cases(),
         and_half(avg_pool::cases(), &[0]),
         and_half(batch_norm::cases(), &[0]),
@@ -116,18 +155,29 @@ pub fn all_cases() -> Vec<Case> {
         and_half(concat::cases(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
         and_half(conv2d::cases(), &[0, 1]),
         conv2d::normed_cases(),
+        and_half(conv_transpose2d::cases(), &[0, 1]),
+        dice_loss::cases(),
+        and_half(drop_path::cases(), &[0]),
         and_half(dropout::cases(), &[0]),
+        focal_loss::cases(),
+        and_half(gelu::cases(), &[0]),
         and_half(global_avg_pool::cases(), &[0]),
+        and_half(layer_norm::cases(), &[0]),
         loss_scale::cases(),
+        and_half(matmul::cases(), &[0, 1]),
         and_half(max_pool::cases(), &[0]),
         and_half(mul::cases(), &[0, 1]),
         and_half(relu::cases(), &[0]),
         and_half(scale::cases(), &[0]),
         sgd::cases(),
         and_half(sigmoid::cases(), &[0]),
+        sigmoid_focal_loss::cases(),
+        and_half(silu::cases(), &[0]),
         and_half(slice::cases(), &[0]),
+        and_half(softmax::cases(), &[0]),
         softmax_cross_entropy::cases(),
         sum::cases(),
+        and_half(upsample::cases(), &[0]),
     ]
     .concat()
 }

@@ -151,6 +151,8 @@ pub(crate) mod reference {
 pub(crate) fn geometries() -> Vec<(&'static str, [usize; 4], Window)> {
     let wide = Window { size: [2, 3], stride: [3, 1], padding: Padding { top: 1, bottom: 0, left: 0, right: 2 } };
     let tall = Window { size: [5, 2], stride: [2, 3], padding: Padding { top: 0, bottom: 3, left: 1, right: 0 } };
+    let flat = Window { size: [1, 7], stride: [1, 1], padding: Padding { left: 3, right: 3, ..Padding::default() } };
+    let column = Window { size: [3, 1], stride: [1, 1], padding: Padding { top: 0, bottom: 2, left: 0, right: 0 } };
     vec![
         ("3x3 stride 2 padding 1", [2, 11, 13, 5], Window::square(3, 2, 1)),
         ("3x3 stride 2 padding 1 of even extents", [1, 12, 14, 67], Window::square(3, 2, 1)),
@@ -163,6 +165,8 @@ pub(crate) fn geometries() -> Vec<(&'static str, [usize; 4], Window)> {
         ("one pixel, padded", [2, 1, 1, 3], Window::square(3, 2, 1)),
         ("2x3 stride 3x1, padding differs", [2, 10, 7, 3], wide),
         ("5x2 stride 2x3, padding differs", [2, 9, 12, 5], tall),
+        ("1x7 padding 0x3", [2, 3, 9, 4], flat),
+        ("3x1, padding below", [1, 7, 4, 3], column),
     ]
 }
 

@@ -19,7 +19,7 @@ use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, grid_
 use crate::ops::{WORKGROUP, same_shape};
 use crate::tensor::{DType, TensorType};
 
-static SOURCE: Source = crate::wgsl!("bce_with_logits.wgsl");
+static SOURCE: Source = crate::wgsl!("bce_with_logits.wgsl", crate::ops::LOG_1P);
 
 /// Elements summed by one workgroup.
 const RUN: usize = 4096;

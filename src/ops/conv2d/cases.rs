@@ -60,6 +60,16 @@ pub fn cases() -> Vec<Case> {
             false,
             Conv2d { padding: Padding { top: 3, bottom: 3, ..Padding::default() }, ..base },
         ),
+        shape(
+            "1x3, padding differs, stride",
+            [2, 7, 10, 8],
+            [1, 3],
+            12,
+            true,
+            Conv2d { padding: Padding { left: 2, right: 1, ..Padding::default() }, stride: [1, 2], ..base },
+        ),
+        shape("3x1 without padding", [2, 9, 6, 12], [3, 1], 8, false, base),
+        shape("3x3 stride 2 without padding", [2, 11, 9, 8], [3, 3], 12, false, strided(2, 0)),
         shape("one pixel", [1, 1, 1, 8], [3, 3], 8, true, pad(1)),
         shape("kernel of the map's size", [2, 4, 5, 3], [4, 5], 6, true, base),
         shape("linear 33 to 7", [5, 1, 1, 33], [1, 1], 7, true, base),
@@ -87,6 +97,15 @@ pub fn cases() -> Vec<Case> {
             Conv2d { groups: 4, dilation: [2, 3], ..pad(2) },
         ),
         shape("depthwise in fours, long reduction", [4, 32, 30, 8], [5, 5], 8, true, Conv2d { groups: 8, ..pad(2) }),
+        shape(
+            "depthwise 5x5 in fours, stride 2",
+            [2, 11, 8, 12],
+            [5, 5],
+            12,
+            false,
+            Conv2d { groups: 12, ..strided(2, 2) },
+        ),
+        shape("depthwise 7x7 in fours", [1, 9, 10, 8], [7, 7], 8, true, Conv2d { groups: 8, ..pad(3) }),
         shape("depthwise with multiplier", [1, 6, 7, 5], [3, 3], 15, true, Conv2d { groups: 5, ..pad(1) }),
     ];
     let mut cases = vec![];

@@ -518,12 +518,13 @@ fn sum_splits(count: usize, splits: usize) -> Dispatch {
         .work((splits * count) as u64, 4 * ((splits + 1) * count) as u64)
 }
 
-/// Rows summed by one invocation.
+/// Rows summed by one invocation, but no fewer than their square root: then neither stage is long.
 const BIAS_RUN: usize = 256;
 
 pub(super) fn grad_bias(d_y: &TensorType) -> Lowered {
     let (rows, columns) = (d_y.shape.rows(), d_y.shape.last());
-    let runs = rows.div_ceil(BIAS_RUN);
+    let run = BIAS_RUN.max(rows.isqrt());
+    let runs = rows.div_ceil(run);
     let launch = |rows: usize, run: usize, half: bool| {
         let params = RowParams { rows: rows as u32, columns: columns as u32, run: run as u32 };
         let groups = [columns.div_ceil(WORKGROUP as usize) as u32, rows.div_ceil(run) as u32, 1];
@@ -536,7 +537,7 @@ pub(super) fn grad_bias(d_y: &TensorType) -> Lowered {
     Lowered {
         scratch: vec![TensorType::f32([runs, columns])],
         dispatches: vec![
-            launch(rows, BIAS_RUN, d_y.is_half()).input(0).bind(Operand::Scratch(0), Access::ReadWrite),
+            launch(rows, run, d_y.is_half()).input(0).bind(Operand::Scratch(0), Access::ReadWrite),
             launch(runs, runs, false).bind(Operand::Scratch(0), Access::Read).output(0),
         ],
     }

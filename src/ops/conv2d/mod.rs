@@ -84,7 +84,7 @@ impl Default for Conv2d {
 
 /// All extents of one convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Geometry {
+pub(super) struct Geometry {
     n: usize,
     h: usize,
     w: usize,
@@ -101,7 +101,7 @@ struct Geometry {
 
 impl Geometry {
     /// The shape rule.
-    fn of(conv: Conv2d, x: &TensorType, weight: &TensorType) -> Result<Self> {
+    pub(super) fn of(conv: Conv2d, x: &TensorType, weight: &TensorType) -> Result<Self> {
         let fail = |why: String| Err(Error::new(Kind::Shape, why));
         let (Some([n, h, w, c]), Some([r, s, group_c, k])) = (x.shape.nhwc(), weight.shape.nhwc()) else {
             return fail("a convolution takes x as [N, H, W, C] and the weight as [R, S, C / groups, K]".into());
@@ -271,8 +271,8 @@ impl Op for Forward {
 
 /// `d_x` from `d_y` and the weight.
 #[derive(Debug)]
-struct GradInput {
-    geometry: Geometry,
+pub(super) struct GradInput {
+    pub geometry: Geometry,
 }
 
 impl Op for GradInput {
@@ -297,8 +297,8 @@ impl Op for GradInput {
 
 /// `d_weight` from x and `d_y`.
 #[derive(Debug)]
-struct GradWeight {
-    geometry: Geometry,
+pub(super) struct GradWeight {
+    pub geometry: Geometry,
 }
 
 impl Op for GradWeight {
@@ -321,9 +321,9 @@ impl Op for GradWeight {
     }
 }
 
-/// `d_bias` from `d_y`: column sums.
+/// `d_bias` from `d_y`: column sums, in f32.
 #[derive(Debug)]
-struct GradBias;
+pub(super) struct GradBias;
 
 impl Op for GradBias {
     fn name(&self) -> &'static str {

@@ -1,0 +1,46 @@
+//! Shapes for tests, benchmarks and the self-test.
+
+use super::reference::MatmulTwin;
+use super::{Matmul, matmul};
+use crate::ops::{Case, CaseInput};
+
+/// All transpositions and interleavings; extents of fours and not, below and above a tile; one matrix and batches of
+/// one and two axes.
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    let mut push = |batch: &[usize], [m, k, n]: [usize; 3], spec: Matmul| {
+        let stored = |[rows, columns]: [usize; 2], transposed: bool, interleaved: bool| {
+            let [r, c] = if transposed { [columns, rows] } else { [rows, columns] };
+            match (interleaved, batch) {
+                (true, &[outer, inner]) => vec![outer, r, inner, c],
+                _ => [batch, &[r, c]].concat(),
+            }
+        };
+        let a = stored([m, k], spec.transposed[0], spec.interleaved[0]);
+        let b = stored([k, n], spec.transposed[1], spec.interleaved[1]);
+        let flags = |flags: &[bool]| flags.iter().map(|&f| if f { 'x' } else { '-' }).collect::<String>();
+        let name = format!(
+            "{batch:?} of {m}x{k}x{n} transposed {} interleaved {}",
+            flags(&spec.transposed),
+            flags(&spec.interleaved)
+        );
+        let inputs = vec![CaseInput::normal(a), CaseInput::normal(b)];
+        cases.push(Case::new("matmul", name, inputs, MatmulTwin { spec }, move |tape, x| {
+            Ok(vec![matmul(tape, x[0], x[1], spec)?])
+        }));
+    };
+    let plain = Matmul::default();
+    for extents in [[1, 1, 1], [5, 7, 3], [8, 12, 4], [33, 6, 35], [36, 40, 68], [4, 130, 5]] {
+        for transposed in [[false, false], [true, false], [false, true], [true, true]] {
+            push(&[2], extents, Matmul { transposed, ..plain });
+        }
+    }
+    push(&[], [9, 8, 16], Matmul { scale: 0.125, ..plain });
+    push(&[2, 3], [9, 8, 16], Matmul { scale: -3.0, ..plain });
+    for code in 0..8 {
+        let interleaved = [code & 1 != 0, code & 2 != 0, code & 4 != 0];
+        push(&[2, 3], [9, 8, 12], Matmul { interleaved, transposed: [false, true], scale: 0.5 });
+        push(&[2, 3], [6, 5, 7], Matmul { interleaved, transposed: [true, false], ..plain });
+    }
+    cases
+}

@@ -1,0 +1,22 @@
+//! Shapes for tests, benchmarks and the self-test.
+
+use super::reference::SiluTwin;
+use super::silu;
+use crate::ops::{Case, CaseInput, Fill, Role};
+
+/// One element, sizes around the workgroup, many workgroups; and inputs far from zero.
+pub fn cases() -> Vec<Case> {
+    let case = |name: String, input: CaseInput| {
+        Case::new("silu", name, vec![input], SiluTwin, |tape, x| Ok(vec![silu(tape, x[0])?]))
+    };
+    let far = |fill: Fill| CaseInput::new([3, 29], fill, Role::Differentiable);
+    let mut cases: Vec<Case> = [vec![1], vec![63], vec![65], vec![2, 9, 7, 5], vec![3, 20, 20, 17]]
+        .into_iter()
+        .map(|shape| case(format!("{shape:?}"), CaseInput::normal(shape)))
+        .collect();
+    cases.push(case("up to 50".into(), far(Fill::Uniform(-50.0, 50.0))));
+    cases.push(case("up to 1000".into(), far(Fill::Uniform(-1000.0, 1000.0))));
+    // Compared with each other: WGSL allows exp(x) an error of 3 + 2|x| units in the last place.
+    cases.push(case("near -20".into(), far(Fill::Gaussian(-20.0, 0.5))));
+    cases
+}
