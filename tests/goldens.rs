@@ -45,6 +45,8 @@ goldens! {
     resnet50_se: "resnet50-se",
     seresnet50: "seresnet50",
     inception_resnet_v2: "inception-resnet-v2",
+    efficientnet_b0: "efficientnet-b0",
+    vit_small_16: "vit-small-16",
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -172,9 +174,10 @@ fn drawn(seed: u32, name: &str, count: usize, value: impl Fn(f64) -> f64) -> Vec
 fn weight(golden: &Golden, parameter: &Parameter) -> HostTensor {
     let key = parameter.name.as_str();
     let dims = parameter.file_shape.dims();
-    let (module, kind) = key.rsplit_once('.').unwrap();
+    let (module, kind) = key.rsplit_once('.').unwrap_or(("", key));
     let own_name = module.rsplit('.').next().unwrap();
-    let batch_norm = own_name.starts_with("bn") || module.ends_with("downsample.1");
+    let batch_norm =
+        own_name.starts_with("bn") || module.ends_with("downsample.1") || (kind == "weight" && dims.len() == 1);
     let last_of_block = match golden.model.as_str() {
         "resnet18" => key.ends_with(".bn2.weight"),
         "resnet50" | "resnet50-se" | "seresnet50" => key.ends_with(".bn3.weight"),

@@ -23,7 +23,7 @@ Examples:
   lesion-gpu bench --json -                                   everything as JSON, nothing else")]
 pub(super) struct BenchArgs {
     /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50,
-    /// inception-resnet-v2
+    /// inception-resnet-v2, efficientnet-b0, vit-small-16
     #[arg(long, default_value = "resnet18", help_heading = "Work")]
     model: String,
     /// Side of the square images in pixels

@@ -74,7 +74,7 @@ pub(super) struct TrainArgs {
     quiet: bool,
 
     /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50,
-    /// inception-resnet-v2
+    /// inception-resnet-v2, efficientnet-b0, vit-small-16
     #[arg(long, default_value = "resnet18", help_heading = "Model")]
     model: String,
     /// Start from this safetensors file (torchvision's key names)

@@ -1,8 +1,7 @@
 //! The models by name.
 
-use super::inception_resnet_v2;
 use super::resnet::{Block, ResNet, SqueezeExcite};
-use super::simple_cnn;
+use super::{efficientnet, inception_resnet_v2, simple_cnn, vit};
 use crate::autograd::{Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::nn::{Mode, Net, Parameter};
@@ -13,6 +12,8 @@ enum Architecture {
     SimpleCnn,
     ResNet(ResNet),
     InceptionResNetV2,
+    EfficientNetB0,
+    VitSmall16,
 }
 
 /// A model of the registry.
@@ -59,6 +60,12 @@ const MODELS: &[Model] = &[
         SqueezeExcite::EveryBlock,
     ),
     Model { name: "inception-resnet-v2", about: "Inception-ResNet-v2", architecture: Architecture::InceptionResNetV2 },
+    Model { name: "efficientnet-b0", about: "EfficientNet-B0", architecture: Architecture::EfficientNetB0 },
+    Model {
+        name: "vit-small-16",
+        about: "vision transformer, small, patches of 16x16 pixels",
+        architecture: Architecture::VitSmall16,
+    },
 ];
 
 /// What tracing a model tells about it.
@@ -107,6 +114,8 @@ impl Model {
             Architecture::SimpleCnn => simple_cnn::forward(net, x, classes),
             Architecture::ResNet(resnet) => resnet.forward(net, x, classes),
             Architecture::InceptionResNetV2 => inception_resnet_v2::forward(net, x, classes),
+            Architecture::EfficientNetB0 => efficientnet::forward(net, x, classes),
+            Architecture::VitSmall16 => vit::forward(net, x, classes),
         }?;
         net.full_precision(logits)
     }
@@ -143,6 +152,8 @@ mod tests {
             ("resnet152", 64, 1000, 60_192_808),
             ("seresnet50", 64, 1000, 28_088_024),
             ("inception-resnet-v2", 75, 1000, 55_843_464),
+            ("efficientnet-b0", 64, 1000, 5_288_548),
+            ("vit-small-16", 224, 1000, 22_050_664),
         ];
         for (name, size, classes, want) in counts {
             let summary = Model::find(name).unwrap().summary(size, classes).unwrap();

@@ -558,22 +558,71 @@ impl<'a> Net<'a> {
     /// [`Kind::Shape`] if x are not tokens, or C is no multiple of `heads`.
     pub fn self_attention(&mut self, name: &str, x: Tensor, heads: usize) -> Result<Tensor> {
         self.scope(name, |net| {
-            let [n, t, c] = net.token_extents(x)?;
-            if heads == 0 || !c.is_multiple_of(heads) {
-                return Err(Error::new(Kind::Shape, format!("{c} channels do not make {heads} heads")));
-            }
+            let [_, _, c] = net.token_extents(x)?;
             let glorot = Init::Uniform((6.0 / (4 * c) as f32).sqrt());
             let all = net.product(["in_proj_weight", "in_proj_bias"], x, 3 * c, [glorot, Init::Constant(0.0)])?;
-            let mut parts = [all; 3];
-            for (i, part) in parts.iter_mut().enumerate() {
-                let columns = slice::slice(net.tape, all, i * c, c)?;
-                *part = net.tape.view(columns, [n, t, heads, c / heads])?;
-            }
-            let y = attention::attention(net.tape, parts[0], parts[1], parts[2])?;
-            let y = net.tape.view(y, [n, t, c])?;
+            let y = net.attend(all, heads)?;
             net.scope("out_proj", |net| {
                 net.product(["weight", "bias"], y, c, [Init::UniformFanIn { fan_in: c }, Init::Constant(0.0)])
             })
+        })
+    }
+
+    /// The same with timm's names and initial values: `name.qkv`, `name.proj`.
+    ///
+    /// # Errors
+    /// As [`self_attention`](Self::self_attention).
+    pub fn self_attention_timm(&mut self, name: &str, x: Tensor, heads: usize) -> Result<Tensor> {
+        self.scope(name, |net| {
+            let [_, _, c] = net.token_extents(x)?;
+            let all = net.linear_timm("qkv", x, 3 * c)?;
+            let y = net.attend(all, heads)?;
+            net.linear_timm("proj", y, c)
+        })
+    }
+
+    /// A [linear](Self::linear) layer whose weight starts normal with a standard deviation of 0.02 and its bias at zero, as
+    /// in timm's transformers.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    pub fn linear_timm(&mut self, name: &str, x: Tensor, out: usize) -> Result<Tensor> {
+        self.scope(name, |net| net.product(["weight", "bias"], x, out, [Init::Normal(0.02), Init::Constant(0.0)]))
+    }
+
+    /// Attention among tokens whose queries, keys and values lie side by side: `[N, T, 3 C]` to `[N, T, C]`.
+    fn attend(&mut self, all: Tensor, heads: usize) -> Result<Tensor> {
+        let [n, t, wide] = self.token_extents(all)?;
+        let c = wide / 3;
+        if heads == 0 || !c.is_multiple_of(heads) {
+            return Err(Error::new(Kind::Shape, format!("{c} channels do not make {heads} heads")));
+        }
+        let mut parts = [all; 3];
+        for (i, part) in parts.iter_mut().enumerate() {
+            let columns = slice::slice(self.tape, all, i * c, c)?;
+            *part = self.tape.view(columns, [n, t, heads, c / heads])?;
+        }
+        let y = attention::attention(self.tape, parts[0], parts[1], parts[2])?;
+        self.tape.view(y, [n, t, c])
+    }
+
+    /// A squeeze-and-excitation block as EfficientNet has it: `squeezed` channels, SiLU between, and the layers are
+    /// convolutions of a 1x1 map in files. Parameters `name.fc1`, `name.fc2`.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if x is not a map.
+    pub fn squeeze_excite_silu(&mut self, name: &str, x: Tensor, squeezed: usize) -> Result<Tensor> {
+        self.scope(name, |net| {
+            let c = net.shape(x).last();
+            let s = net.global_avg_pool(x)?;
+            let n = net.shape(s).rows();
+            let s = net.tape.view(s, [n, 1, 1, c])?;
+            let s = net.conv("fc1", s, Conv::new(squeezed, 1).bias())?;
+            let s = net.silu(s)?;
+            let s = net.conv("fc2", s, Conv::new(c, 1).bias())?;
+            let s = net.sigmoid(s)?;
+            let s = net.tape.view(s, [n, c])?;
+            channel_mul::channel_mul(net.tape, x, s)
         })
     }
 

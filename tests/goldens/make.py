@@ -24,6 +24,7 @@ starts with `bn`, or that ends in `downsample.1`; a convolution's weight has fou
     batch-norm weight      1 + 0.2 * (2u - 1)
         of the last batch-norm of a residual block (key ends in LAST_BN[model]):
                            0.3 * (1 + 0.2 * (2u - 1))
+    (and so any other weight of one dimension)
     batch-norm bias        0.2 * (2u - 1)
     running_mean           0.1 * (2u - 1)
     running_var            0.75 + 0.5 * u
@@ -64,7 +65,7 @@ SAMPLES = 16
 # Adam's first steps are lr * sign(gradient), so rounding is amplified step by step, the more the deeper the net: at
 # these rates ten losses in float32 and float64 stay within 1e-4 of each other, and still move by 1 to 10 %.
 LEARNING_RATE = {"simple-cnn": 1e-4, "resnet18": 1e-4, "resnet50": 3e-5, "resnet50-se": 3e-5, "seresnet50": 1e-4}
-LEARNING_RATE |= {"inception-resnet-v2": 1e-5}
+LEARNING_RATE |= {"inception-resnet-v2": 1e-5, "efficientnet-b0": 1e-4, "vit-small-16": 1e-4}
 MARGIN = 1e-4
 # Models whose first batch is drawn again, as `batch/0/images/<attempt>`, until the two largest inputs of every max-pooling
 # window are this far apart: with more than a hundred thousand windows rounding would else decide in one of them.
@@ -78,6 +79,8 @@ LAST_BN = {
     "resnet50-se": ".bn3.weight",
     "seresnet50": ".bn3.weight",
     "inception-resnet-v2": None,
+    "efficientnet-b0": None,
+    "vit-small-16": None,
 }
 # (file stem, model, height, width, batch)
 GOLDENS = [
@@ -88,6 +91,8 @@ GOLDENS = [
     ("resnet50-se", "resnet50-se", 64, 64, 4),
     ("seresnet50", "seresnet50", 64, 64, 4),
     ("inception-resnet-v2", "inception-resnet-v2", 128, 128, 4),
+    ("efficientnet-b0", "efficientnet-b0", 64, 64, 4),
+    ("vit-small-16", "vit-small-16", 64, 64, 3),
 ]
 
 
@@ -232,6 +237,17 @@ def build(model, height, width, classes=CLASSES):
         import timm
 
         return timm.create_model("inception_resnet_v2", pretrained=False, num_classes=classes)
+    if model == "efficientnet-b0":
+        net = torchvision.models.efficientnet_b0(weights=None, num_classes=classes)
+        for module in net.modules():
+            if isinstance(module, nn.Dropout | torchvision.ops.StochasticDepth):
+                module.p = 0.0
+        return net
+    if model == "vit-small-16":
+        import timm
+
+        assert height == width
+        return timm.create_model("vit_small_patch16_224", pretrained=False, num_classes=classes, img_size=height)
     raise ValueError(model)
 
 
@@ -241,8 +257,9 @@ def build(model, height, width, classes=CLASSES):
 
 def weight_rule(model, key, shape):
     """The map from u to the value of the tensor `key`: the table at the top of this file."""
-    module, kind = key.rsplit(".", 1)
+    module, kind = key.rsplit(".", 1) if "." in key else ("", key)
     batch_norm = module.rsplit(".", 1)[-1].startswith("bn") or module.endswith("downsample.1")
+    batch_norm = batch_norm or (kind == "weight" and len(shape) == 1)
     if kind == "running_mean":
         return lambda u: 0.1 * (2 * u - 1)
     if kind == "running_var":
