@@ -13,7 +13,7 @@ use crate::gpu::{Caps, Gpu};
 use crate::metrics::{ClassificationReport, softmax};
 use crate::models::Model;
 use crate::tune::TuningCache;
-use crate::weights::{Difference, Tensors, read_safetensors};
+use crate::weights::{self, Difference, Tensors};
 
 /// The scores of a set of images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,7 +105,7 @@ impl Classifier {
                 (checkpoint.config, checkpoint.classes, checkpoint.weights, false)
             }
             ModelSource::Weights { model, file, size, normalisation, classes, allow_partial } => {
-                let weights = read_safetensors(file)?.tensors;
+                let weights = weights::read(file)?.tensors;
                 let classes = match classes {
                     Some(classes) => classes.clone(),
                     None => default_classes(&weights, file)?,

@@ -22,7 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Choices, Gpu};
 use crate::models::Model;
 use crate::tune::{TuningCache, distinct, tune};
-use crate::weights::read_safetensors;
+use crate::weights;
 
 /// Set (by Ctrl-C) to stop at the next step.
 pub type Interrupt = Arc<AtomicBool>;
@@ -167,7 +167,7 @@ pub fn run(
         }
     };
     let weights = match (&config.weights, &resumed) {
-        (Some(path), None) => Some(read_safetensors(path.as_ref())?),
+        (Some(path), None) => Some(weights::read(path.as_ref())?),
         _ => None,
     };
 

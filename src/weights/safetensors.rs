@@ -1,0 +1,98 @@
+//! Safetensors: a JSON header with names, shapes and offsets, then the raw elements. The format that runs are kept in.
+
+use std::path::Path;
+
+use ::safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::elements::{ByteOrder, Element};
+use super::{Tensors, WeightFile, write_atomically};
+use crate::error::{Error, Kind, Result};
+use crate::tensor::HostTensor;
+
+/// Reads a safetensors file. f64, f16 and bf16 become f32.
+///
+/// # Errors
+/// [`Kind::Io`] if it cannot be read, [`Kind::Weights`] if it is not a valid safetensors file.
+pub fn read_safetensors(path: &Path) -> Result<WeightFile> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io("read the weight file", path, &e))?;
+    parse_safetensors(&bytes).map_err(|e| e.at(path.display()))
+}
+
+/// Parses the bytes of a safetensors file, as [`read_safetensors`].
+///
+/// # Errors
+/// [`Kind::Weights`] if they are not valid.
+pub fn parse_safetensors(bytes: &[u8]) -> Result<WeightFile> {
+    let invalid = |e: ::safetensors::SafeTensorError| {
+        Error::new(Kind::Weights, format!("not a valid safetensors file: {e}")).next("check that the file is complete")
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(invalid)?;
+    let file = SafeTensors::deserialize(bytes).map_err(invalid)?;
+    let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+    let mut tensors = Tensors::new();
+    for (name, view) in file.tensors() {
+        if let Some(data) = floats(&view) {
+            tensors.insert(name, HostTensor::new(view.shape(), data));
+        }
+    }
+    Ok(WeightFile { tensors, metadata, ..WeightFile::default() })
+}
+
+/// The elements as f32; `None` for an integer tensor.
+fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    let element = match view.dtype() {
+        Dtype::F16 => Element::F16,
+        Dtype::BF16 => Element::Bf16,
+        Dtype::F32 => Element::F32,
+        Dtype::F64 => Element::F64,
+        _ => return None,
+    };
+    Some(element.decode(view.data(), ByteOrder::Little))
+}
+
+/// Writes a safetensors file atomically: under a temporary name in the same folder, synced, then renamed.
+///
+/// # Errors
+/// [`Kind::Io`] if that fails; an older file of that name is then still whole.
+pub fn write_safetensors(path: &Path, file: &WeightFile) -> Result<()> {
+    let views = file.tensors.iter().map(|(name, tensor)| {
+        let view = TensorView::new(Dtype::F32, tensor.shape().dims().to_vec(), bytemuck::cast_slice(tensor.data()));
+        view.map(|view| (name.as_str(), view))
+    });
+    let internal =
+        |e: ::safetensors::SafeTensorError| Error::new(Kind::Internal, format!("could not encode weights: {e}"));
+    let views = views.collect::<Result<Vec<_>, _>>().map_err(internal)?;
+    let metadata = (!file.metadata.is_empty()).then(|| file.metadata.clone().into_iter().collect());
+    let bytes = ::safetensors::serialize(views, metadata).map_err(internal)?;
+    write_atomically(path, &bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_round_trip() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let mut file = WeightFile::default();
+        file.tensors.insert("a".into(), HostTensor::new([2, 3], (0..6).map(|i| i as f32).collect()));
+        file.tensors.insert("b".into(), HostTensor::full([4], 1.5));
+        file.metadata.insert("k".into(), "v".into());
+        write_safetensors(&path, &file).unwrap();
+        assert_eq!(read_safetensors(&path).unwrap(), file);
+    }
+
+    #[test]
+    fn damaged_files_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let mut file = WeightFile::default();
+        file.tensors.insert("a".into(), HostTensor::full([100], 1.0));
+        write_safetensors(&path, &file).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for cut in [0, 4, 8, 20, bytes.len() - 1] {
+            assert_eq!(parse_safetensors(&bytes[..cut]).unwrap_err().kind(), Kind::Weights, "{cut}");
+        }
+    }
+}
