@@ -4,6 +4,8 @@
 //! `LESION_GOLDEN_DIR` names another folder of goldens, made with another seed.
 
 mod common;
+#[path = "goldens/fine_tune.rs"]
+mod fine_tune;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -170,15 +172,26 @@ fn drawn(seed: u32, name: &str, count: usize, value: impl Fn(f64) -> f64) -> Vec
     (0..count as u64).map(|i| value(f64::from(stream.uniform(i))) as f32).collect()
 }
 
-/// A weight as `make.py` draws it: the table at the top of the script.
+/// A weight of a golden: as drawn, but for the biases it names.
 fn weight(golden: &Golden, parameter: &Parameter) -> HostTensor {
+    let mut data = drawn_weight(&golden.model, golden.seed, parameter);
+    for biases in golden.biases.iter().filter(|b| b.name == parameter.name) {
+        for (&i, &value) in biases.indices.iter().zip(&biases.values) {
+            data[i] = value;
+        }
+    }
+    HostTensor::new(parameter.file_shape.clone(), data)
+}
+
+/// A weight as `make.py` draws it: the table at the top of the script.
+fn drawn_weight(model: &str, seed: u32, parameter: &Parameter) -> Vec<f32> {
     let key = parameter.name.as_str();
     let dims = parameter.file_shape.dims();
     let (module, kind) = key.rsplit_once('.').unwrap_or(("", key));
     let own_name = module.rsplit('.').next().unwrap();
     let batch_norm =
         own_name.starts_with("bn") || module.ends_with("downsample.1") || (kind == "weight" && dims.len() == 1);
-    let last_of_block = match golden.model.as_str() {
+    let last_of_block = match model {
         "resnet18" => key.ends_with(".bn2.weight"),
         "resnet50" | "resnet50-se" | "seresnet50" => key.ends_with(".bn3.weight"),
         _ => false,
@@ -186,20 +199,14 @@ fn weight(golden: &Golden, parameter: &Parameter) -> HostTensor {
     let scale = if last_of_block { 0.3 } else { 1.0 };
     let fan_in = dims[1..].iter().product::<usize>() as f64;
     let bound = if dims.len() == 4 { (6.0 / fan_in).sqrt() } else { 1.0 / fan_in.sqrt() };
-    let mut data = drawn(golden.seed, &format!("weights/{key}"), parameter.count(), |u| match (kind, batch_norm) {
+    drawn(seed, &format!("weights/{key}"), parameter.count(), |u| match (kind, batch_norm) {
         ("running_mean", _) => 0.1 * (2.0 * u - 1.0),
         ("running_var", _) => 0.75 + 0.5 * u,
         ("weight", true) => scale * (1.0 + 0.2 * (2.0 * u - 1.0)),
         ("bias", true) => 0.2 * (2.0 * u - 1.0),
         ("bias", false) => (2.0 * u - 1.0) * 0.1,
         _ => (2.0 * u - 1.0) * bound,
-    });
-    for biases in golden.biases.iter().filter(|b| b.name == key) {
-        for (&i, &value) in biases.indices.iter().zip(&biases.values) {
-            data[i] = value;
-        }
-    }
-    HostTensor::new(parameter.file_shape.clone(), data)
+    })
 }
 
 // ---------------------------------------------------------------------------------------------------------------

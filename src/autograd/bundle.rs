@@ -60,8 +60,9 @@ impl Bundles {
                 found.reuse(tape, group);
                 continue;
             }
+            let nodes = found.follow(tape, order, group.nodes, &group.elementwise);
             let mut nodes: Vec<usize> =
-                group.nodes.into_iter().filter(|&n| fits(tape, n, &group.elementwise, kept)).collect();
+                nodes.into_iter().filter(|&n| fits(tape, n, &group.elementwise, kept)).collect();
             let large = nodes.iter().map(|&n| made_bytes(tape, n, &group.elementwise)).sum::<u64>() * SHARE > computed;
             nodes.retain(|&n| !large || tape.shape(tape.nodes()[n].inputs[group.elementwise[0]]).len() <= SMALL);
             let limit = caps.max_binding.min(caps.max_buffer);
@@ -146,6 +147,48 @@ impl Bundles {
                 self.bundles.push(Bundle { nodes: members, arenas: vec![(i, a)] });
             }
         }
+    }
+
+    /// Nodes with an operand each in one arena of variables, all of whose members they take, become a bundle where their
+    /// other operands are variables without a place: these get arenas laid out alike. Returns the nodes that are left.
+    fn follow(&mut self, tape: &Tape, order: &[usize], mut left: Vec<usize>, elementwise: &[usize]) -> Vec<usize> {
+        let operand = |n: usize, i: usize| tape.root(tape.nodes()[n].inputs[i]);
+        let variable = |t: Tensor| match tape.origin(t) {
+            Origin::Variable(v) => Some(*v),
+            _ => None,
+        };
+        for a in 0..self.arenas.len() {
+            for &led in elementwise {
+                let others: Vec<usize> = elementwise.iter().copied().filter(|&i| i != led).collect();
+                let free = |n: usize| {
+                    let mut operands = others.iter().map(|&i| operand(n, i));
+                    operands.all(|t| !self.place.contains_key(&t) && variable(t).is_some())
+                };
+                let member = |n: usize| self.place.get(&operand(n, led)).filter(|p| p.0 == a).map(|p| p.1);
+                let mut nodes: Vec<(usize, usize)> =
+                    left.iter().filter(|&&n| free(n)).filter_map(|&n| member(n).map(|m| (m, n))).collect();
+                nodes.sort_unstable();
+                let whole = nodes.iter().map(|&(m, _)| m).eq(0..self.arenas[a].members.len());
+                let nodes: Vec<usize> = nodes.into_iter().map(|(_, n)| n).collect();
+                let columns: Vec<Vec<Tensor>> =
+                    others.iter().map(|&i| nodes.iter().map(|&n| operand(n, i)).collect()).collect();
+                let distinct = columns.concat().iter().collect::<HashSet<_>>().len() == nodes.len() * others.len();
+                let apart = columns.iter().all(|roots| !copies_within(tape, order, &nodes, roots));
+                if !whole || !distinct || !apart || Self::passed_by(tape, order, &nodes) {
+                    continue;
+                }
+                let mut arenas = vec![(led, a)];
+                for (&i, roots) in others.iter().zip(&columns) {
+                    let variables = roots.iter().filter_map(|&t| variable(t)).collect();
+                    self.place.extend(roots.iter().enumerate().map(|(m, &t)| (t, (self.arenas.len(), m))));
+                    arenas.push((i, self.arenas.len()));
+                    self.arenas.push(Arena { variables: Some(variables), ..self.arenas[a].clone() });
+                }
+                left.retain(|n| !nodes.contains(n));
+                self.bundles.push(Bundle { nodes, arenas });
+            }
+        }
+        left
     }
 
     /// The nodes in order, those of a bundle where the last of them stood.

@@ -166,7 +166,22 @@ impl Plan {
     /// # Errors
     /// As [`new`](Self::new); [`Kind::Internal`] if they read something else.
     pub fn in_two(tape: &Tape, outputs: &[Tensor], caps: &Caps, closing: &str) -> Result<Self> {
-        Self::of(&fuse(tape, outputs, caps), outputs, caps, How { closing: Some(closing), ..How::default() })
+        Self::of_training(tape, outputs, caps, Some(closing), false)
+    }
+
+    /// As [`new`](Self::new), or as [`in_two`](Self::in_two) where there is a scope that closes; and with `prepare` as
+    /// [`preparing`](Self::preparing), for steps that leave some variables as they are.
+    ///
+    /// # Errors
+    /// As [`in_two`](Self::in_two).
+    pub fn of_training(
+        tape: &Tape,
+        outputs: &[Tensor],
+        caps: &Caps,
+        closing: Option<&str>,
+        prepare: bool,
+    ) -> Result<Self> {
+        Self::of(&fuse(tape, outputs, caps), outputs, caps, How { closing, prepare, separate: false })
     }
 
     /// As [`new`](Self::new), with every operation on its own: what fusion is compared with.

@@ -415,6 +415,11 @@ impl Tape {
         &self.variables
     }
 
+    /// The variable called `name`, if it has been declared.
+    pub fn find_variable(&self, name: &str) -> Option<Tensor> {
+        self.variables.iter().position(|v| v.name == name).map(|i| self.variable_values[i])
+    }
+
     /// The variables that gradients flow to, as values.
     pub fn trainable(&self) -> Vec<(String, Tensor)> {
         let pairs = self.variables.iter().zip(&self.variable_values);

@@ -238,6 +238,7 @@ impl TrainArgs {
             allow_partial: self.allow_partial,
             split: SplitConfig { fractions, seed: self.split_seed, grouped: !self.leaky_split },
             augment,
+            ..TrainConfig::default()
         })
     }
 }

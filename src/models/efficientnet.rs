@@ -32,8 +32,8 @@ const STAGES: [Stage; 7] = [
 /// Largest share of samples that stochastic depth takes out of a block.
 const DROP: f32 = 0.2;
 
-/// Logits `[N, classes]` of images `[N, H, W, 3]`.
-pub(super) fn forward(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Tensor> {
+/// Features `[N, 1280]` of images `[N, H, W, 3]`.
+pub(super) fn features(net: &mut Net<'_>, x: Tensor) -> Result<Tensor> {
     let mut x = net.scope("features.0", |net| {
         let x = net.conv("0", x, Conv::new(32, 3).stride(2).padding(1))?;
         let x = net.batch_norm("1", x)?;
@@ -53,7 +53,11 @@ pub(super) fn forward(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Te
         let x = net.batch_norm("1", x)?;
         net.silu(x)
     })?;
-    let x = net.global_avg_pool(x)?;
+    net.global_avg_pool(x)
+}
+
+/// Logits `[N, classes]` of features.
+pub(super) fn classify(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Tensor> {
     let x = net.dropout(x, 0.2)?;
     net.linear("classifier.1", x, classes)
 }

@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::nn::{Conv, Net};
 use crate::ops::window::Window;
 
-/// Logits `[N, classes]` of images `[N, H, W, 3]` of at least 75x75 pixels.
-pub(super) fn forward(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Tensor> {
+/// Features `[N, 1536]` of images `[N, H, W, 3]` of at least 75x75 pixels.
+pub(super) fn features(net: &mut Net<'_>, x: Tensor) -> Result<Tensor> {
     let x = unit(net, "conv2d_1a", x, Conv::new(32, 3).stride(2))?;
     let x = unit(net, "conv2d_2a", x, Conv::new(32, 3))?;
     let x = unit(net, "conv2d_2b", x, Conv::new(64, 3).padding(1))?;
@@ -80,8 +80,7 @@ pub(super) fn forward(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Te
     }
     let x = net.scope("block8", |net| block8(net, x, 1.0))?;
     let x = unit(net, "conv2d_7b", x, Conv::new(1536, 1))?;
-    let x = net.global_avg_pool(x)?;
-    net.linear("classif", x, classes)
+    net.global_avg_pool(x)
 }
 
 /// Kernels of one row or one column, padded so that the map keeps its size.

@@ -1,10 +1,12 @@
 //! The networks. A model file reads like its paper; the registry knows them by name.
 
 mod efficientnet;
+mod head;
 mod inception_resnet_v2;
 mod registry;
 mod resnet;
 mod simple_cnn;
 mod vit;
 
+pub use head::Head;
 pub use registry::{Model, ModelSummary};

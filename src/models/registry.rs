@@ -1,7 +1,7 @@
 //! The models by name.
 
 use super::resnet::{Block, ResNet, SqueezeExcite};
-use super::{efficientnet, inception_resnet_v2, simple_cnn, vit};
+use super::{Head, efficientnet, inception_resnet_v2, simple_cnn, vit};
 use crate::autograd::{Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::nn::{Mode, Net, Parameter};
@@ -110,14 +110,85 @@ impl Model {
     /// # Errors
     /// [`Kind::Shape`] if the images are too small.
     pub fn forward(&self, net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Tensor> {
-        let logits = match self.architecture {
-            Architecture::SimpleCnn => simple_cnn::forward(net, x, classes),
-            Architecture::ResNet(resnet) => resnet.forward(net, x, classes),
-            Architecture::InceptionResNetV2 => inception_resnet_v2::forward(net, x, classes),
-            Architecture::EfficientNetB0 => efficientnet::forward(net, x, classes),
-            Architecture::VitSmall16 => vit::forward(net, x, classes),
-        }?;
-        net.full_precision(logits)
+        let features = self.features(net, x)?;
+        self.classify(net, features, None, classes)
+    }
+
+    /// Traces the backbone: what the head reads, `[N, F]` or a map `[N, H, W, C]`, of images `x` `[N, H, W, 3]`.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if the images are too small.
+    pub fn features(&self, net: &mut Net<'_>, x: Tensor) -> Result<Tensor> {
+        match self.architecture {
+            Architecture::SimpleCnn => simple_cnn::features(net, x),
+            Architecture::ResNet(resnet) => resnet.features(net, x),
+            Architecture::InceptionResNetV2 => inception_resnet_v2::features(net, x),
+            Architecture::EfficientNetB0 => efficientnet::features(net, x),
+            Architecture::VitSmall16 => vit::features(net, x),
+        }
+    }
+
+    /// Traces the head: logits `[N, classes]` (f32) of features. `None` for the model's own.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for a head that makes no sense.
+    pub fn classify(&self, net: &mut Net<'_>, features: Tensor, head: Option<&Head>, classes: usize) -> Result<Tensor> {
+        net.head(|net| {
+            let x = match self.architecture {
+                Architecture::ResNet(resnet) => resnet.neck(net, features)?,
+                _ => features,
+            };
+            let logits = match (head, self.architecture) {
+                (Some(head), _) => head.forward(net, x, self.classifier(), classes),
+                (None, Architecture::SimpleCnn) => simple_cnn::classify(net, x, classes),
+                (None, Architecture::ResNet(_) | Architecture::InceptionResNetV2) => {
+                    net.linear(self.classifier()[1], x, classes)
+                }
+                (None, Architecture::EfficientNetB0) => efficientnet::classify(net, x, classes),
+                (None, Architecture::VitSmall16) => vit::classify(net, x, classes),
+            }?;
+            net.full_precision(logits)
+        })
+    }
+
+    /// The name of the model's classifier, and that of its dense layer where it is the only one.
+    fn classifier(&self) -> [&'static str; 2] {
+        match self.architecture {
+            Architecture::SimpleCnn | Architecture::ResNet(_) => ["fc", "fc"],
+            Architecture::InceptionResNetV2 => ["classif", "classif"],
+            Architecture::EfficientNetB0 => ["classifier", "classifier.1"],
+            Architecture::VitSmall16 => ["head", "head"],
+        }
+    }
+
+    /// The parts of the backbone that are frozen and trained as a whole, in forward order: a name, and the layer that the
+    /// part begins with.
+    pub fn stages(&self) -> Vec<(String, String)> {
+        let numbered = |layer: &str, count: usize| -> Vec<(String, String)> {
+            (0..count).map(|i| (format!("{layer}.{i}"), format!("{layer}.{i}"))).collect()
+        };
+        let named = |stages: &[(&str, &str)]| -> Vec<(String, String)> {
+            stages.iter().map(|&(name, first)| (name.to_owned(), first.to_owned())).collect()
+        };
+        match self.architecture {
+            Architecture::SimpleCnn => named(&[("conv1", "conv1"), ("conv2", "conv2"), ("conv3", "conv3")]),
+            Architecture::ResNet(_) => named(&[
+                ("stem", "conv1"),
+                ("layer1", "layer1"),
+                ("layer2", "layer2"),
+                ("layer3", "layer3"),
+                ("layer4", "layer4"),
+            ]),
+            // Where the map shrinks.
+            Architecture::InceptionResNetV2 => named(&[
+                ("stem", "conv2d_1a"),
+                ("block35", "mixed_5b"),
+                ("block17", "mixed_6a"),
+                ("block8", "mixed_7a"),
+            ]),
+            Architecture::EfficientNetB0 => numbered("features", 9),
+            Architecture::VitSmall16 => [named(&[("stem", "patch_embed")]), numbered("blocks", vit::BLOCKS)].concat(),
+        }
     }
 
     /// Its parameters for images of `size` x `size` pixels.

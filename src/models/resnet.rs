@@ -48,8 +48,8 @@ pub(super) struct ResNet {
 const REDUCTION: usize = 16;
 
 impl ResNet {
-    /// Logits `[N, classes]` of images `[N, H, W, 3]`.
-    pub fn forward(self, net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Tensor> {
+    /// Features `[N, C]` of images `[N, H, W, 3]`; with squeeze-and-excitation on the final map that map, `[N, H, W, C]`.
+    pub fn features(self, net: &mut Net<'_>, x: Tensor) -> Result<Tensor> {
         let x = net.conv("conv1", x, Conv::new(64, 7).stride(2).padding(3))?;
         let x = net.batch_norm("bn1", x)?;
         let x = net.relu(x)?;
@@ -60,11 +60,16 @@ impl ResNet {
                 x = net.scope(format!("layer{}.{i}", stage + 1), |net| self.block(net, x, 64 << stage, stride))?;
             }
         }
-        if self.squeeze_excite == SqueezeExcite::FinalMap {
-            x = net.squeeze_excite("se", x, REDUCTION)?;
+        if self.squeeze_excite == SqueezeExcite::FinalMap { Ok(x) } else { net.global_avg_pool(x) }
+    }
+
+    /// What comes between features and classifier, `[N, C]`: a part of the head, since no pretrained network has it.
+    pub fn neck(self, net: &mut Net<'_>, features: Tensor) -> Result<Tensor> {
+        if self.squeeze_excite != SqueezeExcite::FinalMap {
+            return Ok(features);
         }
-        let x = net.global_avg_pool(x)?;
-        net.linear("fc", x, classes)
+        let x = net.squeeze_excite("se", features, REDUCTION)?;
+        net.global_avg_pool(x)
     }
 
     fn block(self, net: &mut Net<'_>, x: Tensor, planes: usize, stride: usize) -> Result<Tensor> {

@@ -6,15 +6,19 @@ use crate::autograd::Tensor;
 use crate::error::Result;
 use crate::nn::{Conv, Net};
 
-/// Logits `[N, classes]` of images `[N, H, W, 3]`.
-pub(super) fn forward(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Tensor> {
+/// Features `[N, F]` of images `[N, H, W, 3]`: the last map as a row.
+pub(super) fn features(net: &mut Net<'_>, x: Tensor) -> Result<Tensor> {
     let mut x = x;
     for (name, filters) in [("conv1", 32), ("conv2", 64), ("conv3", 128)] {
         x = net.conv(name, x, Conv::new(filters, 3).bias())?;
         x = net.relu(x)?;
         x = net.max_pool(x, 2, 2, 0)?;
     }
-    let x = net.flatten(x)?;
+    net.flatten(x)
+}
+
+/// Logits `[N, classes]` of features.
+pub(super) fn classify(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Tensor> {
     let x = net.linear("fc1", x, 128)?;
     let x = net.relu(x)?;
     let x = net.dropout(x, 0.5)?;

@@ -8,13 +8,13 @@ use crate::nn::{Conv, Net};
 
 const PATCH: usize = 16;
 const WIDTH: usize = 384;
-const BLOCKS: usize = 12;
+pub(super) const BLOCKS: usize = 12;
 const HEADS: usize = 6;
 const EPS: f32 = 1e-6;
 
-/// Logits `[N, classes]` of images `[N, H, W, 3]` whose sides are multiples of 16; there is an embedding for each patch, so
+/// Features `[N, C]`, the class token, of images `[N, H, W, 3]` whose sides are multiples of 16; there is an embedding for each patch, so
 /// weights go with one size.
-pub(super) fn forward(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Tensor> {
+pub(super) fn features(net: &mut Net<'_>, x: Tensor) -> Result<Tensor> {
     if let Some([_, h, w, _]) = net.shape(x).nhwc()
         && !(h.is_multiple_of(PATCH) && w.is_multiple_of(PATCH))
     {
@@ -30,7 +30,11 @@ pub(super) fn forward(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Te
         x = net.scope(format!("blocks.{i}"), |net| block(net, x))?;
     }
     let x = net.layer_norm("norm", x, EPS)?;
-    let x = net.token(x, 0)?;
+    net.token(x, 0)
+}
+
+/// Logits `[N, classes]` of features.
+pub(super) fn classify(net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Tensor> {
     net.linear_timm("head", x, classes)
 }
 

@@ -6,5 +6,5 @@
 mod net;
 mod parameter;
 
-pub use net::{Conv, ConvTranspose, Mode, Net};
+pub use net::{Conv, ConvTranspose, Frozen, Mode, Net};
 pub use parameter::{Init, Layout, Parameter};

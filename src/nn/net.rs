@@ -1,5 +1,7 @@
 //! Tracing a model: layers as calls.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{Init, Layout, Parameter};
 use crate::autograd::{Tape, Tensor};
 use crate::error::{Error, Kind, Result};
@@ -156,11 +158,24 @@ impl ConvTranspose {
     }
 }
 
+/// What of a network stays as it is while the rest is trained.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Frozen {
+    /// Names of parameters.
+    pub parameters: BTreeSet<String>,
+    /// Names of batch-norm layers that normalise with their running statistics, and do not move them.
+    pub norms: BTreeSet<String>,
+}
+
 /// The state of tracing a model.
 #[derive(Debug)]
 pub struct Net<'a> {
     tape: &'a mut Tape,
     parameters: Vec<Parameter>,
+    frozen: Frozen,
+    /// Parameters that are read from another variable: the name of each.
+    stand_ins: BTreeMap<String, String>,
+    in_head: bool,
     mode: Mode,
     dropout: bool,
     counter: Option<Tensor>,
@@ -173,7 +188,45 @@ pub struct Net<'a> {
 impl<'a> Net<'a> {
     /// Traces onto `tape`. `seed` keys dropout.
     pub fn new(tape: &'a mut Tape, mode: Mode, seed: u32) -> Self {
-        Self { tape, parameters: vec![], mode, dropout: true, counter: None, dropouts: 0, seed, prefix: vec![] }
+        Self {
+            tape,
+            parameters: vec![],
+            frozen: Frozen::default(),
+            stand_ins: BTreeMap::new(),
+            in_head: false,
+            mode,
+            dropout: true,
+            counter: None,
+            dropouts: 0,
+            seed,
+            prefix: vec![],
+        }
+    }
+
+    /// Leaves parameters and statistics as they are. What lies below all that is trained is in evaluation mode: nothing is
+    /// dropped there either.
+    #[must_use]
+    pub fn freezing(mut self, frozen: Frozen) -> Self {
+        self.frozen = frozen;
+        self
+    }
+
+    /// Reads parameters from other variables: pairs of a parameter's name and the variable's.
+    #[must_use]
+    pub fn reading(mut self, stand_ins: BTreeMap<String, String>) -> Self {
+        self.stand_ins = stand_ins;
+        self
+    }
+
+    /// Traces the head.
+    ///
+    /// # Errors
+    /// Those of `part`.
+    pub fn head<T>(&mut self, part: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.in_head = true;
+        let result = part(self);
+        self.in_head = false;
+        result
     }
 
     /// Draws dropout by this counter (u32 `[1]`) instead of the optimizer's steps.
@@ -232,8 +285,14 @@ impl<'a> Net<'a> {
         if self.parameters.iter().any(|p| p.name == full) {
             return Err(Error::new(Kind::Internal, format!("the model declares '{full}' twice")));
         }
-        let variable = self.tape.variable(&full, TensorType::f32(device_shape), trainable)?;
-        self.parameters.push(Parameter { name: full, file_shape, layout, init, trainable });
+        let frozen = match trainable {
+            true => self.frozen.parameters.contains(&full),
+            false => self.frozen.norms.contains(&self.prefix.join(".")),
+        };
+        let variable = self.stand_ins.get(&full).unwrap_or(&full);
+        let variable = self.tape.variable(variable, TensorType::f32(device_shape), trainable && !frozen)?;
+        let head = self.in_head;
+        self.parameters.push(Parameter { name: full, file_shape, layout, init, trainable, frozen, head });
         Ok(variable)
     }
 
@@ -315,7 +374,8 @@ impl<'a> Net<'a> {
             let mean = vector("running_mean", 0.0, false)?;
             let var = vector("running_var", 1.0, false)?;
             let spec = batch_norm::BatchNorm { eps, momentum: 0.1 };
-            match net.mode {
+            let mode = if net.frozen.norms.contains(&net.prefix.join(".")) { Mode::Eval } else { net.mode };
+            match mode {
                 Mode::Train => batch_norm::batch_norm_train(net.tape, x, Some(gamma), beta, mean, var, spec),
                 Mode::Eval => batch_norm::batch_norm_eval(net.tape, x, Some(gamma), beta, mean, var, spec),
             }
@@ -464,7 +524,7 @@ impl<'a> Net<'a> {
     /// # Errors
     /// [`Kind::Shape`] if the rate is not in `[0, 1)`.
     pub fn dropout(&mut self, x: Tensor, rate: f32) -> Result<Tensor> {
-        match self.draws("dropout", rate)? {
+        match self.draws("dropout", x, rate)? {
             Some((key, step)) => dropout::dropout(self.tape, x, rate, key, step),
             None => Ok(x),
         }
@@ -476,15 +536,18 @@ impl<'a> Net<'a> {
     /// # Errors
     /// [`Kind::Shape`] if the rate is not in `[0, 1)`.
     pub fn drop_path(&mut self, x: Tensor, rate: f32) -> Result<Tensor> {
-        match self.draws("drop_path", rate)? {
+        match self.draws("drop_path", x, rate)? {
             Some((key, step)) => drop_path::drop_path(self.tape, x, rate, key, step),
             None => Ok(x),
         }
     }
 
-    /// The key and the counter of a layer that drops; none where nothing is dropped.
-    fn draws(&mut self, what: &str, rate: f32) -> Result<Option<([u32; 2], Tensor)>> {
+    /// The key and the counter of a layer that drops from x; none where nothing is dropped.
+    fn draws(&mut self, what: &str, x: Tensor, rate: f32) -> Result<Option<([u32; 2], Tensor)>> {
         if self.mode == Mode::Eval || !self.dropout || rate == 0.0 {
+            return Ok(None);
+        }
+        if !self.frozen.parameters.is_empty() && !self.in_head && !self.tape.requires_grad(x) {
             return Ok(None);
         }
         let key = Stream::named(self.seed, &format!("{what}/{}/{}", self.prefix.join("."), self.dropouts)).key();

@@ -65,8 +65,12 @@ pub struct Parameter {
     pub layout: Layout,
     /// Initial values.
     pub init: Init,
-    /// Whether it is trained (else it is a running statistic).
+    /// Whether it can be trained (else it is a running statistic).
     pub trainable: bool,
+    /// Whether it stays as it is: neither trained nor, as a running statistic, moved.
+    pub frozen: bool,
+    /// Whether it belongs to the head rather than to the backbone.
+    pub head: bool,
 }
 
 impl Parameter {
@@ -98,6 +102,16 @@ impl Parameter {
         HostTensor::new(self.file_shape.clone(), data)
     }
 
+    /// Whether steps of training change it.
+    pub fn is_trained(&self) -> bool {
+        self.trainable && !self.frozen
+    }
+
+    /// The layer it belongs to: its name without the last part.
+    pub fn layer(&self) -> &str {
+        self.name.rsplit_once('.').map_or(&self.name, |(layer, _)| layer)
+    }
+
     /// From the file's layout to the device's.
     pub fn to_device(&self, tensor: &HostTensor) -> HostTensor {
         self.layout.to_device().map_or_else(|| tensor.clone(), |axes| tensor.permute(axes))
@@ -121,7 +135,10 @@ mod tests {
             layout: Layout::Conv,
             init: Init::KaimingNormalFanOut,
             trainable: true,
+            frozen: false,
+            head: false,
         };
+        assert_eq!(parameter.layer(), "conv1");
         let w = parameter.initial(1);
         let device = parameter.to_device(&w);
         assert_eq!(device.shape().dims(), [7, 7, 3, 64]);

@@ -20,6 +20,7 @@ pub mod conv_transpose2d;
 pub mod dice_loss;
 pub mod drop_path;
 pub mod dropout;
+pub mod ema;
 pub mod focal_loss;
 pub mod gelu;
 pub mod global_avg_pool;
@@ -159,6 +160,7 @@ pub fn all_cases() -> Vec<Case> {
         dice_loss::cases(),
         and_half(drop_path::cases(), &[0]),
         and_half(dropout::cases(), &[0]),
+        ema::cases(),
         focal_loss::cases(),
         and_half(gelu::cases(), &[0]),
         and_half(global_avg_pool::cases(), &[0]),

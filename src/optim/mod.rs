@@ -1,11 +1,16 @@
-//! Optimizers and learning-rate schedules. The update kernels are ops (`ops::sgd`, `ops::adam`); here they are
-//! appended to a tape, one for each parameter, with their state as variables called `optimizer.…`.
+//! Optimizers, learning-rate schedules and averages of weights. The update kernels are ops (`ops::sgd`, `ops::adam`,
+//! `ops::ema`); here they are appended to a tape, one for each parameter, with their state as variables called
+//! `optimizer.…`.
+
+mod average;
+
+pub use average::{append_averages, average_of};
 
 use crate::autograd::{Gradients, Store, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::ops::loss_scale::{self, INITIAL_SCALE};
-use crate::ops::{STEP, adam, sgd};
+use crate::ops::{STEP, adam, scale, sgd};
 use crate::tensor::{HostTensor, TensorType};
 
 /// The prefix of every variable that belongs to the optimizer rather than to the model.
@@ -43,6 +48,22 @@ impl Optimizer {
         lr: Tensor,
         scaling: Option<&LossScaling>,
     ) -> Result<()> {
+        let all = Group { rate: 1.0, weight_decay: self.weight_decay() };
+        self.append_in_groups(tape, gradients, lr, scaling, &|_| all)
+    }
+
+    /// As [`append`](Self::append), with the group that each variable, by its name, is in.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_in_groups(
+        &self,
+        tape: &mut Tape,
+        gradients: &Gradients,
+        lr: Tensor,
+        scaling: Option<&LossScaling>,
+        group_of: &dyn Fn(&str) -> Group,
+    ) -> Result<()> {
         let outer = tape.set_scope(SCOPE);
         let step = tape.variable(STEP, TensorType::u32([1]), false)?;
         let pairs: Vec<(String, Tensor, Tensor)> = tape
@@ -71,18 +92,29 @@ impl Optimizer {
                 None
             }
         };
+        // The learning rate times each factor, computed once.
+        let mut rates: Vec<(f32, Tensor)> = vec![(1.0, lr)];
         for (name, parameter, gradient) in pairs {
+            let group = group_of(&name);
+            let lr = match rates.iter().find(|(factor, _)| *factor == group.rate) {
+                Some(&(_, rate)) => rate,
+                None => {
+                    let rate = scale::scale(tape, lr, group.rate)?;
+                    rates.push((group.rate, rate));
+                    rate
+                }
+            };
             let ty = tape.ty(parameter).clone();
             let mut state = |what: &str| tape.variable(&format!("{STATE_PREFIX}{what}.{name}"), ty.clone(), false);
             match (self, bias) {
                 (Self::Adam(config), Some(bias)) => {
                     let (m, v) = (state("m")?, state("v")?);
-                    adam::adam_update(tape, parameter, gradient, m, v, lr, bias, unscale, *config)?;
+                    let config = adam::AdamConfig { weight_decay: group.weight_decay, ..*config };
+                    adam::adam_update(tape, parameter, gradient, m, v, lr, bias, unscale, config)?;
                 }
-                (Self::Sgd { momentum, weight_decay, nesterov }, _) => {
+                (&Self::Sgd { momentum, nesterov, .. }, _) => {
                     let velocity = state("velocity")?;
-                    let config =
-                        sgd::SgdConfig { momentum: *momentum, weight_decay: *weight_decay, nesterov: *nesterov };
+                    let config = sgd::SgdConfig { momentum, weight_decay: group.weight_decay, nesterov };
                     sgd::sgd_update(tape, parameter, gradient, velocity, lr, unscale, config)?;
                 }
                 (Self::Adam(_), None) => return Err(Error::new(Kind::Internal, "Adam without its bias correction")),
@@ -91,6 +123,23 @@ impl Optimizer {
         tape.set_scope(outer);
         Ok(())
     }
+
+    /// The weight decay of variables without one of their own.
+    pub fn weight_decay(&self) -> f32 {
+        match self {
+            Self::Sgd { weight_decay, .. } => *weight_decay,
+            Self::Adam(config) => config.weight_decay,
+        }
+    }
+}
+
+/// What an optimizer does to some parameters but not to others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Group {
+    /// The learning rate is multiplied by it.
+    pub rate: f32,
+    /// Weight decay.
+    pub weight_decay: f32,
 }
 
 /// The loss scale, `[1]`.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fine_tune::{FineTune, HeadConfig, PhaseConfig};
 use crate::data::SplitSpec;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
@@ -39,6 +40,8 @@ macro_rules! named {
         }
     };
 }
+
+pub(super) use named;
 
 named! {
     /// The optimizer.
@@ -235,6 +238,20 @@ pub struct TrainConfig {
     pub split: SplitConfig,
     /// Augmentation.
     pub augment: AugmentConfig,
+    /// The head, where it is not the model's own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub head: HeadConfig,
+    /// What is trained, and how fast.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fine_tune: FineTune,
+    /// Parts of the run, one after the other, that differ in what is trained. Where there are any they say the learning rate
+    /// and the epochs.
+    #[serde(default, rename = "phase", skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseConfig>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for TrainConfig {
@@ -265,6 +282,9 @@ impl Default for TrainConfig {
             allow_partial: false,
             split: SplitConfig { fractions: [0.70, 0.15, 0.15], seed: 42, grouped: true },
             augment: AugmentConfig { hflip: true, vflip: true, ..AugmentConfig::NONE },
+            head: HeadConfig::default(),
+            fine_tune: FineTune::default(),
+            phases: vec![],
         }
     }
 }
@@ -298,7 +318,7 @@ impl TrainConfig {
             ("--split", (self.split.fractions.iter().sum::<f64>() - 1.0).abs() < 1e-6, "three shares that sum to 1"),
         ];
         match checks.iter().find(|(_, ok, _)| !ok) {
-            None => Ok(()),
+            None => self.validate_fine_tuning(),
             Some((flag, _, must)) => Err(Error::new(Kind::Usage, format!("{flag} must be {must}"))),
         }
     }

@@ -1,11 +1,12 @@
 //! The training and evaluation graphs of a classifier, and the largest batch that fits a device.
 
+use super::freezing::frozen;
 use super::{Precision, TrainConfig};
 use crate::autograd::{Gradients, Plan, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::models::Model;
-use crate::nn::{Mode, Net, Parameter};
+use crate::nn::{Frozen, Mode, Net, Parameter};
 use crate::ops::augment::{Augment, augment};
 use crate::ops::{self, accumulate, softmax_cross_entropy};
 use crate::optim::{LossScaling, SCOPE};
@@ -72,6 +73,16 @@ fn add_to_totals(tape: &mut Tape, gradients: &Gradients) -> Result<Vec<(Tensor, 
     Ok(totals)
 }
 
+/// All parameters of a configuration's network, in forward order.
+fn parameters_of(model: Model, config: &TrainConfig, classes: usize) -> Result<Vec<Parameter>> {
+    let mut tape = Tape::new();
+    let x = tape.input("images", TensorType::f32([1, config.size, config.size, 3]));
+    let mut net = Net::new(&mut tape, Mode::Eval, 0);
+    let features = model.features(&mut net, x)?;
+    model.classify(&mut net, features, config.head.head().as_ref(), classes)?;
+    Ok(net.into_parameters())
+}
+
 impl TrainGraph {
     /// Traces and plans a training step of `batch` images for a device. With micro-batches (`config.micro_batch`) those
     /// are the images of one part: its gradients are added to running totals, and the optimizer, which closes the plan
@@ -85,11 +96,15 @@ impl TrainGraph {
         let x = images(&mut tape, batch, config.size, config.train_augment())?;
         let in_parts = config.micro_batch.is_some();
         let counter = in_parts.then(|| tape.input(input::COUNTER, TensorType::u32([1])));
-        let mut net = Net::new(&mut tape, Mode::Train, config.seed);
+        let all = parameters_of(model, config, classes)?;
+        let frozen = frozen(model, &all, &config.fine_tune.train, &config.fine_tune)?;
+        let anything_frozen = frozen != Frozen::default();
+        let mut net = Net::new(&mut tape, Mode::Train, config.seed).freezing(frozen);
         if let Some(counter) = counter {
             net = net.counting_by(counter);
         }
-        let logits = model.forward(&mut net, x, classes)?;
+        let features = model.features(&mut net, x)?;
+        let logits = model.classify(&mut net, features, config.head.head().as_ref(), classes)?;
         let parameters = net.into_parameters();
         let labels = tape.input(input::LABELS, TensorType::u32([batch]));
         let weights = tape.input(input::CLASS_WEIGHTS, TensorType::f32([classes]));
@@ -112,16 +127,15 @@ impl TrainGraph {
         let lr = tape.input(input::LR, TensorType::f32([1]));
         let totals = if in_parts { Some(add_to_totals(&mut tape, &gradients)?) } else { None };
         let gradients = totals.as_ref().map_or(gradients, |totals| Gradients::given(totals));
-        config.optimizer().append(&mut tape, &gradients, lr, scaling.as_ref())?;
+        config.append_optimizer(&mut tape, &gradients, lr, scaling.as_ref(), &parameters)?;
         let outputs = [loss, logits];
-        let plan = match totals {
-            None => Plan::new(&tape, &outputs, caps)?,
-            Some(totals) => {
-                tape.set_scope(SCOPE);
-                totals.iter().try_for_each(|&(_, total)| accumulate::clear(&mut tape, total))?;
-                Plan::in_two(&tape, &outputs, caps, SCOPE)?
-            }
-        };
+        if let Some(totals) = &totals {
+            tape.set_scope(SCOPE);
+            totals.iter().try_for_each(|&(_, total)| accumulate::clear(&mut tape, total))?;
+        }
+        let closing = totals.map(|_| SCOPE);
+        // What depends on frozen variables alone, such as their f16 copies, is computed once.
+        let plan = Plan::of_training(&tape, &outputs, caps, closing, anything_frozen)?;
         Ok(Self { plan, parameters })
     }
 }

@@ -1,6 +1,7 @@
 //! Training, evaluation and prediction: the model, the data and the device together.
 //!
 //! - `config`: everything a run depends on, resolved and serialisable
+//! - `fine_tune`, `freezing`: what is trained, how fast, in which phases; the names of what is frozen
 //! - `graph`: the training and evaluation graphs, and the largest batch that fits
 //! - `session`: a graph on a device, step by step
 //! - `checkpoint`, `run_folder`: what is kept on disk
@@ -11,6 +12,8 @@ mod checkpoint;
 mod classifier;
 mod config;
 mod engine;
+mod fine_tune;
+mod freezing;
 mod graph;
 mod run_folder;
 mod session;
@@ -22,6 +25,8 @@ pub use config::{
     TrainConfig,
 };
 pub use engine::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning, fitting_graph, run};
+pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};
+pub use freezing::frozen;
 pub use graph::{EvalGraph, Fit, TrainGraph, fitting_eval_graph};
 pub use run_folder::RunFolder;
 pub use session::{EvalSession, StepResult, TrainSession};
