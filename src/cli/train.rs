@@ -303,7 +303,7 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
         Event::Note(note) => progress.line(&format!("note     {note}")),
         Event::Decoding(done, total) => progress.show("decoding", done, total, String::new),
         Event::Tuning(done, total) => progress.show("measuring kernels", done, total, String::new),
-        Event::Ready { run, dataset, split, memory, memory_f32, trainable, steps } => {
+        Event::Ready { run, dataset, split, memory, memory_f32, trained, steps } => {
             let kind = match (split.given, config.split.grouped) {
                 (true, _) => "given by the dataset",
                 (false, true) => "by lesion, stratified",
@@ -315,8 +315,8 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
             progress
                 .line(&format!("data     {}: {images} images of {lesions} lesions, {classes} classes", dataset.name));
             progress.line(&format!("split    {train} train, {val} validation, {test} test ({kind})"));
-            progress
-                .line(&format!("model    {model}, {trainable} trained values, {size}x{size} pixels, batch {batch}"));
+            progress.line(&format!("model    {model}, {size}x{size} pixels, batch {batch}"));
+            progress.line(&format!("train    {trained}"));
             progress.line(&format!(
                 "memory   {} on the device: {} parameters and optimizer, {} activations and gradients ({} without reuse{})",
                 bytes(memory.total()),

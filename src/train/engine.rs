@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Progress};
 use super::classifier::{Scores, score};
+use super::freezing::describe;
 use super::graph::{EvalGraph, Fit, TRAINING_PART, TRAINING_STEP, TrainGraph};
 use super::run_folder::{RunFolder, Table};
 use super::session::{
@@ -101,8 +102,8 @@ pub enum Event<'a> {
         memory: Memory,
         /// What it would be in f32, for a run of mixed precision.
         memory_f32: Option<Memory>,
-        /// Trained values.
-        trainable: usize,
+        /// What is trained and what is frozen, in words.
+        trained: String,
         /// Steps of an epoch.
         steps: usize,
     },
@@ -269,7 +270,7 @@ pub fn run(
         split: &split,
         memory,
         memory_f32,
-        trainable: train.parameters().iter().filter(|p| p.trainable).map(|p| p.count()).sum(),
+        trained: describe(train.parameters()),
         steps,
     });
 

@@ -45,11 +45,8 @@ pub fn frozen(model: Model, parameters: &[Parameter], train: &Trained, tune: &Fi
         check_pattern(pattern, parameters)?;
     }
     let named = |p: &Parameter| tune.freeze.iter().any(|pattern| pattern.matches(&p.name));
-    let mut all = Frozen::default();
-    all.parameters = (parameters.iter())
-        .filter(|p| p.trainable && (parts.contains(p.layer()) || named(p)))
-        .map(|p| p.name.clone())
-        .collect();
+    let still = parameters.iter().filter(|p| p.trainable && (parts.contains(p.layer()) || named(p)));
+    let mut all = Frozen { parameters: still.map(|p| p.name.clone()).collect(), ..Frozen::default() };
     let norms = layers(parameters).into_iter().filter(|layer| is_norm(parameters, layer));
     for norm in norms {
         let own: Vec<&Parameter> = parameters.iter().filter(|p| p.trainable && p.layer() == norm).collect();
