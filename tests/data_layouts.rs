@@ -5,10 +5,10 @@ use std::io::{Cursor, Write};
 use std::path::Path;
 
 use image::{ImageFormat, Rgb, RgbImage};
-use lesion_gpu::data::{Cache, Dataset, Layout, OpenOptions, PixelStore, Split, split};
+use lesion_gpu::data::{Cache, Dataset, Layout, Masks, OpenOptions, PixelStore, Split, split};
 use lesion_gpu::{Error, Kind};
 
-const SKIP: OpenOptions = OpenOptions { skip_bad: true, synthetic_seed: 0 };
+const SKIP: OpenOptions = OpenOptions { skip_bad: true, synthetic_seed: 0, masks: Masks::Unused };
 
 fn picture(value: u8, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -100,7 +100,7 @@ fn the_same_dataset_in_every_form_it_is_distributed_in() {
         assert!(dataset.notes.is_empty(), "{}: {:?}", root.display(), dataset.notes);
         let rows: Vec<_> = dataset.samples.iter().map(|s| (s.id.clone(), s.label, s.group.clone())).collect();
         let store = PixelStore::prepare(&mut dataset, 8, Cache::Off, &mut |_, _| Ok(())).unwrap();
-        let pixels: Vec<Vec<u8>> = (0..3).map(|i| store.rgb(i).unwrap()).collect();
+        let pixels: Vec<Vec<u8>> = (0..3).map(|i| store.pixels(i).unwrap()).collect();
         let seen = (rows, pixels);
         assert_eq!(first.get_or_insert(seen.clone()), &seen, "{}", root.display());
     }
@@ -181,7 +181,7 @@ fn bad_images_are_all_named_when_decoding_or_skipped_also_from_the_cache() {
         let store = prepare(&mut dataset).unwrap();
         assert!(store.reused());
         assert_eq!(dataset.samples.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), ["B", "D"]);
-        assert!(store.len() == 2 && store.rgb(1).unwrap()[0] > 150 && store.rgb(0).unwrap()[0] < 90);
+        assert!(store.len() == 2 && store.pixels(1).unwrap()[0] > 150 && store.pixels(0).unwrap()[0] < 90);
         assert!(dataset.notes.iter().any(|n| n.contains("skipped: 2 bad images")), "{:?}", dataset.notes);
     }
 }
@@ -213,7 +213,7 @@ fn a_damaged_zip_entry_and_a_damaged_zip_are_named() {
     fs::write(&path, &bytes).unwrap();
     let cache = dir.path().join("cache");
     let prepare = |skip_bad| {
-        let mut dataset = Dataset::open(&path, &OpenOptions { skip_bad, synthetic_seed: 0 }).unwrap();
+        let mut dataset = Dataset::open(&path, &OpenOptions { skip_bad, ..OpenOptions::default() }).unwrap();
         PixelStore::prepare(&mut dataset, 8, Cache::Dir(&cache), &mut |_, _| Ok(()))
     };
     let error = prepare(false).unwrap_err().to_string();

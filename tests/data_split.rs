@@ -18,7 +18,7 @@ fn dataset(seed: u32, lesions: &[usize]) -> Dataset {
             for picture in 0..pictures {
                 let id = format!("{label}-{lesion}-{picture}");
                 let source = Source::File(PathBuf::from(&id));
-                samples.push(Sample { id, source, label, group: format!("{label}-{lesion}"), split: None });
+                samples.push(Sample { id, source, mask: None, label, group: format!("{label}-{lesion}"), split: None });
             }
         }
     }

@@ -31,7 +31,7 @@ fn prepare(table: &Path, cache: Cache<'_>) -> PixelStore {
 fn assert_pixels(store: &PixelStore, count: usize) {
     assert_eq!(store.len(), count);
     for i in 0..count {
-        assert_eq!(store.rgb(i).unwrap(), [10 * i as u8, i as u8, 3].repeat(16), "picture {i}");
+        assert_eq!(store.pixels(i).unwrap(), [10 * i as u8, i as u8, 3].repeat(16), "picture {i}");
     }
 }
 
@@ -52,10 +52,10 @@ fn the_second_time_comes_from_the_cache_and_a_changed_image_does_not() {
     RgbImage::from_pixel(6, 5, Rgb([1, 2, 3])).save(dir.path().join("04.png")).unwrap();
     let third = prepare(&table, Cache::Dir(&cache));
     assert!(!third.reused());
-    assert_eq!(third.rgb(4).unwrap(), [1, 2, 3].repeat(16));
+    assert_eq!(third.pixels(4).unwrap(), [1, 2, 3].repeat(16));
     // Deleting the cache hurts neither an open store nor the next.
     fs::remove_dir_all(&cache).ok();
-    assert_eq!(third.rgb(4).unwrap(), [1, 2, 3].repeat(16));
+    assert_eq!(third.pixels(4).unwrap(), [1, 2, 3].repeat(16));
     assert!(!prepare(&table, Cache::Dir(&cache)).reused());
 }
 
@@ -172,7 +172,7 @@ fn prediction_sees_the_pixels_that_training_saw() {
         ["00.png", "01.png", "02.png", "03.png"]
     );
     for (i, path) in paths.iter().enumerate() {
-        assert_eq!(decode_image_file(path, 4).unwrap().into_raw(), store.rgb(i).unwrap());
+        assert_eq!(decode_image_file(path, 4).unwrap().into_raw(), store.pixels(i).unwrap());
     }
     let error = decode_image_file(&dir.path().join("set.csv"), 4).unwrap_err().to_string();
     assert!(error.contains("set.csv") && error.contains("no image of a known format"), "{error}");

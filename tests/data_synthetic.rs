@@ -61,6 +61,6 @@ fn a_written_folder_opens_as_the_same_dataset() {
     assert_eq!(key(&written), key(&direct));
     let store = |d: &mut Dataset| PixelStore::prepare(d, 24, Cache::Off, &mut |_, _| Ok(())).unwrap();
     let (a, b) = (store(&mut written), store(&mut direct));
-    assert!((0..20).all(|i| a.rgb(i).unwrap() == b.rgb(i).unwrap()));
+    assert!((0..20).all(|i| a.pixels(i).unwrap() == b.pixels(i).unwrap()));
     assert_eq!(synthetic::write(dir.path(), 5, 20, 24).unwrap_err().exit_code(), 2);
 }

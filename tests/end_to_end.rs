@@ -203,7 +203,7 @@ fn interrupt_after(dir: &Path, run: &str, steps: usize, precision: Precision) {
     let config = TrainConfig {
         model: "simple-cnn".into(),
         data: "synthetic:120".into(),
-        size: 32,
+        size: 32.into(),
         precision,
         batch: 8,
         epochs: 3,

@@ -35,7 +35,7 @@ struct Run {
 fn run(gpu: &Gpu, batch: usize, micro_batch: Option<usize>) -> Run {
     let config = TrainConfig {
         model: "simple-cnn".into(),
-        size: SIZE,
+        size: SIZE.into(),
         batch,
         micro_batch,
         optimizer: OptimizerKind::Sgd,
@@ -47,7 +47,7 @@ fn run(gpu: &Gpu, batch: usize, micro_batch: Option<usize>) -> Run {
     let graph = TrainGraph::new(model, &config, config.images_at_once(), CLASSES, gpu.caps()).unwrap();
     let parameters = graph.parameters.clone();
     let mut store = Store::new();
-    let session = TrainSession::new(gpu, graph, CLASSES, &WEIGHTS, &mut store).unwrap();
+    let session = TrainSession::new(gpu, graph, &WEIGHTS, &mut store).unwrap();
     for p in &parameters {
         store.write(gpu, &p.name, &p.to_device(&p.initial(5))).unwrap();
     }

@@ -294,7 +294,7 @@ fn without_16_bit_floats_mixed_precision_is_refused_clearly() {
 fn mixed_precision_takes_less_memory() {
     let caps = Caps { f16: true, max_binding: 2 << 30, max_buffer: 4 << 30, ..Caps::baseline() };
     let memory = |precision| {
-        let config = TrainConfig { precision, size: 224, ..TrainConfig::default() };
+        let config = TrainConfig { precision, size: 224.into(), ..TrainConfig::default() };
         TrainGraph::new(Model::find("resnet18").unwrap(), &config, 32, CLASSES, &caps).unwrap().plan.memory
     };
     let (full, mixed) = (memory(Precision::F32), memory(Precision::Mixed));

@@ -274,7 +274,7 @@ fn a_tuned_convolution_equals_its_twin() {
 fn the_choices_for_other_devices_train_alike() {
     let Some(gpu) = common::gpu() else { return };
     let model = Model::find("simple-cnn").unwrap();
-    let config = TrainConfig { model: "simple-cnn".into(), size: 30, batch: 6, ..TrainConfig::default() };
+    let config = TrainConfig { model: "simple-cnn".into(), size: 30.into(), batch: 6, ..TrainConfig::default() };
     let stream = Stream::new(1, 2);
     let images = Batch {
         pixels: (0..6 * 30 * 30).map(|i| stream.words([i, 0])[0]).collect(),
@@ -287,7 +287,7 @@ fn the_choices_for_other_devices_train_alike() {
         let graph = TrainGraph::new(model, &config, 6, 7, &caps).unwrap();
         let kernels: Vec<_> = graph.plan.dispatches.iter().map(|d| d.dispatch.kernel.label()).collect();
         let mut store = Store::new();
-        let mut session = TrainSession::new(&gpu, graph, 7, &[1.0; 7], &mut store).unwrap();
+        let mut session = TrainSession::new(&gpu, graph, &[1.0; 7], &mut store).unwrap();
         for p in session.parameters() {
             store.write(&gpu, &p.name, &p.to_device(&p.initial(1))).unwrap();
         }

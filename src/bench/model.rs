@@ -13,7 +13,7 @@ use crate::rng::Stream;
 use crate::train::{EvalGraph, EvalSession, TrainConfig, TrainGraph, TrainSession, fitting_eval_graph, fitting_graph};
 use crate::tune::TuningCache;
 
-/// Classes of the model: those of HAM10000.
+/// Classes of a classifier: those of HAM10000.
 const CLASSES: usize = 7;
 /// Without a number of steps they are timed for this long,
 const TIMED: Duration = Duration::from_secs(5);
@@ -200,12 +200,13 @@ impl ModelBench {
     /// What the device can do, with the kernels that tuning has found.
     fn caps(&self, gpu: &Gpu, model: Model) -> Caps {
         let TrainConfig { batch, size, .. } = self.config;
+        let outputs = model.outputs(CLASSES);
         let nodes = match self.task {
             Task::Train => {
                 let at_once = self.config.images_at_once();
-                TrainGraph::new(model, &self.config, at_once, CLASSES, gpu.caps()).map(|g| g.plan.tunable)
+                TrainGraph::new(model, &self.config, at_once, outputs, gpu.caps()).map(|g| g.plan.tunable)
             }
-            Task::Infer => EvalGraph::new(model, self.config.eval_augment(), size, batch, CLASSES, gpu.caps())
+            Task::Infer => EvalGraph::new(model, self.config.eval_augment(), size, batch, outputs, gpu.caps())
                 .map(|g| g.plan.tunable),
         };
         match (&self.tuning, nodes) {
@@ -219,23 +220,24 @@ impl ModelBench {
         let TrainConfig { batch, size, seed, .. } = self.config;
         let model = Model::find(&self.config.model)?;
         let caps = self.caps(gpu, model);
+        let outputs = model.outputs(CLASSES);
         // Made only once the graph was found to fit: then the host can hold the pictures as well.
         let images = || {
             let stream = Stream::named(seed, "benchmark");
-            let pixels = (0..(batch * size * size) as u32).map(|i| stream.words([i, 0])[0]).collect();
+            let pixels = (0..(batch * size.area()) as u32).map(|i| stream.words([i, 0])[0]).collect();
             let labels = (0..batch as u32).map(|i| i % CLASSES as u32).collect();
             Batch { pixels, labels, samples: (0..batch as u32).collect(), valid: batch }
         };
         let (session, parameters) = match self.task {
             Task::Train => {
-                let graph = fitting_graph(gpu, &caps, model, &self.config, CLASSES, self.memory_limit)?;
-                let session = TrainSession::new(gpu, graph, CLASSES, &[1.0; CLASSES], store)?;
+                let graph = fitting_graph(gpu, &caps, model, &self.config, outputs, self.memory_limit)?;
+                let session = TrainSession::new(gpu, graph, &[1.0; CLASSES], store)?;
                 let parameters = session.parameters().to_vec();
                 (Session::Train(Box::new(session), Box::new(images()), 0), parameters)
             }
             Task::Infer => {
-                let graph = fitting_eval_graph(gpu, &caps, model, &self.config, CLASSES, self.memory_limit)?;
-                let session = EvalSession::new(gpu, graph, CLASSES, store)?;
+                let graph = fitting_eval_graph(gpu, &caps, model, &self.config, outputs, self.memory_limit)?;
+                let session = EvalSession::new(gpu, graph, store)?;
                 session.upload(gpu, &images())?;
                 let parameters = session.parameters().to_vec();
                 (Session::Infer(Box::new(session)), parameters)

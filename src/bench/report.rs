@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::{Ceilings, GemmTiming, ModelBench, ModelTiming};
+use crate::data::ImageSize;
 use crate::gpu::{AdapterSummary, Gpu};
 
 /// The commit this program was built from, where the build said so by the environment variable `LESION_GPU_COMMIT`.
@@ -52,8 +53,8 @@ pub struct Workload {
     pub batch: usize,
     /// Images of the parts it is computed in, if it is.
     pub micro_batch: Option<usize>,
-    /// Image side in pixels.
-    pub size: usize,
+    /// Size of the images in pixels.
+    pub size: ImageSize,
     /// Element type of activations and products.
     pub precision: &'static str,
     /// Launches of a step.
@@ -347,7 +348,7 @@ impl Report {
         line("device", device.to_string());
         let Workload { model, batch, micro_batch, size, precision, .. } = work;
         let parts = micro_batch.map_or(String::new(), |images| format!(" in parts of {images}"));
-        line("work", format!("{model} {task}, batch {batch}{parts}, {size}x{size}, {precision}"));
+        line("work", format!("{model} {task}, batch {batch}{parts}, {size}, {precision}"));
         line("ceilings", ceilings.to_string());
         line("launches", format!("{}; first step done after {:.1} s", work.launches, step.ready));
         line(

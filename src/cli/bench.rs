@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{DeviceArgs, TuningArgs, interrupted, memory_budget, say};
 use crate::bench::{Ceilings, GemmBench, GemmReport, ModelBench, Report, Task};
+use crate::data::ImageSize;
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
 use crate::tensor::DType;
@@ -23,12 +24,12 @@ Examples:
   lesion-gpu bench --json -                                   everything as JSON, nothing else")]
 pub(super) struct BenchArgs {
     /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50,
-    /// inception-resnet-v2, efficientnet-b0, vit-small-16
+    /// inception-resnet-v2, efficientnet-b0, vit-small-16, unet-small, unet, unet-resnet18, unet-resnet34, unet-resnet50
     #[arg(long, default_value = "resnet18", help_heading = "Work")]
     model: String,
-    /// Side of the square images in pixels
-    #[arg(long, default_value_t = 64, help_heading = "Work")]
-    size: usize,
+    /// Size of the images in pixels: N for a square, or WIDTHxHEIGHT
+    #[arg(long, default_value = "64", value_name = "SIZE", help_heading = "Work")]
+    size: ImageSize,
     /// Images a step
     #[arg(long, default_value_t = 32, help_heading = "Work")]
     batch: usize,
@@ -89,16 +90,14 @@ pub(super) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<()> {
         return print(&report.text(), &report, args.json.as_deref());
     }
     let config = TrainConfig {
-        model: args.model.clone(),
         size: args.size,
         batch: args.batch,
         micro_batch: args.micro_batch,
         precision: args.precision,
         max_steps: args.steps,
-        ..TrainConfig::default()
+        ..TrainConfig::of(Model::find(&args.model)?)
     };
     config.validate()?;
-    Model::find(&config.model)?;
     let gpu = args.device.open()?;
     args.precision.check(&gpu)?;
     let task = if args.infer { Task::Infer } else { Task::Train };

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use super::progress::Progress;
 use super::source::BareArgs;
 use super::{DeviceArgs, LoadArgs, TuningArgs, interrupted, say};
-use crate::data::{Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, Split, split};
+use crate::data::{Dataset, LastBatch, Loader, LoaderOptions, Masks, OpenOptions, PixelStore, Split, split};
 use crate::error::{Error, Kind, Result};
-use crate::train::{Classifier, Interrupt, ModelSource, Precision, RunFolder};
+use crate::models::Task;
+use crate::train::{Interrupt, ModelSource, Precision, Predictor, RunFolder, TrainConfig, masks_of};
 use crate::weights::write_atomically;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -27,6 +29,7 @@ Examples:
   lesion-gpu eval runs/resnet18-001                         the test images of the run, its best checkpoint
   lesion-gpu eval runs/resnet18-001 --split val --json val.json
   lesion-gpu eval runs/resnet18-001 --data other.csv --split all
+  lesion-gpu eval runs/unet-small-001                       masks, at the pictures' own size
   lesion-gpu eval --model resnet18 --weights w.safetensors --data HAM10000.zip --split test")]
 pub(super) struct EvalArgs {
     /// Run folder or checkpoint file
@@ -35,6 +38,9 @@ pub(super) struct EvalArgs {
     /// Other data than the run's
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
+    /// Folder or zip of masks, with other data that does not bring its own
+    #[arg(long, value_name = "MASKS", requires = "data")]
+    masks: Option<PathBuf>,
     /// Which images
     #[arg(long, value_enum, default_value_t = Part::Test)]
     split: Part,
@@ -65,20 +71,24 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
     let gpu = args.device.open()?;
     let batch = args.batch as usize;
     let tuning = args.tuning.cache(&gpu);
-    let mut classifier = Classifier::load(&gpu, &source, batch, args.precision, tuning.as_ref())?;
+    let mut predictor = Predictor::load(&gpu, &source, batch, args.precision, tuning.as_ref())?;
     let mut progress = Progress::new();
-    if !classifier.difference.is_empty() {
-        progress.line(&format!("note     loaded what fits of the weights:\n  {}", classifier.difference.describe()));
+    if !predictor.difference.is_empty() {
+        progress.line(&format!("note     loaded what fits of the weights:\n  {}", predictor.difference.describe()));
     }
-    let config = classifier.config.clone();
+    let config = predictor.config.clone();
     let spec = args.data.clone().unwrap_or_else(|| config.data.clone());
     if spec.is_empty() {
         return Err(Error::new(Kind::Usage, "which images to score is not clear").next("give --data"));
     }
-    let open = OpenOptions { skip_bad: args.skip_bad || config.skip_bad, synthetic_seed: config.seed };
+    let open = OpenOptions {
+        skip_bad: args.skip_bad || config.skip_bad,
+        synthetic_seed: config.seed,
+        masks: masks(args, predictor.task, &config)?,
+    };
     let mut dataset = Dataset::open(&spec, &open)?;
-    if dataset.classes != classifier.classes {
-        let (data, model) = (dataset.classes.join(","), classifier.classes.join(","));
+    if predictor.task == Task::Classify && dataset.classes != predictor.classes {
+        let (data, model) = (dataset.classes.join(","), predictor.classes.join(","));
         return Err(Error::new(Kind::Data, format!("the data has classes {data}, the model {model}"))
             .at(&spec)
             .next("score a model on data with the same classes; for bare weights name them with --classes"));
@@ -108,23 +118,50 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
             .at(&spec)
             .next("choose another --split"));
     }
-    let labels: Vec<usize> = indices.iter().map(|&i| dataset.samples[i].label).collect();
     let options = LoaderOptions { batch, workers: args.load.workers.into(), prefetch: 2, last: LastBatch::Pad };
-    let loader = Loader::new(Arc::new(pixels), dataset.labels(), indices, options)?;
+    let loader = Loader::new(Arc::new(pixels), dataset.labels(), indices.clone(), options)?;
     let total = loader.batches();
-    let weights = vec![1.0; dataset.classes.len()];
-    let scores = classifier.evaluate(&gpu, &labels, &weights, loader, &mut |done| {
+    let mut show = |done| {
         progress.show("evaluating", done, total, String::new);
         interrupted(interrupt)
-    })?;
-    progress.clear();
+    };
     let part = format!("{:?}", args.split).to_lowercase();
-    say(format!("{} images ({part}) of {}, unweighted cross-entropy {:.4}", labels.len(), dataset.name, scores.loss));
-    say(scores.report.to_string());
-    if let Some(path) = &args.json {
-        let text = serde_json::to_string_pretty(&scores)
-            .map_err(|e| Error::new(Kind::Internal, format!("could not encode the scores: {e}")))?;
-        write_atomically(path, (text + "\n").as_bytes())?;
+    let head = format!("{} images ({part}) of {}", indices.len(), dataset.name);
+    match predictor.task {
+        Task::Classify => {
+            let labels: Vec<usize> = indices.iter().map(|&i| dataset.samples[i].label).collect();
+            let weights = vec![1.0; dataset.classes.len()];
+            let scores = predictor.evaluate(&gpu, &labels, &weights, loader, &mut show)?;
+            progress.clear();
+            say(format!("{head}, unweighted cross-entropy {:.4}\n{}", scores.loss, scores.report));
+            write_json(args, &scores)
+        }
+        Task::Segment => {
+            let samples = indices.iter().map(|&i| &dataset.samples[i]).collect::<Vec<_>>();
+            let report = predictor.evaluate_masks(&gpu, &samples, loader, &mut show)?;
+            progress.clear();
+            say(format!("{head}, masks brought to the pictures' own size\n{report}"));
+            write_json(args, &report)
+        }
     }
-    Ok(())
+}
+
+/// Which masks are opened: those of the run, unless there is other data.
+fn masks(args: &EvalArgs, task: Task, config: &TrainConfig) -> Result<Masks> {
+    match (&args.masks, &args.data) {
+        (Some(_), _) if task == Task::Classify => {
+            Err(Error::new(Kind::Usage, "--masks is for models that segment").next("leave --masks away"))
+        }
+        (Some(place), _) => Ok(Masks::In(place.clone())),
+        (None, Some(_)) if task == Task::Segment => Ok(Masks::OfDataset),
+        (None, _) => Ok(masks_of(task, config)),
+    }
+}
+
+/// Writes scores where that is asked for.
+fn write_json(args: &EvalArgs, scores: &impl Serialize) -> Result<()> {
+    let Some(path) = &args.json else { return Ok(()) };
+    let text = serde_json::to_string_pretty(scores)
+        .map_err(|e| Error::new(Kind::Internal, format!("could not encode the scores: {e}")))?;
+    write_atomically(path, (text + "\n").as_bytes())
 }

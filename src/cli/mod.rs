@@ -4,6 +4,7 @@ mod bench;
 mod devices;
 mod doctor;
 mod eval;
+mod masks;
 mod predict;
 mod progress;
 mod source;
@@ -32,6 +33,7 @@ Examples:
   lesion-gpu train --data HAM10000.zip --model resnet18    train on HAM10000, straight from the Kaggle archive
   lesion-gpu eval runs/resnet18-001                        score the best checkpoint on the test images
   lesion-gpu predict runs/resnet18-001 photo.jpg           label a picture
+  lesion-gpu predict runs/unet-small-001 photo.jpg --out masks    draw the mask of its lesion
   lesion-gpu devices                                       list the GPUs of this machine
   lesion-gpu bench --model resnet18                        time a training step, kernel by kernel
   lesion-gpu tune --model resnet18 --size 128 --batch 32   find the fastest kernels for this GPU, and keep the result
@@ -44,7 +46,7 @@ Exit codes: 0 success, 1 internal error, 2 usage, 3 no adapter, 4 unsupported by
 
 Not a medical device: for research only.";
 
-/// Train, evaluate and run skin-lesion classifiers on any GPU, with hand-written kernels.
+/// Train, evaluate and run models that classify or segment skin lesions on any GPU, with hand-written kernels.
 #[derive(Debug, Parser)]
 #[command(name = "lesion-gpu", version, before_help = EXAMPLES, after_help = EXIT_CODES)]
 struct Cli {
@@ -60,7 +62,7 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Score a trained model on labelled images
     Eval(eval::EvalArgs),
-    /// Label pictures
+    /// Label pictures, or draw their lesions' masks
     Predict(predict::PredictArgs),
     /// Time a model's step, and each kernel against what the device can do
     Bench(bench::BenchArgs),

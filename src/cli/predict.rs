@@ -8,13 +8,14 @@ use serde::Serialize;
 use super::progress::Progress;
 use super::source::BareArgs;
 use super::{DeviceArgs, TuningArgs, interrupted, say};
-use crate::data::{Batch, decode_image_file, list_images};
+use crate::data::{Batch, ImageSize, decode_image_file, list_images};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::softmax;
-use crate::train::{Classifier, Interrupt, Precision};
+use crate::models::Task;
+use crate::train::{Interrupt, Precision, Predictor};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     Text,
     Json,
     Csv,
@@ -25,6 +26,7 @@ enum Format {
 Examples:
   lesion-gpu predict runs/resnet18-001 photo.jpg
   lesion-gpu predict runs/resnet18-001 photos/ --format csv > labels.csv
+  lesion-gpu predict runs/unet-small-001 photos/ --out masks/
   lesion-gpu predict --model resnet18 --weights w.safetensors photo.jpg --logits --format json")]
 pub(super) struct PredictArgs {
     /// A run folder or checkpoint (unless --model and --weights are given), then pictures and folders of pictures
@@ -35,10 +37,14 @@ pub(super) struct PredictArgs {
     top_k: u32,
     /// Raw outputs of the model instead of probabilities
     #[arg(long)]
-    logits: bool,
-    /// Output format; csv has a column for every class
+    pub(super) logits: bool,
+    /// Folder for the masks of a model that segments, as large as the pictures: NAME_segmentation.png for NAME.jpg.
+    /// Nothing is overwritten
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Output format; csv has a column for every class, or what there is to say of a mask
     #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    pub(super) format: Format,
     /// Pictures at a time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
@@ -91,31 +97,32 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
     let gpu = args.device.open()?;
     let batch = (args.batch as usize).min(files.len());
     let tuning = args.tuning.cache(&gpu);
-    let mut classifier = Classifier::load(&gpu, &source, batch, args.precision, tuning.as_ref())?;
-    if !classifier.difference.is_empty() {
-        eprintln!("note: loaded what fits of the weights:\n  {}", classifier.difference.describe());
+    let mut predictor = Predictor::load(&gpu, &source, batch, args.precision, tuning.as_ref())?;
+    if !predictor.difference.is_empty() {
+        eprintln!("note: loaded what fits of the weights:\n  {}", predictor.difference.describe());
     }
-    let size = classifier.config.size;
+    if predictor.task == Task::Segment {
+        return super::masks::predict(args, &gpu, &mut predictor, &files, batch, interrupt);
+    }
+    if args.out.is_some() {
+        return Err(Error::new(Kind::Usage, "--out is for models that segment").next("leave --out away"));
+    }
+    let size = predictor.config.size;
     let mut progress = Progress::quiet_in_a_pipe();
     let total = files.len().div_ceil(batch);
     let batches = files.chunks(batch).map(|chunk| load(chunk, size, batch));
-    let logits = classifier.logits(&gpu, batches, &mut |done| {
+    let logits = predictor.logits(&gpu, batches, &mut |done| {
         progress.show("predicting", done, total, String::new);
         interrupted(interrupt)
     })?;
     progress.clear();
-    print(args, &files, &logits, &classifier.classes)
+    print(args, &files, &logits, &predictor.classes)
 }
 
 /// Decodes pictures exactly as training did.
-fn load(files: &[PathBuf], size: usize, rows: usize) -> Result<Batch> {
-    let mut pixels = Vec::with_capacity(rows * size * size);
-    for file in files {
-        let picture = decode_image_file(file, size)?;
-        pixels.extend(picture.pixels().map(|p| u32::from_le_bytes([p[0], p[1], p[2], 255])));
-    }
-    pixels.resize(rows * size * size, 0);
-    Ok(Batch { pixels, labels: vec![0; rows], samples: vec![0; rows], valid: files.len() })
+fn load(files: &[PathBuf], size: ImageSize, rows: usize) -> Result<Batch> {
+    let pictures = files.iter().map(|file| decode_image_file(file, size)).collect::<Result<Vec<_>>>()?;
+    Ok(Batch::of_pictures(&pictures, size, rows))
 }
 
 fn print(args: &PredictArgs, files: &[PathBuf], logits: &[f32], classes: &[String]) -> Result<()> {

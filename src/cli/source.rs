@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::data::ImageSize;
 use crate::error::{Error, Kind, Result};
 use crate::train::{ModelSource, Normalisation};
 
@@ -20,9 +21,9 @@ pub(super) struct BareArgs {
     /// Class names in the order of the outputs [default: HAM10000's if there are seven]
     #[arg(long, value_name = "A,B,..", value_delimiter = ',', requires = "weights")]
     classes: Option<Vec<String>>,
-    /// Side of the images in pixels [default: 224]
+    /// Size of the images in pixels: N for a square, or WIDTHxHEIGHT [default: 224]
     #[arg(long, requires = "weights")]
-    size: Option<usize>,
+    size: Option<ImageSize>,
     /// Pixel statistics: imagenet, ham10000 or unit [default: imagenet]
     #[arg(long, requires = "weights")]
     normalize: Option<Normalisation>,
@@ -41,9 +42,9 @@ impl BareArgs {
     pub fn resolve(&self, run: Option<PathBuf>) -> Result<ModelSource> {
         match (&self.weights, &self.model, run) {
             (Some(file), Some(model), None) => {
-                let size = self.size.unwrap_or(224);
-                if !(1..=4096).contains(&size) {
-                    return Err(Error::new(Kind::Usage, "--size must be between 1 and 4096"));
+                let size = self.size.unwrap_or(224.into());
+                if !size.is_valid() {
+                    return Err(Error::new(Kind::Usage, format!("--size must be {}", ImageSize::RANGE)));
                 }
                 Ok(ModelSource::Weights {
                     model: model.clone(),

@@ -7,16 +7,20 @@ use clap::Args;
 
 use super::progress::Progress;
 use super::{DeviceArgs, LoadArgs, bytes, memory_budget, say, tuning_cache};
+use crate::data::ImageSize;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Gpu};
+use crate::models::Model;
 use crate::train::{
-    AugmentConfig, Checkpoint, ClassWeighting, EpochResult, Event, Interrupt, Monitor, Normalisation, OptimizerKind,
-    Precision, RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig, Tuning, run as train,
+    AugmentConfig, Checkpoint, ClassWeighting, EpochResult, Event, Interrupt, LossKind, Monitor, Normalisation,
+    OptimizerKind, Precision, Report, RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig, Tuning,
+    run as train,
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 34] = [
+const CONFIGURATION: [&str; 36] = [
     "data",
+    "masks",
     "run",
     "model",
     "weights",
@@ -32,6 +36,7 @@ const CONFIGURATION: [&str; 34] = [
     "schedule",
     "weight_decay",
     "momentum",
+    "loss",
     "class_weights",
     "label_smoothing",
     "patience",
@@ -58,11 +63,16 @@ Examples:
   lesion-gpu train --data synthetic --model simple-cnn --epochs 5
   lesion-gpu train --data HAM10000.zip --model resnet18 --size 128 --epochs 30 --schedule cosine
   lesion-gpu train --data my.csv --model resnet50 --weights resnet50.safetensors --allow-partial
+  lesion-gpu train --data HAM10000.zip --masks HAM10000_segmentations_lesion_tschandl.zip --model unet-small --size 128x96
   lesion-gpu train --resume runs/resnet18-001")]
 pub(super) struct TrainArgs {
-    /// HAM10000 folder or zip, a CSV with columns path,label[,group][,split], or `synthetic[:COUNT]`
+    /// HAM10000 folder or zip, a CSV with columns path,label[,group][,split], or `synthetic[:COUNT]`; for models that
+    /// segment also ISIC 2018 Task 1, and a CSV with columns path,mask[,group][,split]
     #[arg(long, value_name = "DATA", required_unless_present = "resume")]
     data: Option<String>,
+    /// Folder or zip of the lesions' masks, where these do not come with the data
+    #[arg(long, value_name = "MASKS")]
+    masks: Option<String>,
     /// Continue the run in this folder, with its own configuration
     #[arg(long, value_name = "RUN", conflicts_with_all = CONFIGURATION)]
     resume: Option<PathBuf>,
@@ -74,7 +84,8 @@ pub(super) struct TrainArgs {
     quiet: bool,
 
     /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50,
-    /// inception-resnet-v2, efficientnet-b0, vit-small-16
+    /// inception-resnet-v2, efficientnet-b0, vit-small-16; to segment: unet-small, unet, unet-resnet18, unet-resnet34,
+    /// unet-resnet50
     #[arg(long, default_value = "resnet18", help_heading = "Model")]
     model: String,
     /// Start from this safetensors file (torchvision's key names)
@@ -83,9 +94,9 @@ pub(super) struct TrainArgs {
     /// Accept a weight file that lacks some parameters, and say which
     #[arg(long, requires = "weights", help_heading = "Model")]
     allow_partial: bool,
-    /// Side of the square images in pixels
-    #[arg(long, default_value_t = 64, help_heading = "Model")]
-    size: usize,
+    /// Size of the images in pixels: N for a square, or WIDTHxHEIGHT
+    #[arg(long, default_value = "64", value_name = "SIZE", help_heading = "Model")]
+    size: ImageSize,
     /// f32, or mixed: activations and their gradients in f16, parameters and sums in f32
     #[arg(long, default_value = "f32", help_heading = "Model")]
     precision: Precision,
@@ -118,18 +129,22 @@ pub(super) struct TrainArgs {
     /// Momentum of sgd
     #[arg(long, default_value_t = 0.9, help_heading = "Optimisation")]
     momentum: f64,
-    /// Weights of the classes in the loss: balanced, median or none
-    #[arg(long, default_value = "balanced", help_heading = "Optimisation")]
-    class_weights: ClassWeighting,
+    /// cross-entropy; to segment: bce-dice, dice, jaccard or bce [default: cross-entropy, to segment bce-dice]
+    #[arg(long, help_heading = "Optimisation")]
+    loss: Option<LossKind>,
+    /// Weights of the classes in the loss: balanced, median or none [default: balanced; there are none to segment]
+    #[arg(long, help_heading = "Optimisation")]
+    class_weights: Option<ClassWeighting>,
     /// Label smoothing
     #[arg(long, default_value_t = 0.0, help_heading = "Optimisation")]
     label_smoothing: f64,
     /// Stop after this many epochs without improvement; 0 for never
     #[arg(long, default_value_t = 0, help_heading = "Optimisation")]
     patience: u32,
-    /// What decides the best epoch: balanced-accuracy or loss (of the validation images)
-    #[arg(long, default_value = "balanced-accuracy", help_heading = "Optimisation")]
-    monitor: Monitor,
+    /// What decides the best epoch, of the validation images: balanced-accuracy or loss; to segment: jaccard, dice or loss
+    /// [default: balanced-accuracy, to segment jaccard]
+    #[arg(long, help_heading = "Optimisation")]
+    monitor: Option<Monitor>,
     /// Seed of everything random
     #[arg(long, default_value_t = 42, help_heading = "Optimisation")]
     seed: u32,
@@ -212,9 +227,11 @@ impl TrainArgs {
                 contrast: self.contrast,
             },
         };
+        let defaults = TrainConfig::of(Model::find(&self.model)?);
         Ok(TrainConfig {
             model: self.model.clone(),
             data: self.data.as_deref().map_or(Ok(String::new()), absolute)?,
+            masks: self.masks.as_deref().map(absolute).transpose()?,
             size: self.size,
             precision: self.precision,
             batch: self.batch,
@@ -226,10 +243,11 @@ impl TrainArgs {
             schedule: self.schedule,
             weight_decay: self.weight_decay,
             momentum: self.momentum,
-            class_weights: self.class_weights,
+            loss: self.loss.unwrap_or(defaults.loss),
+            class_weights: self.class_weights.unwrap_or(defaults.class_weights),
             label_smoothing: self.label_smoothing,
             patience: self.patience,
-            monitor: self.monitor,
+            monitor: self.monitor.unwrap_or(defaults.monitor),
             seed: self.seed,
             shuffle: !self.no_shuffle,
             skip_bad: self.skip_bad,
@@ -282,9 +300,18 @@ pub(super) fn run(args: &TrainArgs, interrupt: &Interrupt) -> Result<()> {
     progress.clear();
     let summary = result?;
     if let Some(test) = &summary.test {
-        say(format!("\ntest images, best checkpoint (epoch {}):\n{}", summary.progress.best_epoch, test.report));
+        let size = match &test.report {
+            Report::Classes(_) => String::new(),
+            Report::Masks(_) => format!(" at {} pixels", config.size),
+        };
+        let epoch = summary.progress.best_epoch;
+        say(format!("\ntest images{size}, best checkpoint (epoch {epoch}):\n{}", test.report));
     }
-    say(format!("run folder: {}", summary.folder.path().display()));
+    let folder = summary.folder.path().display();
+    if summary.test.as_ref().is_some_and(|test| matches!(test.report, Report::Masks(_))) {
+        say(format!("at the pictures' own size: lesion-gpu eval {folder}"));
+    }
+    say(format!("run folder: {folder}"));
     Ok(())
 }
 
@@ -304,18 +331,22 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
         Event::Decoding(done, total) => progress.show("decoding", done, total, String::new),
         Event::Tuning(done, total) => progress.show("measuring kernels", done, total, String::new),
         Event::Ready { run, dataset, split, memory, memory_f32, trained, steps } => {
+            let (images, lesions, classes) = (dataset.samples.len(), dataset.group_count(), dataset.classes.len());
             let kind = match (split.given, config.split.grouped) {
                 (true, _) => "given by the dataset",
-                (false, true) => "by lesion, stratified",
+                (false, true) if classes > 1 => "by lesion, stratified",
+                (false, true) => "by lesion",
                 (false, false) => "by image, NOT by lesion: lesions leak between the splits",
             };
-            let (images, lesions, classes) = (dataset.samples.len(), dataset.group_count(), dataset.classes.len());
             let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
             let TrainConfig { model, size, batch, .. } = config;
-            progress
-                .line(&format!("data     {}: {images} images of {lesions} lesions, {classes} classes", dataset.name));
+            let what = match dataset.samples.iter().all(|s| s.mask.is_some()) {
+                true => "with masks".to_owned(),
+                false => format!("{classes} classes"),
+            };
+            progress.line(&format!("data     {}: {images} images of {lesions} lesions, {what}", dataset.name));
             progress.line(&format!("split    {train} train, {val} validation, {test} test ({kind})"));
-            progress.line(&format!("model    {model}, {size}x{size} pixels, batch {batch}"));
+            progress.line(&format!("model    {model}, {size} pixels, batch {batch}"));
             progress.line(&format!("train    {trained}"));
             progress.line(&format!(
                 "memory   {} on the device: {} parameters and optimizer, {} activations and gradients ({} without reuse{})",
@@ -337,16 +368,21 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
 
 fn epoch_line(r: &EpochResult) -> String {
     let val = r.val.as_ref().map_or(String::new(), |v| {
-        format!(
-            " | val loss {:.4} acc {:.4} balanced {:.4} macro-F1 {:.4}",
-            v.loss, v.report.accuracy, v.report.balanced_accuracy, v.report.macro_f1
-        )
+        let scores = match &v.report {
+            Report::Classes(r) => {
+                format!("acc {:.4} balanced {:.4} macro-F1 {:.4}", r.accuracy, r.balanced_accuracy, r.macro_f1)
+            }
+            Report::Masks(r) => {
+                format!("Dice {:.4} Jaccard {:.4} threshold Jaccard {:.4}", r.dice, r.jaccard, r.threshold_jaccard)
+            }
+        };
+        format!(" | val loss {:.4} {scores}", v.loss)
     });
+    let accuracy = r.train_accuracy.map_or(String::new(), |accuracy| format!(" acc {accuracy:.4}"));
     format!(
-        "epoch {:>3} | train loss {:.4} acc {:.4}{val} | {:.1} s, {:.0} img/s{}",
+        "epoch {:>3} | train loss {:.4}{accuracy}{val} | {:.1} s, {:.0} img/s{}",
         r.epoch,
         r.train_loss,
-        r.train_accuracy,
         r.seconds,
         r.images_per_second,
         if r.best { " *" } else { "" }

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::progress::Progress;
 use super::{DeviceArgs, interrupted, say, tuning_cache};
+use crate::data::ImageSize;
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
 use crate::train::{EvalGraph, Interrupt, Precision, TrainConfig, TrainGraph};
@@ -27,13 +28,13 @@ pub(super) struct TuneArgs {
     /// Model, as for `lesion-gpu train`
     #[arg(long, default_value = "resnet18")]
     model: String,
-    /// Side of the square images in pixels
-    #[arg(long, default_value_t = 64)]
-    size: usize,
+    /// Size of the images in pixels: N for a square, or WIDTHxHEIGHT
+    #[arg(long, default_value = "64", value_name = "SIZE")]
+    size: ImageSize,
     /// Images a step
     #[arg(long, default_value_t = 32)]
     batch: usize,
-    /// Classes
+    /// Classes, of a model that classifies
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
     classes: u16,
     /// Precision of the activations: f32 or mixed
@@ -51,7 +52,8 @@ pub(super) struct TuneArgs {
 
 pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
     let (size, batch, precision) = (args.size, args.batch, args.precision);
-    let config = TrainConfig { model: args.model.clone(), size, batch, precision, ..TrainConfig::default() };
+    let model = Model::find(&args.model)?;
+    let config = TrainConfig { size, batch, precision, ..TrainConfig::of(model) };
     config.validate()?;
     if args.device.checked {
         return Err(Error::new(
@@ -60,13 +62,12 @@ pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
         )
         .next("leave --checked away"));
     }
-    let model = Model::find(&config.model)?;
     let gpu = args.device.open()?;
     precision.check(&gpu)?;
     let caps = gpu.caps();
-    let classes = args.classes.into();
-    let train = TrainGraph::new(model, &config, config.batch, classes, caps)?;
-    let eval = EvalGraph::new(model, config.eval_augment(), config.size, config.batch, classes, caps)?;
+    let outputs = model.outputs(args.classes.into());
+    let train = TrainGraph::new(model, &config, config.batch, outputs, caps)?;
+    let eval = EvalGraph::new(model, config.eval_augment(), config.size, config.batch, outputs, caps)?;
     let nodes = distinct([train.plan.tunable, eval.plan.tunable].concat());
     let mut progress = Progress::new();
     let started = Instant::now();
@@ -89,7 +90,7 @@ pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
     let a = gpu.adapter();
     say(format!("device  {} ({}, {})", a.name, a.class.name(), a.driver));
     let seconds = started.elapsed().as_secs_f64();
-    say(format!("work    {}, {size}x{size} pixels, batch {batch}, {}: {seconds:.1} s", config.model, precision.name()));
+    say(format!("work    {}, {size} pixels, batch {batch}, {}: {seconds:.1} s", config.model, precision.name()));
     say(format!(
         "{:>10}  {:>10}  {:>6}  {:>9}  {:<30} product (N x H x W x C, R x S x C x K)",
         "default ms", "best ms", "gain", "GFLOP/s", "best"

@@ -1,6 +1,6 @@
 //! The cache file: decoded pixels on disk, checked from end to end when opened.
 //!
-//! Layout: [`MAGIC`], the pixels of `count` pictures (RGB8, `size * size * 3` bytes each), a footer in JSON, its length
+//! Layout: [`MAGIC`], the pixels of `count` pictures (`picture` bytes each), a footer in JSON, its length
 //! (u64, little endian), and a BLAKE3 checksum of the footer and of each picture's own BLAKE3 hash. The footer comes
 //! last because what could not be decoded is known only then. A file is written under a temporary name and renamed
 //! when complete, so a reader never meets half a file, and two processes may build the same one.
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 /// Tells the file's kind and the version of its format.
-const MAGIC: [u8; 8] = *b"LGPIXEL1";
+const MAGIC: [u8; 8] = *b"LGPIXEL2";
 /// Where the pixels start.
 pub(super) const PIXELS_AT: u64 = MAGIC.len() as u64;
 /// How file names of unfinished files start.
@@ -30,12 +30,23 @@ const CHECK_BYTES: usize = 32 << 20;
 pub(super) struct Footer {
     /// Hash of the contents of all source images, and of how they were decoded and resized.
     pub key: String,
-    /// Side of the pictures in pixels.
-    pub size: usize,
+    /// Bytes of a picture.
+    pub picture: usize,
     /// How many pictures.
     pub count: usize,
-    /// Pictures that could not be decoded (their pixels are zero): number, and why.
-    pub bad: Vec<(usize, String)>,
+    /// Pictures that could not be decoded (their pixels are zero).
+    pub bad: Vec<BadPicture>,
+}
+
+/// A picture without pixels.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct BadPicture {
+    /// Its number.
+    pub slot: usize,
+    /// Whether the fault is its mask's.
+    pub mask: bool,
+    /// What is wrong.
+    pub what: String,
 }
 
 /// What became of opening a cache file.
@@ -48,15 +59,15 @@ pub(super) enum Opened {
     Damaged,
 }
 
-/// Opens and checks the file at `path`, which should hold `count` pictures of `size` under `key`.
-pub(super) fn open(path: &Path, key: &str, size: usize, count: usize) -> Opened {
+/// Opens and checks the file at `path`, which should hold `count` pictures of `picture` bytes under `key`.
+pub(super) fn open(path: &Path, key: &str, picture: usize, count: usize) -> Opened {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Opened::Absent,
         Err(_) => return Opened::Damaged,
     };
-    match check(&mut file, size, count) {
-        Ok(Some(footer)) if footer.key == key && footer.size == size && footer.count == count => {
+    match check(&mut file, picture, count) {
+        Ok(Some(footer)) if footer.key == key && footer.picture == picture && footer.count == count => {
             Opened::Intact(file, footer)
         }
         _ => Opened::Damaged,
@@ -64,9 +75,8 @@ pub(super) fn open(path: &Path, key: &str, size: usize, count: usize) -> Opened 
 }
 
 /// The footer, if the whole file agrees with its checksum.
-fn check(file: &mut File, size: usize, count: usize) -> io::Result<Option<Footer>> {
+fn check(file: &mut File, picture: usize, count: usize) -> io::Result<Option<Footer>> {
     let tail = (8 + blake3::OUT_LEN) as u64;
-    let picture = size * size * 3;
     let pixels = (picture * count) as u64;
     let Some(footer_len) = file.metadata()?.len().checked_sub(PIXELS_AT + pixels + tail) else { return Ok(None) };
     let mut magic = MAGIC;

@@ -1,11 +1,11 @@
 //! The dataset type, and which layout a path holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::faults::{FaultKind, Faults};
 use super::tree::{Source, Tree};
-use super::{ham10000, synthetic, table};
+use super::{ham10000, isic2018, masks, synthetic, table};
 use crate::error::{Error, Kind, Result};
 
 /// How many pictures `synthetic` means where no count is given.
@@ -18,7 +18,9 @@ const SYNTHETIC_MAX: usize = 10_000_000;
 pub enum Layout {
     /// `HAM10000_metadata` and image folders, as a folder or a zip archive.
     Ham10000,
-    /// A CSV file that names image files and their classes.
+    /// Pictures and masks of ISIC 2018 Task 1, as a folder or a zip archive.
+    Isic2018Task1,
+    /// A CSV file that names image files and their classes or masks.
     Table,
     /// Pictures made by the built-in generator.
     Synthetic,
@@ -28,7 +30,8 @@ impl std::fmt::Display for Layout {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Ham10000 => "HAM10000 folder or archive",
-            Self::Table => "CSV file of images and labels",
+            Self::Isic2018Task1 => "ISIC 2018 Task 1 folder or archive",
+            Self::Table => "CSV file of images and labels or masks",
             Self::Synthetic => "generated pictures",
         })
     }
@@ -62,6 +65,8 @@ pub struct Sample {
     pub id: String,
     /// Where the pixels come from.
     pub source: Source,
+    /// Where its lesion's mask comes from, if masks were asked for.
+    pub mask: Option<Source>,
     /// Index into [`Dataset::classes`].
     pub label: usize,
     /// What must not be spread over splits: the lesion (or patient) the picture shows.
@@ -70,13 +75,27 @@ pub struct Sample {
     pub split: Option<Split>,
 }
 
+/// Whether the masks of lesions are opened with the pictures, for segmentation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Masks {
+    /// No.
+    #[default]
+    Unused,
+    /// Those that come with the dataset.
+    OfDataset,
+    /// Those in this folder or zip archive, named like the pictures, with or without `_segmentation` or `_mask` behind.
+    In(PathBuf),
+}
+
 /// How a dataset is opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpenOptions {
     /// Leave faulty samples out and say so in the notes, instead of failing.
     pub skip_bad: bool,
     /// The seed of generated pictures.
     pub synthetic_seed: u32,
+    /// Whether the masks are opened too.
+    pub masks: Masks,
 }
 
 /// A labelled set of pictures. Opening lists and verifies it; no pixel is read yet.
@@ -88,7 +107,7 @@ pub struct Dataset {
     pub origin: String,
     /// How it lies on disk.
     pub layout: Layout,
-    /// Class names; their order is the order of a model's outputs.
+    /// Class names; their order is the order of a classifier's outputs. A dataset of masks without classes has one.
     pub classes: Vec<String>,
     /// The samples, in a fixed order.
     pub samples: Vec<Sample>,
@@ -111,23 +130,34 @@ impl Dataset {
     ///   `./synthetic`)
     /// - a folder or zip archive in the layout of HAM10000: its metadata table, and images in folders of any name,
     ///   or (in a folder) still in the archives `HAM10000_images_part_1.zip` and `_2.zip`
-    /// - a CSV file with the columns `path,label` and optionally `group` and `split` (train, val, test), in any order;
-    ///   relative paths are relative to the CSV file's folder
+    /// - with masks, a folder or zip archive in the layout of ISIC 2018 Task 1
+    /// - a CSV file with the columns `path,label` (with masks `path,mask`) and optionally `group` and `split` (train, val,
+    ///   test), in any order; relative paths are relative to the CSV file's folder
     ///
     /// # Errors
     /// [`Kind::Usage`] for a malformed count, [`Kind::Io`] if `spec` cannot be read, [`Kind::Data`] if it holds no
     /// known layout or no usable sample.
     pub fn open(spec: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = spec.as_ref();
+        let own_masks = options.masks == Masks::OfDataset;
         if let Some(count) = synthetic_count(path)? {
-            return Ok(synthetic::dataset(options.synthetic_seed, count));
+            return match &options.masks {
+                Masks::In(_) => {
+                    Err(Error::new(Kind::Usage, "generated pictures have masks of their own")
+                        .next("leave --masks away"))
+                }
+                _ => Ok(synthetic::dataset(options.synthetic_seed, count, own_masks)),
+            };
         }
         let meta = std::fs::metadata(path).map_err(|e| Error::io("open the dataset", path, &e))?;
         let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         let opened = match ending.as_str() {
-            _ if meta.is_dir() => ham10000::open(&Tree::list(path, ham10000::is_image_archive)?, path),
-            "zip" => ham10000::open(&Tree::list(path, |_| false)?, path),
-            "csv" | "tsv" | "txt" => table::open(path),
+            _ if meta.is_dir() => {
+                let unpack = |name: &str| ham10000::is_image_archive(name) || (own_masks && masks::is_archive(name));
+                open_tree(&Tree::list(path, unpack)?, path, options)
+            }
+            "zip" => open_tree(&Tree::list(path, |_| false)?, path, options),
+            "csv" | "tsv" | "txt" => table::open(path, &options.masks),
             _ => Err(Error::new(
                 Kind::Data,
                 "the file is no dataset: looked for a folder, a .zip archive or a .csv file",
@@ -136,6 +166,9 @@ impl Dataset {
             .next("give a HAM10000 folder or zip, a CSV file with the columns path,label, or `synthetic`")),
         };
         let mut dataset = opened?;
+        if let Masks::In(place) = &options.masks {
+            masks::attach(&mut dataset, masks::of_place(place)?);
+        }
         dataset.skip_bad = options.skip_bad;
         dataset.find_split_leaks();
         if dataset.skip_bad || dataset.samples.is_empty() {
@@ -215,6 +248,22 @@ impl Dataset {
             self.notes.push(note);
         }
     }
+}
+
+/// A folder or archive in one of the layouts that have no table of their own format.
+fn open_tree(tree: &Tree, root: &Path, options: &OpenOptions) -> Result<Dataset> {
+    if isic2018::is_layout(tree) && !ham10000::has_table(tree) {
+        return isic2018::open(tree, root, &options.masks);
+    }
+    let mut dataset = ham10000::open(tree, root)?;
+    if options.masks == Masks::OfDataset {
+        let found = masks::of_tree(tree);
+        if found.is_empty() {
+            return Err(masks::none_found(root));
+        }
+        masks::attach(&mut dataset, found);
+    }
+    Ok(dataset)
 }
 
 /// The count in `synthetic` or `synthetic:COUNT`, or `None` for any other spec.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, imageops};
 
+use super::size::ImageSize;
 use crate::error::{Error, Kind, Result};
 
 /// The longest side an image may have, in pixels.
@@ -36,29 +37,43 @@ pub fn decode_rgb(bytes: &[u8], name: &str) -> Result<RgbImage> {
     decode(bytes).map_err(|what| Error::new(Kind::Data, what).at(name).next("replace the file by an intact copy"))
 }
 
-/// Decodes `bytes` and resizes to `size` x `size`, as the pixel store does. `name` is named in errors.
+/// Decodes `bytes` and resizes to `size`, as the pixel store does. `name` is named in errors.
 ///
 /// # Errors
 /// As [`decode_rgb`].
-pub fn decode_image_bytes(bytes: &[u8], name: &str, size: usize) -> Result<RgbImage> {
+pub fn decode_image_bytes(bytes: &[u8], name: &str, size: impl Into<ImageSize>) -> Result<RgbImage> {
     Ok(resize_rgb(decode_rgb(bytes, name)?, size))
 }
 
-/// Reads, decodes and resizes an image file to `size` x `size`, as the pixel store does.
+/// Reads, decodes and resizes an image file to `size`, as the pixel store does.
 ///
 /// # Errors
 /// [`Kind::Io`] if the file cannot be read; otherwise as [`decode_rgb`].
-pub fn decode_image_file(path: &Path, size: usize) -> Result<RgbImage> {
+pub fn decode_image_file(path: &Path, size: impl Into<ImageSize>) -> Result<RgbImage> {
     decode_image_bytes(&read_limited(path)?, &path.display().to_string(), size)
 }
 
-/// The whole picture at `size` x `size`: triangle filter with antialiasing; the aspect ratio is not kept.
-pub fn resize_rgb(picture: RgbImage, size: usize) -> RgbImage {
-    let side = u32::try_from(size).unwrap_or(u32::MAX);
-    if picture.dimensions() == (side, side) {
+/// Reads and decodes an image file to RGB at the picture's own size.
+///
+/// # Errors
+/// As [`decode_image_file`].
+pub fn decode_rgb_file(path: &Path) -> Result<RgbImage> {
+    decode_rgb(&read_limited(path)?, &path.display().to_string())
+}
+
+/// The whole picture at `size`: triangle filter with antialiasing; the aspect ratio is not kept.
+pub fn resize_rgb(picture: RgbImage, size: impl Into<ImageSize>) -> RgbImage {
+    let (width, height) = sides(size.into());
+    if picture.dimensions() == (width, height) {
         return picture;
     }
-    imageops::resize(&picture, side, side, imageops::FilterType::Triangle)
+    imageops::resize(&picture, width, height, imageops::FilterType::Triangle)
+}
+
+/// A size as the image library takes it.
+pub(super) fn sides(size: ImageSize) -> (u32, u32) {
+    let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+    (side(size.width), side(size.height))
 }
 
 /// The image files directly inside `folder`, sorted by name; other files and hidden files are ignored.
@@ -96,6 +111,11 @@ pub(super) fn read_limited(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
+    decode_upright(bytes).map(DynamicImage::into_rgb8)
+}
+
+/// Decodes `bytes` in their own colour type, turned as a viewer shows them; else says what is wrong.
+pub(super) fn decode_upright(bytes: &[u8]) -> Result<DynamicImage, String> {
     if bytes.is_empty() {
         return Err("the image is empty (0 bytes)".to_owned());
     }
@@ -127,7 +147,7 @@ fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| in_words(&e))?;
     picture.apply_orientation(orientation);
-    Ok(picture.into_rgb8())
+    Ok(picture)
 }
 
 fn in_words(error: &ImageError) -> String {

@@ -20,6 +20,10 @@ pub enum FaultKind {
     MissingImage,
     /// An image that is empty, truncated, corrupt, unreadable or of no known format.
     BadImage,
+    /// A picture whose mask is not there.
+    MissingMask,
+    /// A mask that is empty, corrupt, of another size than its picture, or not black and white.
+    BadMask,
     /// A group with samples in more than one of the given splits.
     SplitLeak,
 }
@@ -33,6 +37,8 @@ impl FaultKind {
             Self::DuplicateId => ("duplicate image", "duplicate images"),
             Self::MissingImage => ("row without an image", "rows without an image"),
             Self::BadImage => ("bad image", "bad images"),
+            Self::MissingMask => ("picture without a mask", "pictures without a mask"),
+            Self::BadMask => ("bad mask", "bad masks"),
             Self::SplitLeak => ("sample that leaks between splits", "samples that leak between splits"),
         };
         format!("{n} {}", if n == 1 { one } else { many })

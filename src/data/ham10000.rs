@@ -11,8 +11,8 @@ use super::dataset::{Dataset, Layout, Sample};
 use super::decode::is_image_name;
 use super::delimited::Delimited;
 use super::faults::{FaultKind, Faults};
-use super::synthetic;
 use super::tree::{Entry, Source, SourceReader, Tree};
+use super::{masks, synthetic};
 use crate::error::{Error, Kind, Result};
 
 /// The seven diagnoses, in the order of a model's outputs.
@@ -70,7 +70,8 @@ pub(super) fn open(tree: &Tree, root: &Path) -> Result<Dataset> {
         if let (Some(label), Some(image)) = (label, image.filter(|e| e.len > 0)) {
             // A blank lesion id says nothing about other images, so the image is a group of its own.
             let group = if lesion.is_empty() { format!("image:{id}") } else { lesion.to_owned() };
-            samples.push(Sample { id: id.to_owned(), source: image.source.clone(), label, group, split: None });
+            let source = image.source.clone();
+            samples.push(Sample { id: id.to_owned(), source, mask: None, label, group, split: None });
         }
     }
 
@@ -97,9 +98,18 @@ pub(super) fn open(tree: &Tree, root: &Path) -> Result<Dataset> {
     })
 }
 
+fn is_table(entry: &Entry) -> bool {
+    TABLES.contains(&entry.file_name().to_ascii_lowercase().as_str())
+}
+
+/// Whether there is a metadata table.
+pub(super) fn has_table(tree: &Tree) -> bool {
+    tree.entries.iter().any(is_table)
+}
+
 /// The metadata table nearest to the root.
 fn find_table<'a>(tree: &'a Tree, root: &Path) -> Result<&'a Entry> {
-    let tables = tree.entries.iter().filter(|e| TABLES.contains(&e.file_name().to_ascii_lowercase().as_str()));
+    let tables = tree.entries.iter().filter(|e| is_table(e));
     tables.min_by_key(|e| e.path.matches('/').count()).ok_or_else(|| {
         let found = tree.describe();
         Error::new(
@@ -116,7 +126,7 @@ fn find_images<'a>(tree: &'a Tree, notes: &mut Vec<String>) -> BTreeMap<&'a str,
     let mut images: BTreeMap<&str, &Entry> = BTreeMap::new();
     let mut unlike = BTreeSet::new();
     for entry in tree.entries.iter().filter(|e| is_image_name(&e.path)) {
-        if entry.stem().to_ascii_lowercase().ends_with("_segmentation") {
+        if masks::id_of(entry.stem()).is_some() {
             continue;
         }
         let first = *images.entry(entry.stem()).or_insert(entry);

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use image::RgbImage;
+
+use super::size::ImageSize;
 use super::store::PixelStore;
 use crate::error::{Error, Kind, Result};
 use crate::rng::Stream;
@@ -33,7 +36,8 @@ pub struct LoaderOptions {
 /// One batch in host memory, laid out for upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// RGBA8 in one word a pixel (red in the low byte, alpha 255), shape `[batch, size, size]`.
+    /// RGBA8 in one word a pixel, red in the low byte, shape `[batch, height, width]`. Alpha is the mask (255 inside, 0
+    /// outside), where the store has masks, else 255.
     pub pixels: Vec<u32>,
     /// Class indices, shape `[batch]`.
     pub labels: Vec<u32>,
@@ -44,18 +48,29 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// A batch of `rows` rows from pictures of `size`, without labels or masks, padding with zeros.
+    pub fn of_pictures(pictures: &[RgbImage], size: ImageSize, rows: usize) -> Self {
+        let mut pixels = Vec::with_capacity(rows * size.area());
+        for picture in pictures {
+            pixels.extend(picture.pixels().map(|p| u32::from_le_bytes([p[0], p[1], p[2], 255])));
+        }
+        pixels.resize(rows * size.area(), 0);
+        Self { pixels, labels: vec![0; rows], samples: vec![0; rows], valid: pictures.len() }
+    }
+
     /// Assembles a batch of `rows` rows from the samples `indices` of `store`, padding with zeros.
     ///
     /// # Errors
-    /// As [`PixelStore::read_rgb`]; [`Kind::Internal`] for an index without a label.
+    /// As [`PixelStore::read`]; [`Kind::Internal`] for an index without a label.
     pub fn assemble(store: &PixelStore, labels: &[u32], indices: &[usize], rows: usize) -> Result<Self> {
-        let area = store.size() * store.size();
+        let (area, channels) = (store.size().area(), store.channels());
         let mut pixels = Vec::with_capacity(rows * area);
-        let mut rgb = vec![0; area * 3];
+        let mut picture = vec![0; area * channels];
         let mut row_labels = Vec::with_capacity(rows);
         for &index in indices {
-            store.read_rgb(index, &mut rgb)?;
-            pixels.extend(rgb.chunks_exact(3).map(|p| u32::from_le_bytes([p[0], p[1], p[2], 255])));
+            store.read(index, &mut picture)?;
+            let alpha = |p: &[u8]| p.get(3).copied().unwrap_or(255);
+            pixels.extend(picture.chunks_exact(channels).map(|p| u32::from_le_bytes([p[0], p[1], p[2], alpha(p)])));
             row_labels.push(*labels.get(index).ok_or_else(|| no_sample(index, labels.len()))?);
         }
         let mut samples: Vec<u32> = indices.iter().map(|&i| i as u32).collect();

@@ -4,10 +4,11 @@
 //! [`split()`] assigns samples without leaking a lesion between splits, [`epoch_order`] shuffles, and [`Loader`]
 //! prefetches batches. Class weights come from the training labels alone ([`class_weights()`]).
 //!
-//! - `dataset`: the dataset type, and which layout a path holds; `ham10000` and `table` read the layouts
+//! - `dataset`: the dataset type, and which layout a path holds; `ham10000`, `isic2018` and `table` read the layouts
 //! - `tree`: one listing for a folder and a zip archive, and how the bytes of a source are read
 //! - `faults`: every fault of a dataset, collected and shown as one error
-//! - `decode`: bytes to 8-bit RGB, and the one resize of this program
+//! - `decode`: bytes to 8-bit RGB, and the one resize of this program; `size`: width and height
+//! - `masks`: the masks of lesions, found and decoded
 //! - `store`, `cache`: the decoded pixels, kept on disk between runs
 //! - `split`, `class_weights`, `loader`: what training draws from them
 //! - `synthetic`: generated pictures, for trying the program out without any download
@@ -20,7 +21,10 @@ mod decode;
 mod delimited;
 mod faults;
 mod ham10000;
+mod isic2018;
 mod loader;
+mod masks;
+mod size;
 mod split;
 mod store;
 pub mod synthetic;
@@ -28,11 +32,13 @@ mod table;
 mod tree;
 
 pub use class_weights::{ClassWeights, Weighting, class_weights};
-pub use dataset::{Dataset, Layout, OpenOptions, Sample, Split};
-pub use decode::{decode_image_bytes, decode_image_file, decode_rgb, list_images, resize_rgb};
+pub use dataset::{Dataset, Layout, Masks, OpenOptions, Sample, Split};
+pub use decode::{decode_image_bytes, decode_image_file, decode_rgb, decode_rgb_file, list_images, resize_rgb};
 pub use faults::{Fault, FaultKind, Faults};
 pub use ham10000::CLASSES as HAM10000_CLASSES;
 pub use loader::{Batch, LastBatch, Loader, LoaderOptions, epoch_order};
+pub use masks::{MaskReader, resize_probabilities};
+pub use size::ImageSize;
 pub use split::{SplitAssignment, SplitSpec, split};
 pub use store::{Cache, PixelStore};
 pub use tree::Source;

@@ -7,18 +7,19 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::cache::{self, Footer, Opened, Writer};
+use super::cache::{self, BadPicture, Footer, Opened, Writer};
 use super::dataset::Dataset;
 use super::decode::{decode_rgb, resize_rgb};
 use super::faults::FaultKind;
+use super::size::ImageSize;
 use super::tree::{ReaderPool, Source, SourceReader};
-use super::{content, synthetic};
+use super::{content, masks, synthetic};
 use crate::error::{Error, Kind, Result};
 
 /// Names how pictures become pixels; changes whenever that does, so that no stale pixels are used.
-const RECIPE: &str = "rgb8 exif-oriented triangle v1";
-/// The largest side of pictures, in pixels.
-const MAX_SIZE: usize = 4096;
+const RECIPE: &str = "rgb8 exif-oriented triangle v2";
+/// The same for masks.
+const MASK_RECIPE: &str = "above 128, triangle, at least half";
 /// How many pictures are decoded between two calls of the progress callback.
 const AT_ONCE: usize = 128;
 
@@ -51,10 +52,12 @@ enum Pixels {
     Memory(Vec<u8>),
 }
 
-/// The pixels of each sample of a dataset: RGB8, `size` x `size`.
+/// The pixels of each sample of a dataset: RGB8, or RGBA8 with the mask in the alpha byte.
 #[derive(Debug)]
 pub struct PixelStore {
-    size: usize,
+    size: ImageSize,
+    /// Bytes of a pixel.
+    channels: usize,
     pixels: Pixels,
     /// The number of each sample's picture among the pixels.
     slots: Vec<usize>,
@@ -64,7 +67,8 @@ pub struct PixelStore {
 }
 
 impl PixelStore {
-    /// Decodes and resizes every picture of `dataset` to `size` x `size`, or finds that done in the cache.
+    /// Decodes and resizes every picture of `dataset` to `size`, or finds that done in the cache. If the samples have
+    /// masks, these are decoded too.
     ///
     /// `progress(done, total)` is called now and then, first with 0; an error it returns (an interruption, say) stops
     /// the work and is returned. With [`Dataset::skip_bad`], samples whose picture is bad are removed from `dataset`,
@@ -74,51 +78,78 @@ impl PixelStore {
     /// is rebuilt; where the folder cannot be written, the pixels live in memory and a note says so.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for a size outside 1..=4096; [`Kind::Data`] naming every picture that cannot be read or
+    /// [`Kind::Usage`] for a side outside 1..=4096; [`Kind::Data`] naming every picture and mask that cannot be read or
     /// decoded, and every fault of the listing; [`Kind::OutOfMemory`] if the pixels must live in memory and do not fit.
     pub fn prepare(
         dataset: &mut Dataset,
-        size: usize,
+        size: impl Into<ImageSize>,
         cache: Cache<'_>,
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
     ) -> Result<Self> {
-        if !(1..=MAX_SIZE).contains(&size) {
-            return Err(Error::new(Kind::Usage, format!("pictures of {size}x{size} pixels cannot be made"))
-                .next(format!("choose a size from 1 to {MAX_SIZE}")));
+        let size = size.into();
+        if !size.is_valid() {
+            return Err(Error::new(Kind::Usage, format!("pictures of {size} pixels cannot be made"))
+                .next(format!("choose a size {}", ImageSize::RANGE)));
         }
         let total = dataset.samples.len();
         let mut notes = Vec::new();
         let dir = usable_dir(cache, &mut notes);
         let sources: Vec<&Source> = dataset.samples.iter().map(|s| &s.source).collect();
+        let masks: Vec<&Source> = dataset.samples.iter().filter_map(|s| s.mask.as_ref()).collect();
+        let masked = !masks.is_empty();
+        if masked && masks.len() != total {
+            return Err(Error::new(Kind::Internal, format!("only {} of {total} pictures have a mask", masks.len())));
+        }
         let keys = content::keys(&sources, dir.as_deref(), &mut || progress(0, total))?;
+        let mask_keys = content::keys(&masks, dir.as_deref(), &mut || progress(0, total))?;
 
         // Unreadable sources have no content, so the pixels and their key are those of the readable ones.
-        let mut bad: Vec<(usize, String)> = Vec::new();
+        let mut bad: Vec<BadPicture> = Vec::new();
         let mut readable = Vec::with_capacity(total);
         let mut hasher = blake3::Hasher::new();
         hasher.update(format!("{RECIPE} {size}\0").as_bytes());
+        if masked {
+            hasher.update(MASK_RECIPE.as_bytes()).update(&[0]);
+        }
+        let mut mask_keys = mask_keys.into_iter();
         for (sample, key) in keys.into_iter().enumerate() {
-            match key {
-                Ok(key) => {
+            let key = key.map_err(|error| BadPicture { slot: sample, mask: false, what: error.what().to_owned() });
+            let mask = mask_keys.next().transpose().map_err(|error| BadPicture {
+                slot: sample,
+                mask: true,
+                what: format!("the mask: {}", error.what()),
+            });
+            match key.and_then(|key| mask.map(|mask| (key, mask))) {
+                Ok((key, mask)) => {
                     hasher.update(key.as_bytes()).update(&[0]);
+                    mask.iter().for_each(|mask| {
+                        hasher.update(mask.as_bytes()).update(&[0]);
+                    });
                     readable.push(sample);
                 }
-                Err(error) => bad.push((sample, error.what().to_owned())),
+                Err(fault) => bad.push(fault),
             }
         }
         let job = Job {
-            sources: readable.iter().map(|&i| sources[i]).collect(),
+            sources: readable.iter().map(|&i| (sources[i], masks.get(i).copied())).collect(),
             size,
+            channels: if masked { 4 } else { 3 },
             key: hasher.finalize().to_hex().to_string(),
         };
         let made = job.run(dir.as_deref(), &mut notes, progress)?;
-        bad.extend(made.bad.iter().map(|(slot, what)| (readable[*slot], what.clone())));
+        let channels = job.channels;
+        bad.extend(made.bad.iter().map(|fault| BadPicture { slot: readable[fault.slot], ..fault.clone() }));
         bad.sort_unstable();
 
-        for (sample, what) in &bad {
-            dataset.faults.push(FaultKind::BadImage, &dataset.samples[*sample].source, what.as_str());
+        for fault in &bad {
+            let sample = &dataset.samples[fault.slot];
+            let (kind, place) = match &sample.mask {
+                Some(mask) if fault.mask => (FaultKind::BadMask, mask),
+                _ => (FaultKind::BadImage, &sample.source),
+            };
+            dataset.faults.push(kind, place, fault.what.as_str());
         }
-        let is_bad = |sample: usize| bad.binary_search_by_key(&sample, |(i, _)| *i).is_ok();
+        let is_bad = |sample: usize| bad.binary_search_by_key(&sample, |fault| fault.slot).is_ok();
         if dataset.skip_bad {
             let mut sample = 0..;
             dataset.samples.retain(|_| sample.next().is_some_and(|i| !is_bad(i)));
@@ -126,7 +157,7 @@ impl PixelStore {
         dataset.settle()?;
         let slots = (0..readable.len()).filter(|&slot| !is_bad(readable[slot])).collect();
         progress(total, total)?;
-        Ok(Self { size, pixels: made.pixels, slots, path: made.path, reused: made.reused, notes })
+        Ok(Self { size, channels, pixels: made.pixels, slots, path: made.path, reused: made.reused, notes })
     }
 
     /// How many pictures there are: as many as the dataset has samples, in the same order.
@@ -139,9 +170,19 @@ impl PixelStore {
         self.slots.is_empty()
     }
 
-    /// The side of each picture in pixels.
-    pub fn size(&self) -> usize {
+    /// The size of each picture.
+    pub fn size(&self) -> ImageSize {
         self.size
+    }
+
+    /// Bytes of a pixel: 3 for red, green, blue; 4 with the mask (255 inside, 0 outside).
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Bytes of a picture.
+    fn picture(&self) -> usize {
+        self.size.area() * self.channels
     }
 
     /// What a user should know: an unusable cache folder, a damaged cache file.
@@ -159,23 +200,23 @@ impl PixelStore {
         self.reused
     }
 
-    /// The pixels of sample `index`, shape `[size, size, 3]`.
+    /// The pixels of sample `index`, shape `[height, width, channels]`.
     ///
     /// # Errors
-    /// As [`Self::read_rgb`].
-    pub fn rgb(&self, index: usize) -> Result<Vec<u8>> {
-        let mut out = vec![0; self.size * self.size * 3];
-        self.read_rgb(index, &mut out)?;
+    /// As [`Self::read`].
+    pub fn pixels(&self, index: usize) -> Result<Vec<u8>> {
+        let mut out = vec![0; self.picture()];
+        self.read(index, &mut out)?;
         Ok(out)
     }
 
-    /// Reads the pixels of sample `index` into `out`, shape `[size, size, 3]`.
+    /// Reads the pixels of sample `index` into `out`, shape `[height, width, channels]`.
     ///
     /// # Errors
     /// [`Kind::Io`] if the cache file can no longer be read; [`Kind::Internal`] for an index or a length that does not
     /// fit.
-    pub fn read_rgb(&self, index: usize, out: &mut [u8]) -> Result<()> {
-        let length = self.size * self.size * 3;
+    pub fn read(&self, index: usize, out: &mut [u8]) -> Result<()> {
+        let length = self.picture();
         let slot = self.slots.get(index).filter(|_| out.len() == length).ok_or_else(|| {
             let what = format!("picture {index} of {} asked for in {} bytes of {length}", self.len(), out.len());
             Error::new(Kind::Internal, what)
@@ -218,15 +259,17 @@ fn in_memory(dir: &Path, why: &io::Error) -> String {
 
 /// Pictures to decode.
 struct Job<'a> {
-    sources: Vec<&'a Source>,
-    size: usize,
+    /// Each with its mask, if there is one.
+    sources: Vec<(&'a Source, Option<&'a Source>)>,
+    size: ImageSize,
+    channels: usize,
     key: String,
 }
 
 /// Pictures decoded.
 struct Made {
     pixels: Pixels,
-    bad: Vec<(usize, String)>,
+    bad: Vec<BadPicture>,
     path: Option<PathBuf>,
     reused: bool,
 }
@@ -240,6 +283,11 @@ enum Stop {
 }
 
 impl Job<'_> {
+    /// Bytes of a picture.
+    fn picture(&self) -> usize {
+        self.size.area() * self.channels
+    }
+
     fn run(
         &self,
         dir: Option<&Path>,
@@ -248,7 +296,7 @@ impl Job<'_> {
     ) -> Result<Made> {
         if let Some(dir) = dir {
             let path = dir.join(format!("{}-{}.pixels", &self.key[..32], self.size));
-            match cache::open(&path, &self.key, self.size, self.sources.len()) {
+            match cache::open(&path, &self.key, self.picture(), self.sources.len()) {
                 Opened::Intact(file, footer) => {
                     let pixels = Pixels::File(Mutex::new(file));
                     return Ok(Made { pixels, bad: footer.bad, path: Some(path), reused: true });
@@ -275,20 +323,20 @@ impl Job<'_> {
         let errors = self.decode(progress, &mut |pixels| writer.push(pixels))?;
         // The key does not tell a damaged archive from its repaired twin, nor a bad disk from a good one, so an
         // outcome with unreadable pictures must not be found again.
-        let lasting = errors.iter().all(|(_, bad)| bad.lasting);
-        let bad = in_words(errors);
+        let lasting = errors.iter().all(|bad| bad.lasting);
+        let bad = faults(errors);
         if !lasting {
             let pixels = Pixels::File(Mutex::new(writer.finish_unnamed().map_err(Stop::Write)?));
             return Ok(Made { pixels, bad, path: None, reused: false });
         }
-        let footer = Footer { key: self.key.clone(), size: self.size, count: self.sources.len(), bad };
+        let footer = Footer { key: self.key.clone(), picture: self.picture(), count: self.sources.len(), bad };
         let (file, named) = writer.finish(path, &footer).map_err(Stop::Write)?;
         let path = named.then(|| path.to_path_buf());
         Ok(Made { pixels: Pixels::File(Mutex::new(file)), bad: footer.bad, path, reused: false })
     }
 
     fn build_in_memory(&self, progress: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<Made> {
-        let needed = self.sources.len() * self.size * self.size * 3;
+        let needed = self.sources.len() * self.picture();
         let mut bytes: Vec<u8> = Vec::new();
         bytes.try_reserve_exact(needed).map_err(|_| {
             let what = format!("the decoded pixels take {} MiB, and no cache folder can hold them", needed >> 20);
@@ -299,7 +347,7 @@ impl Job<'_> {
             Ok(())
         });
         match outcome {
-            Ok(errors) => Ok(Made { pixels: Pixels::Memory(bytes), bad: in_words(errors), path: None, reused: false }),
+            Ok(errors) => Ok(Made { pixels: Pixels::Memory(bytes), bad: faults(errors), path: None, reused: false }),
             Err(Stop::Error(error)) => Err(error),
             Err(Stop::Write(error)) => Err(Error::new(Kind::Internal, format!("memory refused a write: {error}"))),
         }
@@ -310,19 +358,22 @@ impl Job<'_> {
         &self,
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
         push: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<Vec<(usize, Bad)>, Stop> {
+    ) -> Result<Vec<Bad>, Stop> {
         let readers = ReaderPool::default();
-        let zeros = vec![0; self.size * self.size * 3];
+        let zeros = vec![0; self.picture()];
         let mut bad = Vec::new();
         for (part, sources) in self.sources.chunks(AT_ONCE).enumerate() {
             progress(part * AT_ONCE, self.sources.len()).map_err(Stop::Error)?;
-            let load = |source: &&Source| readers.with(|reader| load(reader, source, self.size));
-            let pictures: Vec<Result<Vec<u8>, Bad>> = sources.par_iter().map(load).collect();
-            for (i, picture) in pictures.into_iter().enumerate() {
+            let load = |(i, (source, mask)): (usize, &(&Source, Option<&Source>))| {
+                let slot = part * AT_ONCE + i;
+                readers.with(|reader| load(reader, source, *mask, self.size)).map_err(|e| e.of(slot))
+            };
+            let pictures: Vec<Result<Vec<u8>, Bad>> = sources.par_iter().enumerate().map(load).collect();
+            for picture in pictures {
                 match picture {
                     Ok(pixels) => push(&pixels),
                     Err(error) => {
-                        bad.push((part * AT_ONCE + i, error));
+                        bad.push(error);
                         push(&zeros)
                     }
                 }
@@ -335,21 +386,47 @@ impl Job<'_> {
 
 /// Why a picture has no pixels.
 struct Bad {
-    error: Error,
+    fault: BadPicture,
     /// Whether the same content must fail again: it was read, but does not decode.
     lasting: bool,
 }
 
-fn in_words(bad: Vec<(usize, Bad)>) -> Vec<(usize, String)> {
-    bad.into_iter().map(|(slot, bad)| (slot, bad.error.what().to_owned())).collect()
+impl Bad {
+    fn new(mask: bool, lasting: bool, what: impl Into<String>) -> Self {
+        Self { fault: BadPicture { slot: 0, mask, what: what.into() }, lasting }
+    }
+
+    /// Of the picture numbered `slot`.
+    fn of(mut self, slot: usize) -> Self {
+        self.fault.slot = slot;
+        self
+    }
 }
 
-/// The pixels of one source, shape `[size, size, 3]`.
-fn load(reader: &mut SourceReader, source: &Source, size: usize) -> Result<Vec<u8>, Bad> {
-    if let Source::Synthetic { seed, index } = source {
-        return Ok(synthetic::render(*seed, *index, size).0.into_raw());
-    }
-    let bytes = reader.read(source).map_err(|error| Bad { error, lasting: false })?;
-    let picture = decode_rgb(&bytes, &source.to_string()).map_err(|error| Bad { error, lasting: true })?;
-    Ok(resize_rgb(picture, size).into_raw())
+fn faults(bad: Vec<Bad>) -> Vec<BadPicture> {
+    bad.into_iter().map(|bad| bad.fault).collect()
+}
+
+/// The pixels of one source, with its mask if there is one; shape `[height, width, channels]`.
+fn load(reader: &mut SourceReader, source: &Source, mask: Option<&Source>, size: ImageSize) -> Result<Vec<u8>, Bad> {
+    let (picture, mask) = match source {
+        Source::Synthetic { seed, index } => {
+            let (picture, drawn) = synthetic::render(*seed, *index, size.width.max(size.height));
+            (picture, mask.map(|_| drawn))
+        }
+        _ => {
+            let bytes = reader.read(source).map_err(|e| Bad::new(false, false, e.what()))?;
+            let picture = decode_rgb(&bytes, &source.to_string()).map_err(|e| Bad::new(false, true, e.what()))?;
+            let decoded = mask.map(|mask| {
+                let bytes = reader.read(mask).map_err(|e| Bad::new(true, false, format!("the mask: {}", e.what())))?;
+                masks::decode(&bytes, Some(picture.dimensions())).map_err(|what| Bad::new(true, true, what))
+            });
+            (picture, decoded.transpose()?)
+        }
+    };
+    let rgb = resize_rgb(picture, size).into_raw();
+    Ok(match mask.map(|mask| masks::resize(mask, size)) {
+        None => rgb,
+        Some(mask) => rgb.chunks_exact(3).zip(mask.as_raw()).flat_map(|(p, &a)| [p[0], p[1], p[2], a]).collect(),
+    })
 }

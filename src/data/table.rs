@@ -1,25 +1,30 @@
-//! The layout that fits any dataset: a CSV file with a row an image.
+//! The layout that fits any dataset: a CSV file with a row an image, and its class or the file of its mask.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::dataset::{Dataset, Layout, Sample, Split};
+use super::dataset::{Dataset, Layout, Masks, Sample, Split};
 use super::decode::read_limited;
 use super::delimited::{Delimited, Row};
 use super::faults::{FaultKind, Faults};
+use super::masks;
 use super::tree::Source;
 use crate::error::{Error, Kind, Result};
 
 /// Reads the table at `path`. Rows that have faults are not among the samples.
-pub(super) fn open(path: &Path) -> Result<Dataset> {
+pub(super) fn open(path: &Path, masks: &Masks) -> Result<Dataset> {
     let place = path.display().to_string();
     let mut faults = Faults::default();
-    let table = Delimited::read(&read_limited(path)?, &place, &["path", "label"], &mut faults)?;
+    let table = Delimited::read(&read_limited(path)?, &place, required(masks), &mut faults)?;
     let folder = path.parent().unwrap_or(Path::new(""));
+    // Masks need no classes; where there are some, splits are still stratified by them.
+    let labelled = *masks == Masks::Unused || table.has("label");
 
     let classes: BTreeSet<&str> = table.rows().map(|r| r.get("label")).filter(|l| !l.is_empty()).collect();
-    let classes: Vec<String> = classes.into_iter().map(str::to_owned).collect();
-    if classes.len() < 2 {
+    let mut classes: Vec<String> = classes.into_iter().map(str::to_owned).collect();
+    if !labelled {
+        classes = vec![masks::CLASS.to_owned()];
+    } else if classes.len() < 2 && *masks == Masks::Unused {
         return Err(Error::new(
             Kind::Data,
             format!("the table names {} class(es); a classifier needs two", classes.len()),
@@ -32,8 +37,11 @@ pub(super) fn open(path: &Path) -> Result<Dataset> {
     for row in table.rows() {
         let split = read_split(&table, row);
         let (image, label) = (row.get("path"), row.get("label"));
-        if image.is_empty() || label.is_empty() {
-            faults.push(FaultKind::MalformedRow, row.place(), "has an empty path or label");
+        let mask = (*masks == Masks::OfDataset).then(|| row.get("mask"));
+        let fields = [("path", Some(image)), ("label", labelled.then_some(label)), ("mask", mask)];
+        let empty: Vec<&str> = fields.iter().filter(|(_, field)| *field == Some("")).map(|(name, _)| *name).collect();
+        if !empty.is_empty() {
+            faults.push(FaultKind::MalformedRow, row.place(), format!("has an empty {}", empty.join(" and ")));
             continue;
         }
         let Ok(split) = split else {
@@ -48,28 +56,24 @@ pub(super) fn open(path: &Path) -> Result<Dataset> {
             faults.push(FaultKind::DuplicateId, row.place(), format!("names {image}, as line {first} does"));
             continue;
         }
-        match std::fs::metadata(&file) {
-            Ok(meta) if !meta.is_file() => {
-                faults.push(FaultKind::MissingImage, row.place(), format!("{} is no file", file.display()));
-                continue;
-            }
-            Ok(meta) if meta.len() == 0 => {
-                faults.push(FaultKind::BadImage, row.place(), format!("{} is empty (0 bytes)", file.display()));
-                continue;
-            }
-            Ok(_) => {}
-            Err(e) => {
-                faults.push(FaultKind::MissingImage, row.place(), format!("{}: {e}", file.display()));
-                continue;
-            }
+        let mask = mask.map(|mask| folder.join(mask));
+        let found = [(Some(&file), FaultKind::MissingImage, FaultKind::BadImage)]
+            .into_iter()
+            .chain([(mask.as_ref(), FaultKind::MissingMask, FaultKind::BadMask)])
+            .filter_map(|(file, missing, bad)| check_file(file?, missing, bad).err());
+        let before = faults.list().len();
+        found.for_each(|(kind, what)| faults.push(kind, row.place(), what));
+        if faults.list().len() > before {
+            continue;
         }
         let group = match row.get("group") {
             "" => format!("image:{image}"),
             group => group.to_owned(),
         };
         // The class list was made from these very rows, sorted.
-        let label = classes.partition_point(|c| c.as_str() < label);
-        samples.push(Sample { id: image.to_owned(), source: Source::File(file), label, group, split });
+        let label = if labelled { classes.partition_point(|c| c.as_str() < label) } else { 0 };
+        let (source, mask) = (Source::File(file), mask.map(Source::File));
+        samples.push(Sample { id: image.to_owned(), source, mask, label, group, split });
     }
     let name = path.file_stem().map_or_else(|| place.clone(), |s| s.to_string_lossy().into_owned());
     let mut notes = Vec::new();
@@ -77,6 +81,25 @@ pub(super) fn open(path: &Path) -> Result<Dataset> {
         notes.push("the table has no column `group`: each image counts as a lesion of its own".to_owned());
     }
     Ok(Dataset { name, origin: place, layout: Layout::Table, classes, samples, notes, skip_bad: false, faults })
+}
+
+/// The columns that must be there.
+fn required(masks: &Masks) -> &'static [&'static str] {
+    match masks {
+        Masks::Unused => &["path", "label"],
+        Masks::OfDataset => &["path", "mask"],
+        Masks::In(_) => &["path"],
+    }
+}
+
+/// Whether a file is there and holds something; else the fault.
+fn check_file(file: &Path, missing: FaultKind, bad: FaultKind) -> Result<(), (FaultKind, String)> {
+    match std::fs::metadata(file) {
+        Ok(meta) if !meta.is_file() => Err((missing, format!("{} is no file", file.display()))),
+        Ok(meta) if meta.len() == 0 => Err((bad, format!("{} is empty (0 bytes)", file.display()))),
+        Ok(_) => Ok(()),
+        Err(e) => Err((missing, format!("{}: {e}", file.display()))),
+    }
 }
 
 /// The split a row gives: `Ok(None)` where the table has no such column or the field is blank.

@@ -6,7 +6,9 @@ mod inception_resnet_v2;
 mod registry;
 mod resnet;
 mod simple_cnn;
+mod unet;
+mod unet_resnet;
 mod vit;
 
 pub use head::Head;
-pub use registry::{Model, ModelSummary};
+pub use registry::{Model, ModelSummary, Task};

@@ -1,23 +1,35 @@
 //! The models by name.
 
 use super::resnet::{Block, ResNet, SqueezeExcite};
-use super::{Head, efficientnet, inception_resnet_v2, simple_cnn, vit};
+use super::unet::{self, UNet};
+use super::{Head, efficientnet, inception_resnet_v2, simple_cnn, unet_resnet, vit};
 use crate::autograd::{Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::nn::{Mode, Net, Parameter};
 use crate::tensor::TensorType;
 
+/// What a model is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// A class for each picture: logits `[N, classes]`.
+    Classify,
+    /// A mask for each picture: logits `[N, H, W, 1]` of its pixels.
+    Segment,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Architecture {
     SimpleCnn,
     ResNet(ResNet),
     InceptionResNetV2,
     EfficientNetB0,
     VitSmall16,
+    UNet(UNet),
+    UNetResNet(ResNet),
 }
 
 /// A model of the registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Model {
     name: &'static str,
     about: &'static str,
@@ -32,6 +44,11 @@ const fn resnet(
     squeeze_excite: SqueezeExcite,
 ) -> Model {
     Model { name, about, architecture: Architecture::ResNet(ResNet { block, layers, squeeze_excite }) }
+}
+
+const fn unet_resnet(name: &'static str, about: &'static str, block: Block, layers: [usize; 4]) -> Model {
+    let encoder = ResNet { block, layers, squeeze_excite: SqueezeExcite::None };
+    Model { name, about, architecture: Architecture::UNetResNet(encoder) }
 }
 
 const MODELS: &[Model] = &[
@@ -66,6 +83,11 @@ const MODELS: &[Model] = &[
         about: "vision transformer, small, patches of 16x16 pixels",
         architecture: Architecture::VitSmall16,
     },
+    Model { name: "unet-small", about: "U-Net of 16 to 256 filters", architecture: Architecture::UNet(unet::SMALL) },
+    Model { name: "unet", about: "U-Net of 64 to 1024 filters", architecture: Architecture::UNet(unet::CLASSIC) },
+    unet_resnet("unet-resnet18", "U-Net with a ResNet-18 as its encoder", Block::Basic, [2, 2, 2, 2]),
+    unet_resnet("unet-resnet34", "U-Net with a ResNet-34 as its encoder", Block::Basic, [3, 4, 6, 3]),
+    unet_resnet("unet-resnet50", "U-Net with a ResNet-50 as its encoder", Block::Bottleneck, [3, 4, 6, 3]),
 ];
 
 /// What tracing a model tells about it.
@@ -104,20 +126,37 @@ impl Model {
         self.about
     }
 
-    /// Traces the model: logits `[N, classes]` (f32) of images `x` `[N, H, W, 3]`. Images in f16 make a network of mixed
-    /// precision: activations in f16, parameters in f32.
-    ///
-    /// # Errors
-    /// [`Kind::Shape`] if the images are too small.
-    pub fn forward(&self, net: &mut Net<'_>, x: Tensor, classes: usize) -> Result<Tensor> {
-        let features = self.features(net, x)?;
-        self.classify(net, features, None, classes)
+    /// What it is for.
+    pub fn task(&self) -> Task {
+        match self.architecture {
+            Architecture::UNet(_) | Architecture::UNetResNet(_) => Task::Segment,
+            _ => Task::Classify,
+        }
     }
 
-    /// Traces the backbone: what the head reads, `[N, F]` or a map `[N, H, W, C]`, of images `x` `[N, H, W, 3]`.
+    /// The outputs of a picture, or of each of its pixels, for data of so many classes.
+    pub fn outputs(&self, classes: usize) -> usize {
+        match self.task() {
+            Task::Classify => classes,
+            Task::Segment => 1,
+        }
+    }
+
+    /// Traces the model: logits `[N, outputs]` or, to segment, `[N, H, W, outputs]` (f32) of images `x` `[N, H, W, 3]`.
+    /// Images in f16 make a network of mixed precision: activations in f16, parameters in f32.
     ///
     /// # Errors
-    /// [`Kind::Shape`] if the images are too small.
+    /// [`Kind::Shape`] if the images are too small, or no multiples of what a model needs.
+    pub fn forward(&self, net: &mut Net<'_>, x: Tensor, outputs: usize) -> Result<Tensor> {
+        let features = self.features(net, x)?;
+        self.classify(net, features, None, outputs)
+    }
+
+    /// Traces the backbone: what the head reads, `[N, F]` or a map `[N, H, W, C]`, of images `x` `[N, H, W, 3]`. Of a model
+    /// that segments it is all but the last convolution.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
     pub fn features(&self, net: &mut Net<'_>, x: Tensor) -> Result<Tensor> {
         match self.architecture {
             Architecture::SimpleCnn => simple_cnn::features(net, x),
@@ -125,27 +164,37 @@ impl Model {
             Architecture::InceptionResNetV2 => inception_resnet_v2::features(net, x),
             Architecture::EfficientNetB0 => efficientnet::features(net, x),
             Architecture::VitSmall16 => vit::features(net, x),
+            Architecture::UNet(unet) => unet.features(net, x),
+            Architecture::UNetResNet(encoder) => unet_resnet::features(encoder, net, x),
         }
     }
 
-    /// Traces the head: logits `[N, classes]` (f32) of features. `None` for the model's own.
+    /// Traces the head: logits (f32) of features, as many as `outputs` for each picture, or for each pixel of a model that
+    /// segments. `None` for the model's own.
     ///
     /// # Errors
     /// [`Kind::Usage`] for a head that makes no sense.
-    pub fn classify(&self, net: &mut Net<'_>, features: Tensor, head: Option<&Head>, classes: usize) -> Result<Tensor> {
+    pub fn classify(&self, net: &mut Net<'_>, features: Tensor, head: Option<&Head>, outputs: usize) -> Result<Tensor> {
         net.head(|net| {
             let x = match self.architecture {
                 Architecture::ResNet(resnet) => resnet.neck(net, features)?,
                 _ => features,
             };
             let logits = match (head, self.architecture) {
-                (Some(head), _) => head.forward(net, x, self.classifier(), classes),
-                (None, Architecture::SimpleCnn) => simple_cnn::classify(net, x, classes),
+                (Some(_), Architecture::UNet(_) | Architecture::UNetResNet(_)) => Err(Error::new(
+                    Kind::Usage,
+                    format!("{} segments: a head of dense layers is for classes", self.name),
+                )
+                .next("leave the head away")),
+                (Some(head), _) => head.forward(net, x, self.classifier(), outputs),
+                (None, Architecture::SimpleCnn) => simple_cnn::classify(net, x, outputs),
                 (None, Architecture::ResNet(_) | Architecture::InceptionResNetV2) => {
-                    net.linear(self.classifier()[1], x, classes)
+                    net.linear(self.classifier()[1], x, outputs)
                 }
-                (None, Architecture::EfficientNetB0) => efficientnet::classify(net, x, classes),
-                (None, Architecture::VitSmall16) => vit::classify(net, x, classes),
+                (None, Architecture::EfficientNetB0) => efficientnet::classify(net, x, outputs),
+                (None, Architecture::VitSmall16) => vit::classify(net, x, outputs),
+                (None, Architecture::UNet(_)) => unet::classify(net, x, outputs),
+                (None, Architecture::UNetResNet(_)) => unet_resnet::classify(net, x, outputs),
             }?;
             net.full_precision(logits)
         })
@@ -157,7 +206,8 @@ impl Model {
             Architecture::SimpleCnn | Architecture::ResNet(_) => ["fc", "fc"],
             Architecture::InceptionResNetV2 => ["classif", "classif"],
             Architecture::EfficientNetB0 => ["classifier", "classifier.1"],
-            Architecture::VitSmall16 => ["head", "head"],
+            Architecture::VitSmall16 | Architecture::UNet(_) => ["head", "head"],
+            Architecture::UNetResNet(_) => ["segmentation_head", "segmentation_head.0"],
         }
     }
 
@@ -188,6 +238,22 @@ impl Model {
             ]),
             Architecture::EfficientNetB0 => numbered("features", 9),
             Architecture::VitSmall16 => [named(&[("stem", "patch_embed")]), numbered("blocks", vit::BLOCKS)].concat(),
+            Architecture::UNet(_) => named(&[
+                ("encoder1", "encoder1"),
+                ("encoder2", "encoder2"),
+                ("encoder3", "encoder3"),
+                ("encoder4", "encoder4"),
+                ("bottleneck", "bottleneck"),
+                ("decoder", "up4"),
+            ]),
+            Architecture::UNetResNet(_) => named(&[
+                ("stem", "encoder.conv1"),
+                ("layer1", "encoder.layer1"),
+                ("layer2", "encoder.layer2"),
+                ("layer3", "encoder.layer3"),
+                ("layer4", "encoder.layer4"),
+                ("decoder", "decoder"),
+            ]),
         }
     }
 
@@ -199,8 +265,10 @@ impl Model {
         let mut tape = Tape::new();
         let x = tape.input("images", TensorType::f32([1, size, size, 3]));
         let mut net = Net::new(&mut tape, Mode::Eval, 0);
-        self.forward(&mut net, x, classes)
-            .map_err(|e| e.next(format!("{} needs larger images: use a larger --size", self.name)))?;
+        self.forward(&mut net, x, self.outputs(classes)).map_err(|e| match self.task() {
+            Task::Classify => e.next(format!("{} needs larger images: use a larger --size", self.name)),
+            Task::Segment => e,
+        })?;
         let parameters = net.into_parameters();
         let trainable = parameters.iter().filter(|p| p.trainable).map(Parameter::count).sum();
         Ok(ModelSummary { parameters, trainable })
@@ -230,6 +298,37 @@ mod tests {
             let summary = Model::find(name).unwrap().summary(size, classes).unwrap();
             assert_eq!(summary.trainable, want, "{name}");
         }
+    }
+
+    /// The published count of the small U-Net; of the others those of segmentation_models_pytorch, and of the paper's
+    /// widths in PyTorch.
+    #[test]
+    fn parameter_counts_of_unets() {
+        let counts = [
+            ("unet-small", 2_164_593, 2_161_649),
+            ("unet", 31_049_409, 31_037_633),
+            ("unet-resnet18", 14_339_793, 14_328_209),
+            ("unet-resnet34", 24_455_377, 24_436_369),
+            ("unet-resnet50", 32_576_209, 32_521_105),
+        ];
+        for (name, all, trained) in counts {
+            let summary = Model::find(name).unwrap().summary(64, 7).unwrap();
+            assert_eq!(summary.trainable, trained, "{name}");
+            assert_eq!(summary.parameters.iter().map(Parameter::count).sum::<usize>(), all, "{name}");
+        }
+    }
+
+    #[test]
+    fn unets_give_a_logit_for_each_pixel() {
+        for (name, [height, width]) in [("unet-small", [48, 64]), ("unet-resnet18", [50, 61])] {
+            let mut tape = Tape::new();
+            let x = tape.input("images", TensorType::f32([2, height, width, 3]));
+            let mut net = Net::new(&mut tape, Mode::Eval, 0);
+            let y = Model::find(name).unwrap().forward(&mut net, x, 1).unwrap();
+            assert_eq!(net.shape(y).dims(), [2, height, width, 1], "{name}");
+        }
+        let error = Model::find("unet").unwrap().summary(100, 1).unwrap_err();
+        assert!(error.kind() == Kind::Shape && error.to_string().contains("--size 96x96"), "{error}");
     }
 
     #[test]

@@ -50,16 +50,7 @@ const REDUCTION: usize = 16;
 impl ResNet {
     /// Features `[N, C]` of images `[N, H, W, 3]`; with squeeze-and-excitation on the final map that map, `[N, H, W, C]`.
     pub fn features(self, net: &mut Net<'_>, x: Tensor) -> Result<Tensor> {
-        let x = net.conv("conv1", x, Conv::new(64, 7).stride(2).padding(3))?;
-        let x = net.batch_norm("bn1", x)?;
-        let x = net.relu(x)?;
-        let mut x = net.max_pool(x, 3, 2, 1)?;
-        for (stage, blocks) in self.layers.into_iter().enumerate() {
-            for i in 0..blocks {
-                let stride = if stage > 0 && i == 0 { 2 } else { 1 };
-                x = net.scope(format!("layer{}.{i}", stage + 1), |net| self.block(net, x, 64 << stage, stride))?;
-            }
-        }
+        let [.., x] = self.maps(net, x)?;
         if self.squeeze_excite == SqueezeExcite::FinalMap { Ok(x) } else { net.global_avg_pool(x) }
     }
 
@@ -70,6 +61,24 @@ impl ResNet {
         }
         let x = net.squeeze_excite("se", features, REDUCTION)?;
         net.global_avg_pool(x)
+    }
+
+    /// The maps of images `[N, H, W, 3]`, each half as large as the one before: of the first convolution, and of the four
+    /// stages.
+    pub fn maps(self, net: &mut Net<'_>, x: Tensor) -> Result<[Tensor; 5]> {
+        let x = net.conv("conv1", x, Conv::new(64, 7).stride(2).padding(3))?;
+        let x = net.batch_norm("bn1", x)?;
+        let stem = net.relu(x)?;
+        let mut x = net.max_pool(stem, 3, 2, 1)?;
+        let mut maps = [stem; 5];
+        for (stage, blocks) in self.layers.into_iter().enumerate() {
+            for i in 0..blocks {
+                let stride = if stage > 0 && i == 0 { 2 } else { 1 };
+                x = net.scope(format!("layer{}.{i}", stage + 1), |net| self.block(net, x, 64 << stage, stride))?;
+            }
+            maps[stage + 1] = x;
+        }
+        Ok(maps)
     }
 
     fn block(self, net: &mut Net<'_>, x: Tensor, planes: usize, stride: usize) -> Result<Tensor> {

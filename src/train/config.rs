@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::fine_tune::{FineTune, HeadConfig, PhaseConfig};
-use crate::data::SplitSpec;
+use crate::data::{ImageSize, SplitSpec};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
+use crate::models::{Model, Task};
 use crate::ops::adam::AdamConfig;
 use crate::ops::augment::Augment;
 use crate::optim::{Optimizer, Schedule};
@@ -18,6 +19,9 @@ macro_rules! named {
         pub enum $name { $($(#[$vmeta])* #[serde(rename = $text)] $variant),* }
 
         impl $name {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
             /// The names, in order.
             pub const NAMES: &'static [&'static str] = &[$($text),*];
 
@@ -82,8 +86,51 @@ named! {
     Monitor {
         /// Validation balanced accuracy, the higher the better.
         BalancedAccuracy = "balanced-accuracy",
+        /// Validation Jaccard index of masks, the higher the better.
+        Jaccard = "jaccard",
+        /// Validation Dice coefficient of masks, the higher the better.
+        Dice = "dice",
         /// Validation loss, the lower the better.
         Loss = "loss",
+    }
+}
+
+named! {
+    /// The loss.
+    #[derive(Default)]
+    LossKind {
+        /// Cross-entropy of the softmax: for classes.
+        #[default]
+        CrossEntropy = "cross-entropy",
+        /// Binary cross-entropy of the pixels and soft Dice, added: for masks, as all that follow.
+        BceDice = "bce-dice",
+        /// Soft Dice of each picture.
+        Dice = "dice",
+        /// Soft Jaccard of each picture.
+        Jaccard = "jaccard",
+        /// Binary cross-entropy of the pixels.
+        Bce = "bce",
+    }
+}
+
+impl LossKind {
+    /// What it is a loss of.
+    pub fn task(self) -> Task {
+        match self {
+            Self::CrossEntropy => Task::Classify,
+            Self::BceDice | Self::Dice | Self::Jaccard | Self::Bce => Task::Segment,
+        }
+    }
+}
+
+impl Monitor {
+    /// Whether it can be had from a model for `task`.
+    fn fits(self, task: Task) -> bool {
+        match self {
+            Self::BalancedAccuracy => task == Task::Classify,
+            Self::Jaccard | Self::Dice => task == Task::Segment,
+            Self::Loss => true,
+        }
     }
 }
 
@@ -189,8 +236,11 @@ pub struct TrainConfig {
     pub model: String,
     /// Dataset: a path, or `synthetic`.
     pub data: String,
-    /// Image side in pixels.
-    pub size: usize,
+    /// Folder or archive of the lesions' masks, where these do not come with the dataset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masks: Option<String>,
+    /// Size of the images in pixels.
+    pub size: ImageSize,
     /// Precision of the activations; runs from before there was a choice have f32.
     #[serde(default)]
     pub precision: Precision,
@@ -214,6 +264,9 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Momentum of SGD.
     pub momentum: f64,
+    /// The loss; runs from before there was a choice have cross-entropy.
+    #[serde(default)]
+    pub loss: LossKind,
     /// Class weights in the loss.
     pub class_weights: ClassWeighting,
     /// Label smoothing.
@@ -259,7 +312,8 @@ impl Default for TrainConfig {
         Self {
             model: "resnet18".into(),
             data: String::new(),
-            size: 64,
+            masks: None,
+            size: 64.into(),
             precision: Precision::F32,
             batch: 32,
             micro_batch: None,
@@ -270,6 +324,7 @@ impl Default for TrainConfig {
             schedule: ScheduleKind::Constant,
             weight_decay: 0.0,
             momentum: 0.9,
+            loss: LossKind::CrossEntropy,
             class_weights: ClassWeighting::Balanced,
             label_smoothing: 0.0,
             patience: 0,
@@ -290,13 +345,62 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// Checks every number.
+    /// The defaults for a model: those of its task.
+    pub fn of(model: Model) -> Self {
+        let config = Self { model: model.name().into(), ..Self::default() };
+        match model.task() {
+            Task::Classify => config,
+            Task::Segment => Self {
+                loss: LossKind::BceDice,
+                monitor: Monitor::Jaccard,
+                class_weights: ClassWeighting::None,
+                ..config
+            },
+        }
+    }
+
+    /// Checks every number, and that all go together with the model.
     ///
     /// # Errors
     /// [`Kind::Usage`] naming the first that makes no sense.
     pub fn validate(&self) -> Result<()> {
+        self.validate_numbers()?;
+        // An unknown model is named when it is looked up.
+        Model::find(&self.model).map_or(Ok(()), |model| self.validate_task(model.task()))
+    }
+
+    fn validate_task(&self, task: Task) -> Result<()> {
+        let segment = task == Task::Segment;
+        let (loss, monitor) = (self.loss.name(), self.monitor.name());
+        let losses: Vec<&str> = LossKind::ALL.iter().filter(|l| l.task() == task).map(|l| l.name()).collect();
+        let monitors: Vec<&str> = Monitor::ALL.iter().filter(|m| m.fits(task)).map(|m| m.name()).collect();
+        let classifies = "for models that classify";
+        let checks = [
+            (self.loss.task() == task, format!("--loss {loss}"), format!("choose one of: {}", losses.join(", "))),
+            (
+                self.monitor.fits(task),
+                format!("--monitor {monitor}"),
+                format!("choose one of: {}", monitors.join(", ")),
+            ),
+            (segment || self.masks.is_none(), "--masks".into(), "masks are for models that segment".into()),
+            (
+                !segment || self.class_weights == ClassWeighting::None,
+                format!("--class-weights {}", self.class_weights.name()),
+                format!("class weights are {classifies}"),
+            ),
+            (!segment || self.label_smoothing == 0.0, "--label-smoothing".into(), format!("it is {classifies}")),
+        ];
+        match checks.into_iter().find(|(ok, ..)| !ok) {
+            None => Ok(()),
+            Some((_, flag, next)) => {
+                Err(Error::new(Kind::Usage, format!("{flag} does not go together with {}", self.model)).next(next))
+            }
+        }
+    }
+
+    fn validate_numbers(&self) -> Result<()> {
         let checks: [(&str, bool, &str); 16] = [
-            ("--size", (1..=4096).contains(&self.size), "between 1 and 4096"),
+            ("--size", self.size.is_valid(), ImageSize::RANGE),
             ("--batch", (1..=65_536).contains(&self.batch), "between 1 and 65536"),
             (
                 "--micro-batch",
@@ -375,11 +479,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_model_has_defaults_that_fit_it() {
+        for model in Model::all() {
+            TrainConfig::of(*model).validate().unwrap();
+        }
+        let config = TrainConfig::of(Model::find("unet-small").unwrap());
+        let config = TrainConfig { size: "128x96".parse().unwrap(), masks: Some("m.zip".into()), ..config };
+        config.validate().unwrap();
+        assert_eq!(toml::from_str::<TrainConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
+        let error = TrainConfig { loss: LossKind::CrossEntropy, ..config }.validate().unwrap_err().to_string();
+        assert!(error.contains("--loss cross-entropy does not go together with unet-small"), "{error}");
+        assert!(error.contains("choose one of: bce-dice, dice, jaccard, bce"), "{error}");
+    }
+
+    #[test]
     fn round_trips_through_toml_and_rejects_nonsense() {
         let config = TrainConfig { max_steps: Some(3), weights: Some("w".into()), ..TrainConfig::default() };
         let text = toml::to_string(&config).unwrap();
         // A configuration from before there was a choice of precision.
-        let older = text.replace("precision = \"f32\"\n", "");
+        let older = text.replace("precision = \"f32\"\n", "").replace("loss = \"cross-entropy\"\n", "");
         assert!(older.len() < text.len());
         assert_eq!(toml::from_str::<TrainConfig>(&older).unwrap(), config);
         assert_eq!(toml::from_str::<TrainConfig>(&text).unwrap(), config);
@@ -388,6 +506,10 @@ mod tests {
             TrainConfig { batch: 0, ..config.clone() },
             TrainConfig { lr: f64::NAN, ..config.clone() },
             TrainConfig { epochs: 0, ..config.clone() },
+            TrainConfig { size: 0.into(), ..config.clone() },
+            TrainConfig { masks: Some("masks".into()), ..config.clone() },
+            TrainConfig { monitor: Monitor::Dice, ..config.clone() },
+            TrainConfig { model: "unet".into(), ..config.clone() },
         ] {
             assert_eq!(bad.validate().unwrap_err().kind(), Kind::Usage);
         }

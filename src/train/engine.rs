@@ -6,18 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Progress};
-use super::classifier::{Scores, score};
 use super::freezing::describe;
 use super::graph::{EvalGraph, Fit, TRAINING_PART, TRAINING_STEP, TrainGraph};
+use super::objective::{Objective, masks_of};
 use super::run_folder::{RunFolder, Table};
+use super::scores::Scores;
 use super::session::{
     EvalSession, StepResult, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
 };
-use super::{ClassWeighting, Monitor, Precision, TrainConfig};
+use super::{Precision, TrainConfig};
 use crate::autograd::{Memory, Store, Tunable};
 use crate::data::{
-    Cache, Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, SplitAssignment, Weighting,
-    class_weights, epoch_order, split,
+    Cache, Dataset, ImageSize, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, SplitAssignment, epoch_order,
+    split,
 };
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Choices, Gpu};
@@ -69,8 +70,8 @@ pub struct EpochResult {
     pub lr: f64,
     /// Mean loss over the training images, as they were trained on.
     pub train_loss: f64,
-    /// Accuracy on the training images, as they were trained on.
-    pub train_accuracy: f64,
+    /// Accuracy on the training images, as they were trained on; of masks there is none.
+    pub train_accuracy: Option<f64>,
     /// Scores on the validation images, if there are any.
     pub val: Option<Scores>,
     /// Seconds of training, without the evaluation.
@@ -173,11 +174,11 @@ pub fn run(
     };
 
     let check = || interrupted(interrupt);
-    let open = OpenOptions { skip_bad: config.skip_bad, synthetic_seed: config.seed };
+    let masks = masks_of(model.task(), config);
+    let open = OpenOptions { skip_bad: config.skip_bad, synthetic_seed: config.seed, masks };
     let mut dataset = Dataset::open(&config.data, &open)?;
     let pixels = prepare(&mut dataset, config.size, options, &check, notify)?;
     let split = split(&dataset, &config.split.spec())?;
-    let classes = dataset.classes.len();
     let labels: Arc<[u32]> = dataset.labels().into();
     let steps = split.train.len() / config.batch;
     if steps == 0 {
@@ -191,25 +192,14 @@ pub fn run(
         return Err(Error::new(Kind::Usage, "--patience needs validation images, and the split has none")
             .next("leave --patience away, or give validation a share with --split"));
     }
-    let weighting = match config.class_weights {
-        ClassWeighting::Balanced => Some(Weighting::Balanced),
-        ClassWeighting::Median => Some(Weighting::MedianFrequency),
-        ClassWeighting::None => None,
-    };
-    let class_weights = match weighting {
-        None => vec![1.0; classes],
-        Some(weighting) => {
-            let train_labels = split.train.iter().map(|&i| dataset.samples[i].label);
-            let weights = class_weights(train_labels, &dataset.classes, weighting);
-            weights.notes.into_iter().for_each(|note| notify(Event::Note(note)));
-            weights.weights
-        }
-    };
+    let (objective, notes) = Objective::new(model, config, &dataset, &split)?;
+    notes.into_iter().for_each(|note| notify(Event::Note(note)));
+    let outputs = objective.classes().len();
 
     let graphs = |caps: &Caps| -> Result<(TrainGraph, EvalGraph)> {
-        let train = fitting_graph(gpu, caps, model, config, classes, options.memory_limit)?;
+        let train = fitting_graph(gpu, caps, model, config, outputs, options.memory_limit)?;
         let batch = config.images_at_once();
-        let eval = EvalGraph::new(model, config.eval_augment(), config.size, batch, classes, caps)?;
+        let eval = EvalGraph::new(model, config.eval_augment(), config.size, batch, outputs, caps)?;
         Ok((train, eval))
     };
     let (mut graph, mut eval_graph) = graphs(gpu.caps())?;
@@ -227,11 +217,11 @@ pub fn run(
     let memory_f32 = match config.precision {
         Precision::F32 => None,
         // For comparison only: where f32 does not fit, there is nothing to show.
-        Precision::Mixed => memory_in_f32(model, config, classes, gpu.caps()).ok(),
+        Precision::Mixed => memory_in_f32(model, config, outputs, gpu.caps()).ok(),
     };
     let mut store = Store::new();
-    let train = TrainSession::new(gpu, graph, classes, &class_weights, &mut store)?;
-    let eval = EvalSession::new(gpu, eval_graph, classes, &mut store)?;
+    let train = TrainSession::new(gpu, graph, objective.class_weights(), &mut store)?;
+    let eval = EvalSession::new(gpu, eval_graph, &mut store)?;
     gpu.save_pipelines();
     check()?;
 
@@ -276,10 +266,10 @@ pub fn run(
 
     let keep = options.resume.then_some(progress.step);
     let steps_table = folder.table("steps.csv", "step,epoch,lr,loss", keep)?;
-    let results_header = "epoch,steps,lr,train_loss,train_accuracy,val_loss,val_accuracy,val_balanced_accuracy,\
-                          val_macro_f1,seconds,images_per_second";
+    let columns = objective.result_columns().join(",");
+    let results_header = format!("epoch,steps,lr,train_loss,{columns},seconds,images_per_second");
     let keep = options.resume.then_some(u64::from(progress.epoch) + 1);
-    let results = folder.table("results.csv", results_header, keep)?;
+    let results = folder.table("results.csv", &results_header, keep)?;
     let loader =
         LoaderOptions { batch: config.batch, workers: options.workers.max(1), prefetch: 2, last: LastBatch::Drop };
     let mut engine = Engine {
@@ -289,7 +279,7 @@ pub fn run(
         split,
         labels,
         pixels: Arc::new(pixels),
-        class_weights,
+        objective,
         store,
         train,
         eval,
@@ -313,7 +303,7 @@ fn interrupted(interrupt: &Interrupt) -> Result<()> {
 
 pub(super) fn prepare(
     dataset: &mut Dataset,
-    size: usize,
+    size: ImageSize,
     options: &RunOptions,
     check: &dyn Fn() -> Result<()>,
     notify: &mut dyn FnMut(Event<'_>),
@@ -374,19 +364,19 @@ pub fn fitting_graph(
     caps: &Caps,
     model: Model,
     config: &TrainConfig,
-    classes: usize,
+    outputs: usize,
     budget: Option<u64>,
 ) -> Result<TrainGraph> {
     let at_once = config.images_at_once();
     let work = if config.micro_batch.is_some() { TRAINING_PART } else { TRAINING_STEP };
-    let fit = |batch| Fit::of(model, config, batch, classes, caps, budget);
+    let fit = |batch| Fit::of(model, config, batch, outputs, caps, budget);
     let needs = match fit(at_once)? {
         Fit::Fits(_) => {
-            let graph = TrainGraph::new(model, config, at_once, classes, caps)?;
+            let graph = TrainGraph::new(model, config, at_once, outputs, caps)?;
             if graph.plan.fits(gpu)? {
                 return Ok(graph);
             }
-            let on_device = |batch| match TrainGraph::new(model, config, batch, classes, caps) {
+            let on_device = |batch| match TrainGraph::new(model, config, batch, outputs, caps) {
                 Ok(graph) => graph.plan.fits(gpu),
                 Err(_) => Ok(false),
             };
@@ -405,11 +395,11 @@ pub fn fitting_graph(
 }
 
 /// The memory of training and evaluation in f32.
-fn memory_in_f32(model: Model, config: &TrainConfig, classes: usize, caps: &Caps) -> Result<Memory> {
+fn memory_in_f32(model: Model, config: &TrainConfig, outputs: usize, caps: &Caps) -> Result<Memory> {
     let config = TrainConfig { precision: Precision::F32, ..config.clone() };
     let batch = config.images_at_once();
-    let train = TrainGraph::new(model, &config, batch, classes, caps)?;
-    let eval = EvalGraph::new(model, config.eval_augment(), config.size, batch, classes, caps)?;
+    let train = TrainGraph::new(model, &config, batch, outputs, caps)?;
+    let eval = EvalGraph::new(model, config.eval_augment(), config.size, batch, outputs, caps)?;
     Ok(train.plan.memory.beside(eval.plan.memory))
 }
 
@@ -420,7 +410,7 @@ struct Engine<'a> {
     split: SplitAssignment,
     labels: Arc<[u32]>,
     pixels: Arc<PixelStore>,
-    class_weights: Vec<f32>,
+    objective: Objective,
     store: Store,
     train: TrainSession,
     eval: EvalSession,
@@ -511,12 +501,9 @@ impl Engine<'_> {
         };
         let [loss, correct, images] = std::mem::take(&mut self.progress.epoch_sums);
         self.progress.epoch += 1;
-        let value = match (&val, config.monitor) {
-            (Some(scores), Monitor::BalancedAccuracy) => scores.report.balanced_accuracy,
-            (Some(scores), Monitor::Loss) => -scores.loss,
-            // Without validation images the last epoch is the best.
-            (None, _) => f64::from(self.progress.epoch),
-        };
+        // Without validation images the last epoch is the best.
+        let monitored = val.as_ref().and_then(|scores| scores.monitored(config.monitor));
+        let value = monitored.unwrap_or(f64::from(self.progress.epoch));
         let best = self.progress.best.is_none_or(|b| value > b);
         if best {
             self.progress.best = Some(value);
@@ -526,26 +513,21 @@ impl Engine<'_> {
             epoch: self.progress.epoch,
             lr: self.rate(self.progress.step.saturating_sub(1)),
             train_loss: loss / images.max(1.0),
-            train_accuracy: correct / images.max(1.0),
+            train_accuracy: self.objective.counts_correct().then(|| correct / images.max(1.0)),
             val,
             seconds,
             images_per_second: (count * config.batch) as f64 / seconds.max(1e-9),
             best,
         };
-        let of_val = |f: fn(&Scores) -> f64| result.val.as_ref().map_or(String::new(), |v| format!("{:.6}", f(v)));
-        self.results.row(&[
+        let before = [
             result.epoch.to_string(),
             self.progress.step.to_string(),
             format!("{:e}", result.lr),
             format!("{:.6}", result.train_loss),
-            format!("{:.6}", result.train_accuracy),
-            of_val(|v| v.loss),
-            of_val(|v| v.report.accuracy),
-            of_val(|v| v.report.balanced_accuracy),
-            of_val(|v| v.report.macro_f1),
-            format!("{:.3}", result.seconds),
-            format!("{:.1}", result.images_per_second),
-        ])?;
+        ];
+        let behind = [format!("{:.3}", result.seconds), format!("{:.1}", result.images_per_second)];
+        let fields = self.objective.result_fields(result.train_accuracy, result.val.as_ref());
+        self.results.row(&before.into_iter().chain(fields).chain(behind).collect::<Vec<_>>())?;
         // After the row: a resumed run drops rows beyond its checkpoint, but could not make up for one that is missing.
         let checkpoint = self.checkpoint()?;
         if best {
@@ -595,7 +577,7 @@ impl Engine<'_> {
     fn checkpoint(&self) -> Result<Checkpoint> {
         Ok(Checkpoint {
             config: self.config.clone(),
-            classes: self.dataset.classes.clone(),
+            classes: self.objective.classes(),
             progress: self.progress,
             weights: export_weights(self.gpu, &self.store, self.train.parameters())?,
             optimizer: export_optimizer(self.gpu, &self.store)?,
@@ -606,10 +588,9 @@ impl Engine<'_> {
         let options = LoaderOptions { batch: self.config.images_at_once(), last: LastBatch::Pad, ..self.loader };
         let loader = Loader::new(self.pixels.clone(), self.labels.clone(), indices.to_vec(), options)?;
         let interrupt = self.interrupt;
-        let logits = self.eval.logits(self.gpu, loader, &mut |_| interrupted(interrupt));
-        let logits = logits.map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })?;
-        let labels: Vec<usize> = indices.iter().map(|&i| self.dataset.samples[i].label).collect();
-        score(&labels, &logits, &self.dataset.classes, &self.class_weights)
+        let of = (&self.dataset, &*self.pixels, indices);
+        let scores = self.objective.evaluate(self.gpu, &mut self.eval, of, loader, &mut |_| interrupted(interrupt));
+        scores.map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })
     }
 
     /// Scores the best checkpoint on the test images and writes `metrics.json`.
@@ -629,7 +610,7 @@ impl Engine<'_> {
                 "steps": self.progress.step,
                 "epochs": self.progress.epoch,
                 "training_seconds": self.progress.seconds,
-                "classes": self.dataset.classes,
+                "classes": self.objective.classes(),
                 "val": val,
                 "test": test,
             }),

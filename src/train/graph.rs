@@ -1,30 +1,32 @@
-//! The training and evaluation graphs of a classifier, and the largest batch that fits a device.
+//! The training and evaluation graphs of a model, and the largest batch that fits a device.
 
 use super::freezing::frozen;
+use super::objective::trace_loss;
 use super::{Precision, TrainConfig};
 use crate::autograd::{Gradients, Plan, Tape, Tensor};
+use crate::data::ImageSize;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu};
-use crate::models::Model;
+use crate::models::{Model, Task};
 use crate::nn::{Frozen, Mode, Net, Parameter};
 use crate::ops::augment::{Augment, augment};
-use crate::ops::{self, accumulate, softmax_cross_entropy};
+use crate::ops::{self, accumulate};
 use crate::optim::{LossScaling, SCOPE};
 use crate::tensor::TensorType;
 
 /// Names of the host-uploaded tensors.
 pub(super) mod input {
-    /// RGBA8 pixels, u32 `[N, S, S]`.
+    /// RGBA8 pixels, the mask in alpha, u32 `[N, H, W]`.
     pub const PIXELS: &str = "pixels";
     /// Dataset index of each row, u32 `[N]`.
     pub const SAMPLES: &str = "samples";
-    /// Class of each row, u32 `[N]`.
+    /// Class of each row, u32 `[N]`; where classes are learned.
     pub const LABELS: &str = "labels";
     /// Epoch, u32 `[1]`.
     pub const EPOCH: &str = "epoch";
     /// Learning rate, f32 `[1]`.
     pub const LR: &str = "learning rate";
-    /// Weight of each class in the loss, f32 `[K]`.
+    /// Weight of each class in the loss, f32 `[K]`; where classes are learned.
     pub const CLASS_WEIGHTS: &str = "class weights";
     /// With micro-batches: the part's share of the batch's loss, f32 `[1]`.
     pub const SHARE: &str = "share";
@@ -32,16 +34,18 @@ pub(super) mod input {
     pub const COUNTER: &str = "micro-batches";
 }
 
-/// A traced and planned training step. Outputs: loss `[1]`, logits `[N, K]`.
+/// A traced and planned training step. Outputs: loss `[1]`, and of classifiers logits `[N, K]`.
 #[derive(Debug, Clone)]
 pub struct TrainGraph {
+    /// What the model is for.
+    pub task: Task,
     /// The plan.
     pub plan: Plan,
     /// The model's parameters.
     pub parameters: Vec<Parameter>,
 }
 
-/// A traced and planned evaluation. Output: logits `[N, K]`.
+/// A traced and planned evaluation. Output: logits `[N, K]`, or `[N, H, W, 1]` of masks.
 #[derive(Debug, Clone)]
 pub struct EvalGraph {
     /// The plan.
@@ -50,11 +54,25 @@ pub struct EvalGraph {
     pub parameters: Vec<Parameter>,
 }
 
-fn images(tape: &mut Tape, batch: usize, size: usize, how: Augment) -> Result<Tensor> {
-    let pixels = tape.input(input::PIXELS, TensorType::u32([batch, size, size]));
-    let samples = tape.input(input::SAMPLES, TensorType::u32([batch]));
-    let epoch = tape.input(input::EPOCH, TensorType::u32([1]));
-    augment(tape, pixels, samples, epoch, how)
+/// The inputs that make pictures.
+pub(super) struct Images {
+    pub pixels: Tensor,
+    pub samples: Tensor,
+    pub epoch: Tensor,
+}
+
+impl Images {
+    fn declare(tape: &mut Tape, batch: usize, size: ImageSize) -> Self {
+        Self {
+            pixels: tape.input(input::PIXELS, TensorType::u32([batch, size.height, size.width])),
+            samples: tape.input(input::SAMPLES, TensorType::u32([batch])),
+            epoch: tape.input(input::EPOCH, TensorType::u32([1])),
+        }
+    }
+
+    fn augmented(&self, tape: &mut Tape, how: Augment) -> Result<Tensor> {
+        augment(tape, self.pixels, self.samples, self.epoch, how)
+    }
 }
 
 /// Appends the addition of every parameter's gradient to a running total; returns parameters with totals. These are zero
@@ -74,12 +92,13 @@ fn add_to_totals(tape: &mut Tape, gradients: &Gradients) -> Result<Vec<(Tensor, 
 }
 
 /// All parameters of a configuration's network, in forward order.
-fn parameters_of(model: Model, config: &TrainConfig, classes: usize) -> Result<Vec<Parameter>> {
+fn parameters_of(model: Model, config: &TrainConfig, outputs: usize) -> Result<Vec<Parameter>> {
     let mut tape = Tape::new();
-    let x = tape.input("images", TensorType::f32([1, config.size, config.size, 3]));
+    let [rows, columns] = config.size.rows_columns();
+    let x = tape.input("images", TensorType::f32([1, rows, columns, 3]));
     let mut net = Net::new(&mut tape, Mode::Eval, 0);
     let features = model.features(&mut net, x)?;
-    model.classify(&mut net, features, config.head.head().as_ref(), classes)?;
+    model.classify(&mut net, features, config.head.head().as_ref(), outputs)?;
     Ok(net.into_parameters())
 }
 
@@ -91,12 +110,13 @@ impl TrainGraph {
     /// # Errors
     /// [`Kind::Shape`] if the images are too small for the model, [`Kind::OutOfMemory`] if a tensor exceeds the
     /// device's limits.
-    pub fn new(model: Model, config: &TrainConfig, batch: usize, classes: usize, caps: &Caps) -> Result<Self> {
+    pub fn new(model: Model, config: &TrainConfig, batch: usize, outputs: usize, caps: &Caps) -> Result<Self> {
         let mut tape = Tape::new();
-        let x = images(&mut tape, batch, config.size, config.train_augment())?;
+        let images = Images::declare(&mut tape, batch, config.size);
+        let x = images.augmented(&mut tape, config.train_augment())?;
         let in_parts = config.micro_batch.is_some();
         let counter = in_parts.then(|| tape.input(input::COUNTER, TensorType::u32([1])));
-        let all = parameters_of(model, config, classes)?;
+        let all = parameters_of(model, config, outputs)?;
         let frozen = frozen(model, &all, &config.fine_tune.train, &config.fine_tune)?;
         let anything_frozen = frozen != Frozen::default();
         let mut net = Net::new(&mut tape, Mode::Train, config.seed).freezing(frozen);
@@ -104,12 +124,9 @@ impl TrainGraph {
             net = net.counting_by(counter);
         }
         let features = model.features(&mut net, x)?;
-        let logits = model.classify(&mut net, features, config.head.head().as_ref(), classes)?;
+        let logits = model.classify(&mut net, features, config.head.head().as_ref(), outputs)?;
         let parameters = net.into_parameters();
-        let labels = tape.input(input::LABELS, TensorType::u32([batch]));
-        let weights = tape.input(input::CLASS_WEIGHTS, TensorType::f32([classes]));
-        let smoothing = config.label_smoothing as f32;
-        let loss = softmax_cross_entropy::softmax_cross_entropy(&mut tape, logits, labels, Some(weights), smoothing)?;
+        let loss = trace_loss(&mut tape, config, &images, logits)?;
         let scaling = match config.precision {
             Precision::F32 => None,
             Precision::Mixed => Some(LossScaling::declare(&mut tape)?),
@@ -128,7 +145,11 @@ impl TrainGraph {
         let totals = if in_parts { Some(add_to_totals(&mut tape, &gradients)?) } else { None };
         let gradients = totals.as_ref().map_or(gradients, |totals| Gradients::given(totals));
         config.append_optimizer(&mut tape, &gradients, lr, scaling.as_ref(), &parameters)?;
-        let outputs = [loss, logits];
+        let task = model.task();
+        let outputs = match task {
+            Task::Classify => vec![loss, logits],
+            Task::Segment => vec![loss],
+        };
         if let Some(totals) = &totals {
             tape.set_scope(SCOPE);
             totals.iter().try_for_each(|&(_, total)| accumulate::clear(&mut tape, total))?;
@@ -136,7 +157,7 @@ impl TrainGraph {
         let closing = totals.map(|_| SCOPE);
         // What depends on frozen variables alone, such as their f16 copies, is computed once.
         let plan = Plan::of_training(&tape, &outputs, caps, closing, anything_frozen)?;
-        Ok(Self { plan, parameters })
+        Ok(Self { task, plan, parameters })
     }
 }
 
@@ -145,11 +166,11 @@ impl EvalGraph {
     ///
     /// # Errors
     /// As [`TrainGraph::new`].
-    pub fn new(model: Model, how: Augment, size: usize, batch: usize, classes: usize, caps: &Caps) -> Result<Self> {
+    pub fn new(model: Model, how: Augment, size: ImageSize, batch: usize, outputs: usize, caps: &Caps) -> Result<Self> {
         let mut tape = Tape::new();
-        let x = images(&mut tape, batch, size, how)?;
+        let x = Images::declare(&mut tape, batch, size).augmented(&mut tape, how)?;
         let mut net = Net::new(&mut tape, Mode::Eval, 0);
-        let logits = model.forward(&mut net, x, classes)?;
+        let logits = model.forward(&mut net, x, outputs)?;
         let parameters = net.into_parameters();
         let plan = Plan::preparing(&tape, &[logits], caps)?;
         Ok(Self { plan, parameters })
@@ -179,13 +200,13 @@ impl Fit {
         model: Model,
         config: &TrainConfig,
         batch: usize,
-        classes: usize,
+        outputs: usize,
         caps: &Caps,
         budget: Option<u64>,
     ) -> Result<Self> {
-        match TrainGraph::new(model, config, batch, classes, caps) {
+        match TrainGraph::new(model, config, batch, outputs, caps) {
             Ok(graph) => {
-                let eval = EvalGraph::new(model, config.eval_augment(), config.size, batch, classes, caps)?;
+                let eval = EvalGraph::new(model, config.eval_augment(), config.size, batch, outputs, caps)?;
                 let needs = graph.plan.memory.beside(eval.plan.memory).total();
                 Ok(if budget.is_some_and(|b| needs > b) { Self::TooLarge(Some(needs)) } else { Self::Fits(needs) })
             }
@@ -245,10 +266,10 @@ pub fn fitting_eval_graph(
     caps: &Caps,
     model: Model,
     config: &TrainConfig,
-    classes: usize,
+    outputs: usize,
     budget: Option<u64>,
 ) -> Result<EvalGraph> {
-    let new = |batch| EvalGraph::new(model, config.eval_augment(), config.size, batch, classes, caps);
+    let new = |batch| EvalGraph::new(model, config.eval_augment(), config.size, batch, outputs, caps);
     // The graph if it fits, else the bytes it needs, where that is known.
     let fit = |batch| match new(batch) {
         Ok(graph) => {
@@ -275,7 +296,7 @@ mod tests {
     #[test]
     fn the_largest_batch_is_found_and_really_the_largest() {
         let caps = Caps::baseline();
-        let config = TrainConfig { model: "simple-cnn".into(), size: 32, ..TrainConfig::default() };
+        let config = TrainConfig { model: "simple-cnn".into(), size: 32.into(), ..TrainConfig::default() };
         let model = Model::find("simple-cnn").unwrap();
         let Fit::Fits(budget) = Fit::of(model, &config, 21, 7, &caps, None).unwrap() else { panic!("21 should fit") };
         let fits = |b| Ok(matches!(Fit::of(model, &config, b, 7, &caps, Some(budget))?, Fit::Fits(_)));

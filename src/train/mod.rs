@@ -6,27 +6,32 @@
 //! - `session`: a graph on a device, step by step
 //! - `checkpoint`, `run_folder`: what is kept on disk
 //! - `engine`: the training loop
-//! - `classifier`: evaluation and prediction from a checkpoint or a bare weight file
+//! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well
+//! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
 
 mod checkpoint;
-mod classifier;
 mod config;
 mod engine;
 mod fine_tune;
 mod freezing;
 mod graph;
+mod objective;
+mod predictor;
 mod run_folder;
+mod scores;
 mod session;
 
 pub use checkpoint::{Checkpoint, Progress};
-pub use classifier::{Classifier, ModelSource};
 pub use config::{
-    AugmentConfig, ClassWeighting, Monitor, Normalisation, OptimizerKind, Precision, ScheduleKind, SplitConfig,
-    TrainConfig,
+    AugmentConfig, ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, ScheduleKind,
+    SplitConfig, TrainConfig,
 };
 pub use engine::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning, fitting_graph, run};
 pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};
 pub use freezing::frozen;
 pub use graph::{EvalGraph, Fit, TrainGraph, fitting_eval_graph};
+pub use objective::{Objective, masks_of};
+pub use predictor::{MaskMap, ModelSource, Predictor};
 pub use run_folder::RunFolder;
+pub use scores::{Report, Scores};
 pub use session::{EvalSession, StepResult, TrainSession};

@@ -8,6 +8,7 @@ use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::metrics::argmax;
+use crate::models::Task;
 use crate::nn::Parameter;
 use crate::ops::STEP;
 use crate::optim::{LossScaling, STATE_PREFIX};
@@ -21,7 +22,7 @@ pub struct StepResult {
     pub step: u64,
     /// Its loss.
     pub loss: f32,
-    /// Images whose largest logit was that of their class.
+    /// Images whose largest logit was that of their class; of masks none.
     pub correct: usize,
     /// Images.
     pub images: usize,
@@ -31,7 +32,7 @@ pub struct StepResult {
 pub struct TrainSession {
     executable: Executable,
     parameters: Vec<Parameter>,
-    classes: usize,
+    task: Task,
     class_weights: Vec<f32>,
     /// Images of a run of the graph: a batch, or one part of it.
     rows: usize,
@@ -51,19 +52,22 @@ struct Part {
 }
 
 impl TrainSession {
-    /// Builds everything the graph needs; persistent tensors live in `store`.
+    /// Builds everything the graph needs; persistent tensors live in `store`. `class_weights`, `[K]`, weigh the loss of
+    /// classifiers; other models have none.
     ///
     /// # Errors
     /// Those of [`Executable::new`].
-    pub fn new(gpu: &Gpu, graph: TrainGraph, classes: usize, class_weights: &[f32], store: &mut Store) -> Result<Self> {
+    pub fn new(gpu: &Gpu, graph: TrainGraph, class_weights: &[f32], store: &mut Store) -> Result<Self> {
         let executable = Executable::new(gpu, graph.plan, store)?;
         LossScaling::initialise(gpu, store)?;
-        executable.set_input(gpu, input::CLASS_WEIGHTS, bytemuck::cast_slice(class_weights))?;
-        let rows = executable.plan().inputs.iter().find(|(name, _)| name == input::LABELS);
+        if graph.task == Task::Classify {
+            executable.set_input(gpu, input::CLASS_WEIGHTS, bytemuck::cast_slice(class_weights))?;
+        }
+        let rows = executable.plan().inputs.iter().find(|(name, _)| name == input::SAMPLES);
         let rows = rows.map_or(0, |(_, ty)| ty.shape.len());
-        let (class_weights, parameters) = (class_weights.to_vec(), graph.parameters);
+        let (class_weights, parameters, task) = (class_weights.to_vec(), graph.parameters, graph.task);
         let in_flight = VecDeque::new();
-        Ok(Self { executable, parameters, classes, class_weights, rows, in_flight, unfinished: None })
+        Ok(Self { executable, parameters, task, class_weights, rows, in_flight, unfinished: None })
     }
 
     /// The model's parameters.
@@ -97,8 +101,11 @@ impl TrainSession {
         let e = &self.executable;
         e.set_input(gpu, input::EPOCH, &epoch.to_le_bytes())?;
         e.set_input(gpu, input::LR, &(lr as f32).to_le_bytes())?;
-        // The loss is the mean over the weights of its images.
-        let weight_of = |label: &u32| self.class_weights.get(*label as usize).copied().unwrap_or_default();
+        // The loss is the mean over its images, by the weights of their classes.
+        let weight_of = |label: &u32| match self.task {
+            Task::Classify => self.class_weights.get(*label as usize).copied().unwrap_or_default(),
+            Task::Segment => 1.0,
+        };
         let weights: Vec<f32> = batch.labels.iter().map(weight_of).collect();
         let whole: f32 = weights.iter().sum();
         let mut finished = None;
@@ -110,7 +117,9 @@ impl TrainSession {
             let e = &self.executable;
             e.set_input(gpu, input::PIXELS, bytemuck::cast_slice(&batch.pixels[of(batch.pixels.len())]))?;
             e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples[of(images)]))?;
-            e.set_input(gpu, input::LABELS, bytemuck::cast_slice(labels))?;
+            if self.task == Task::Classify {
+                e.set_input(gpu, input::LABELS, bytemuck::cast_slice(labels))?;
+            }
             if in_parts {
                 let before = (step * parts as u64 + part as u64) as u32;
                 e.set_input(gpu, input::SHARE, &share.to_le_bytes())?;
@@ -153,9 +162,11 @@ impl TrainSession {
         let Some(Part { step, labels, share, last, pending }) = self.in_flight.pop_front() else { return Ok(None) };
         let outputs = self.executable.finish_read(gpu, pending)?;
         let loss: Vec<f32> = bytemuck::pod_collect_to_vec(&outputs[0]);
-        let logits: Vec<f32> = bytemuck::pod_collect_to_vec(&outputs[1]);
-        let rows = logits.chunks_exact(self.classes).zip(&labels);
-        let correct = rows.filter(|(row, label)| argmax(row) == **label as usize).count();
+        let correct = outputs.get(1).map_or(0, |logits| {
+            let logits: Vec<f32> = bytemuck::pod_collect_to_vec(logits);
+            let rows = logits.chunks_exact(self.class_weights.len()).zip(&labels);
+            rows.filter(|(row, label)| argmax(row) == **label as usize).count()
+        });
         let before = self.unfinished.take().unwrap_or(StepResult { step, loss: 0.0, correct: 0, images: 0 });
         let loss = before.loss + share * loss[0];
         let result = StepResult { step, loss, correct: before.correct + correct, images: before.images + labels.len() };
@@ -171,7 +182,10 @@ impl TrainSession {
 pub struct EvalSession {
     executable: Executable,
     parameters: Vec<Parameter>,
-    classes: usize,
+    /// Pictures of a run.
+    pictures: usize,
+    /// Logits of a picture.
+    outputs: usize,
     in_flight: VecDeque<(usize, PendingOutputs)>,
 }
 
@@ -180,9 +194,12 @@ impl EvalSession {
     ///
     /// # Errors
     /// Those of [`Executable::new`].
-    pub fn new(gpu: &Gpu, graph: EvalGraph, classes: usize, store: &mut Store) -> Result<Self> {
+    pub fn new(gpu: &Gpu, graph: EvalGraph, store: &mut Store) -> Result<Self> {
         let executable = Executable::new(gpu, graph.plan, store)?;
-        Ok(Self { executable, parameters: graph.parameters, classes, in_flight: VecDeque::new() })
+        let logits = &executable.plan().outputs[0].1.shape;
+        let pictures = logits.dims().first().copied().unwrap_or_default();
+        let outputs = logits.len() / pictures.max(1);
+        Ok(Self { executable, parameters: graph.parameters, pictures, outputs, in_flight: VecDeque::new() })
     }
 
     /// The model's parameters.
@@ -212,7 +229,7 @@ impl EvalSession {
     /// # Errors
     /// Device errors.
     pub fn step(&mut self, gpu: &Gpu) -> Result<Option<Vec<f32>>> {
-        self.submit(gpu, self.executable.plan().outputs[0].1.shape.rows());
+        self.submit(gpu, self.pictures);
         gpu.check()?;
         if self.in_flight.len() < Executable::IN_FLIGHT { Ok(None) } else { self.collect(gpu) }
     }
@@ -222,7 +239,7 @@ impl EvalSession {
         self.in_flight.push_back((valid, pending));
     }
 
-    /// Logits `[rows, classes]` of the valid rows of all batches, in order. `progress` is called with the batches done.
+    /// The logits of the valid pictures of all batches, one after the other. `progress` is called with the batches done.
     ///
     /// # Errors
     /// Those of the batches and of `progress`; device errors.
@@ -233,6 +250,32 @@ impl EvalSession {
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Vec<f32>> {
         let mut logits = vec![];
+        self.each_picture(gpu, batches, progress, &mut |_, of_picture| {
+            logits.extend_from_slice(of_picture);
+            Ok(())
+        })?;
+        Ok(logits)
+    }
+
+    /// Calls `take` with the number and the logits of every valid picture of all batches, in order: for outputs that are
+    /// too large to be kept. `progress` is called with the batches done.
+    ///
+    /// # Errors
+    /// Those of the batches, of `take` and of `progress`; device errors.
+    pub fn each_picture(
+        &mut self,
+        gpu: &Gpu,
+        batches: impl IntoIterator<Item = Result<Batch>>,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+        take: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let (outputs, mut pictures) = (self.outputs, 0);
+        let mut hand_on = |logits: Vec<f32>| {
+            logits.chunks_exact(outputs).try_for_each(|of_picture| {
+                pictures += 1;
+                take(pictures - 1, of_picture)
+            })
+        };
         // What an earlier call that failed has left under way.
         while self.collect(gpu)?.is_some() {}
         self.executable.variables_changed();
@@ -242,18 +285,18 @@ impl EvalSession {
             self.upload(gpu, &batch)?;
             self.submit(gpu, batch.valid);
             if self.in_flight.len() == Executable::IN_FLIGHT {
-                logits.extend(self.collect(gpu)?.unwrap_or_default());
+                hand_on(self.collect(gpu)?.unwrap_or_default())?;
             }
             done += 1;
             progress(done)?;
         }
-        while let Some(rows) = self.collect(gpu)? {
-            logits.extend(rows);
+        while let Some(logits) = self.collect(gpu)? {
+            hand_on(logits)?;
         }
-        Ok(logits)
+        Ok(())
     }
 
-    /// Waits for the oldest run under way and returns the logits of its valid rows; `None` if there is none.
+    /// Waits for the oldest run under way and returns the logits of its valid pictures; `None` if there is none.
     ///
     /// # Errors
     /// Device errors.
@@ -261,7 +304,7 @@ impl EvalSession {
         let Some((valid, pending)) = self.in_flight.pop_front() else { return Ok(None) };
         let outputs = self.executable.finish_read(gpu, pending)?;
         let mut logits: Vec<f32> = bytemuck::pod_collect_to_vec(&outputs[0]);
-        logits.truncate(valid * self.classes);
+        logits.truncate(valid * self.outputs);
         Ok(Some(logits))
     }
 }

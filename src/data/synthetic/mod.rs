@@ -73,13 +73,15 @@ impl View {
     }
 }
 
-/// The dataset of pictures `0..count` of `seed`. Nothing is drawn yet.
-pub fn dataset(seed: u32, count: usize) -> Dataset {
+/// The dataset of pictures `0..count` of `seed`, with their masks or without. Nothing is drawn yet.
+pub fn dataset(seed: u32, count: usize, masks: bool) -> Dataset {
     let samples = (0..count as u64).map(|index| {
         let view = View::of(seed, index);
+        let source = Source::Synthetic { seed, index };
         Sample {
             id: image_id(index),
-            source: Source::Synthetic { seed, index },
+            mask: masks.then(|| source.clone()),
+            source,
             label: view.label,
             group: lesion_id(view.lesion),
             split: None,
@@ -168,7 +170,7 @@ mod tests {
     #[test]
     fn classes_have_about_their_shares() {
         for (count, tolerance) in [(200, 0.06), (2000, 0.03)] {
-            let counts = dataset(0, count).class_counts();
+            let counts = dataset(0, count, false).class_counts();
             for (n, share) in counts.iter().zip(SHARES) {
                 let got = *n as f64 / count as f64;
                 assert!((got - share).abs() < tolerance, "{got} of {count} is not {share}: {counts:?}");

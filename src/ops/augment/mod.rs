@@ -1,13 +1,13 @@
-//! Random augmentation and normalisation of a batch of pictures: pixels `[N, S, S]` (u32 words of RGBA8, R in the low
-//! byte; alpha is ignored), sample ids `[N]` (u32) and the epoch `[1]` (u32) to `[N, S, S, 3]` (f32, or f16 for mixed
-//! precision).
+//! Random augmentation and normalisation of a batch of pictures: pixels `[N, H, W]` (u32 words of RGBA8, R in the low
+//! byte), sample ids `[N]` (u32) and the epoch `[1]` (u32) to `[N, H, W, 3]` (f32, or f16 for mixed precision). The masks
+//! in the alpha bytes are a second op, [`masks`], which takes the same way: `[N, H, W, 1]` in f32.
 //!
 //! For a pixel of the result, in this order:
 //!
 //! 1. flips: with probability 1/2 each, the picture's rows are mirrored left to right, its columns top to bottom; exact
 //!    permutations of pixels;
 //! 2. rotation by an angle uniform in ±`rotation` and magnification by a scale uniform in `[1 - zoom, 1 + zoom]`, both
-//!    about the picture's centre `(S - 1) / 2`: one inverse affine map
+//!    about the picture's centre `((W - 1) / 2, (H - 1) / 2)`: one inverse affine map
 //!    `source = centre + R(angle) (pixel - centre) / scale` and one bilinear sample. Outside, the picture is mirrored
 //!    without repeating its border pixels (`d c b | a b c d | c b a`). If `rotation` and `zoom` are zero there is no
 //!    resampling at all, so no resampling error;
@@ -15,6 +15,9 @@
 //! 4. contrast: the distance from 0.5 (a fixed middle grey, not the picture's own mean) times a factor uniform in
 //!    `1 ± contrast`;
 //! 5. clamped to `[0, 1]`, then `(v - mean) / std` for each channel.
+//!
+//! A mask goes through 1 and 2 only, as a value in `[0, 1]`. Where it is resampled, a pixel that the lesion covers by half
+//! is one half: the losses take such targets, and a threshold would let rounding decide.
 //!
 //! Draw `d` of a sample (0 hflip, 1 vflip, 2 rotation, 3 zoom, 4 brightness, 5 contrast) is the first word of
 //! Threefry-2x32 with key `[seed, stream]`, where stream is that of the name `augment`, and counter
@@ -45,7 +48,8 @@ uniform_block! {
     /// Mirrors `Params` of `augment.wgsl`.
     struct Params {
         n: u32,
-        size: u32,
+        height: u32,
+        width: u32,
         seed: u32,
         stream: u32,
         hflip: u32,
@@ -133,12 +137,20 @@ impl Augment {
     }
 }
 
-/// Augmented, normalised pictures `[N, S, S, 3]` from packed pixels `[N, S, S]`, sample ids `[N]` and the epoch `[1]`.
+/// Augmented, normalised pictures `[N, H, W, 3]` from packed pixels `[N, H, W]`, sample ids `[N]` and the epoch `[1]`.
 ///
 /// # Errors
 /// [`Kind::Shape`] if the shapes do not go together or a parameter of `how` is out of range.
 pub fn augment(tape: &mut Tape, pixels: Tensor, samples: Tensor, epoch: Tensor, how: Augment) -> Result<Tensor> {
     tape.push1(how, &[pixels, samples, epoch])
+}
+
+/// The masks `[N, H, W, 1]` in `[0, 1]` that belong to the pictures of [`augment`] with the same arguments.
+///
+/// # Errors
+/// As [`augment`].
+pub fn masks(tape: &mut Tape, pixels: Tensor, samples: Tensor, epoch: Tensor, how: Augment) -> Result<Tensor> {
+    tape.push1(MaskOf(how), &[pixels, samples, epoch])
 }
 
 impl Op for Augment {
@@ -147,20 +159,7 @@ impl Op for Augment {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        self.validate()?;
-        let fail = |why: &str| Err(Error::new(Kind::Shape, why));
-        if inputs.iter().any(|ty| ty.dtype != DType::U32) {
-            return fail("augmentation takes pixels, sample ids and the epoch as u32");
-        }
-        let &[n, height, width] = inputs[0].shape.dims() else {
-            return fail("augmentation takes packed pixels [N, S, S]");
-        };
-        if height != width || n == 0 || height == 0 {
-            return fail("augmentation takes square pictures, at least one, of at least one pixel");
-        }
-        if inputs[1].shape.dims() != [n] || inputs[2].shape.dims() != [1] {
-            return fail("augmentation takes one sample id a picture and one epoch");
-        }
+        let [n, height, width] = self.extents(inputs)?;
         let dtype = if self.half { DType::F16 } else { DType::F32 };
         Ok(vec![TensorType { shape: [n, height, width, 3].into(), dtype }])
     }
@@ -170,13 +169,40 @@ impl Op for Augment {
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
-        let dims = cx.inputs[0].shape.dims();
-        let (n, size) = (dims[0], dims[1]);
-        let area = size * size;
+        self.launch(cx, Kernel::new(&SOURCE, "forward").with_half(self.half), 60)
+    }
+}
+
+/// What both ops have in common.
+impl Augment {
+    /// Extents `[N, H, W]` of the pictures, if the inputs go together.
+    fn extents(&self, inputs: &[TensorType]) -> Result<[usize; 3]> {
+        self.validate()?;
+        let fail = |why: &str| Err(Error::new(Kind::Shape, why));
+        if inputs.iter().any(|ty| ty.dtype != DType::U32) {
+            return fail("augmentation takes pixels, sample ids and the epoch as u32");
+        }
+        let &[n, height, width] = inputs[0].shape.dims() else {
+            return fail("augmentation takes packed pixels [N, H, W]");
+        };
+        if n * height * width == 0 {
+            return fail("augmentation takes pictures, at least one, of at least one pixel");
+        }
+        if inputs[1].shape.dims() != [n] || inputs[2].shape.dims() != [1] {
+            return fail("augmentation takes one sample id a picture and one epoch");
+        }
+        Ok([n, height, width])
+    }
+
+    /// One launch of a kernel that does about `flops` operations a pixel.
+    fn launch(&self, cx: &Lower<'_>, kernel: Kernel, flops: u64) -> Result<Lowered> {
+        let [n, height, width] = self.extents(cx.inputs)?;
+        let area = height * width;
         let [seed, stream] = self.stream().key();
         let params = Params {
             n: n as u32,
-            size: size as u32,
+            height: height as u32,
+            width: width as u32,
             seed,
             stream,
             hflip: u32::from(self.hflip),
@@ -194,10 +220,32 @@ impl Op for Augment {
         };
         // A workgroup never straddles two pictures.
         let groups = n * area.div_ceil(WORKGROUP as usize);
-        let dispatch =
-            Dispatch::new(Kernel::new(&SOURCE, "forward").with_half(self.half), params.block(), grid(groups as u64));
+        let dispatch = Dispatch::new(kernel, params.block(), grid(groups as u64));
         let work = (n * area) as u64;
-        Ok(Lowered::one(dispatch.input(0).input(1).input(2).output(0).work(60 * work, moved(cx))))
+        Ok(Lowered::one(dispatch.input(0).input(1).input(2).output(0).work(flops * work, moved(cx))))
+    }
+}
+
+/// The op of [`masks`].
+#[derive(Debug)]
+struct MaskOf(Augment);
+
+impl Op for MaskOf {
+    fn name(&self) -> &'static str {
+        "augment.masks"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let [n, height, width] = self.0.extents(inputs)?;
+        Ok(vec![TensorType::f32([n, height, width, 1])])
+    }
+
+    fn backward(&self, _: &mut Tape, _: &NodeView, _: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![None; 3])
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        self.0.launch(cx, Kernel::new(&SOURCE, "mask"), 30)
     }
 }
 
@@ -248,7 +296,7 @@ mod tests {
         data.chunks(size * size * 3).map(<[f32]>::to_vec).collect()
     }
 
-    /// All four bytes random: the alpha byte must not matter.
+    /// All four bytes random: the alpha byte must not matter to the colours.
     fn pixel(sample: u32, i: u32) -> u32 {
         Stream::named(3, "pixels").words([i, sample])[0]
     }
@@ -310,9 +358,10 @@ mod tests {
         for how in bad {
             assert_eq!(how.infer(&shapes(2, 4, 4, 2, 1)).unwrap_err().kind(), Kind::Shape, "{how:?}");
         }
-        for inputs in [shapes(2, 4, 5, 2, 1), shapes(2, 4, 4, 3, 1), shapes(2, 4, 4, 2, 2), shapes(0, 4, 4, 0, 1)] {
+        for inputs in [shapes(2, 0, 5, 2, 1), shapes(2, 4, 4, 3, 1), shapes(2, 4, 4, 2, 2), shapes(0, 4, 4, 0, 1)] {
             assert_eq!(ALL.infer(&inputs).unwrap_err().kind(), Kind::Shape);
+            assert_eq!(MaskOf(ALL).infer(&inputs).unwrap_err().kind(), Kind::Shape);
         }
-        assert!(ALL.infer(&shapes(2, 4, 4, 2, 1)).is_ok());
+        assert!(ALL.infer(&shapes(2, 4, 4, 2, 1)).is_ok() && ALL.infer(&shapes(2, 4, 5, 2, 1)).is_ok());
     }
 }

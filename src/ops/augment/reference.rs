@@ -6,6 +6,8 @@ use crate::rng::unit;
 
 pub(super) struct AugmentTwin {
     pub how: Augment,
+    /// The masks instead of the colours.
+    pub masks: bool,
 }
 
 /// An index mirrored into `0..size`, one reflection at a time.
@@ -22,9 +24,10 @@ fn mirror(mut i: i64, size: i64) -> usize {
 impl Twin for AugmentTwin {
     fn forward<T: Real>(&self, inputs: &[Array<T>]) -> Vec<Array<T>> {
         let how = self.how;
-        let [n, size] = [inputs[0].shape.dims()[0], inputs[0].shape.dims()[1]];
+        let &[n, height, width] = inputs[0].shape.dims() else { panic!("pictures have three extents") };
         let epoch = inputs[2].data[0].f64() as u32;
-        let mut y = Array::zeros([n, size, size, 3]);
+        let channels = if self.masks { 1 } else { 3 };
+        let mut y = Array::zeros([n, height, width, channels]);
         for image in 0..n {
             let sample = inputs[1].data[image].f64() as u32;
             let draw = |d: u32| f64::from(unit(how.stream().words([sample, epoch.wrapping_mul(8).wrapping_add(d)])[0]));
@@ -35,30 +38,36 @@ impl Twin for AugmentTwin {
             let (along, across) = (T::of(angle.cos() / scale), T::of(angle.sin() / scale));
             let brightness = T::of(1.0 + f64::from(how.brightness) * symmetric(4));
             let contrast = T::of(1.0 + f64::from(how.contrast) * symmetric(5));
-            let centre = T::of(0.5 * (size as f64 - 1.0));
+            let [centre_x, centre_y] = [width, height].map(|extent| T::of(0.5 * (extent as f64 - 1.0)));
             let colour = |row: i64, column: i64, channel: usize| {
-                let (row, column) = (mirror(row, size as i64), mirror(column, size as i64));
-                let row = if vflip { size - 1 - row } else { row };
-                let column = if hflip { size - 1 - column } else { column };
-                let word = inputs[0].data[(image * size + row) * size + column].f64() as u32;
+                let (row, column) = (mirror(row, height as i64), mirror(column, width as i64));
+                let row = if vflip { height - 1 - row } else { row };
+                let column = if hflip { width - 1 - column } else { column };
+                let word = inputs[0].data[(image * height + row) * width + column].f64() as u32;
                 T::of(f64::from(word.to_le_bytes()[channel]) / 255.0)
             };
-            for row in 0..size {
-                for column in 0..size {
-                    let (dx, dy) = (T::of(column as f64) - centre, T::of(row as f64) - centre);
-                    let x = along * dx - across * dy + centre;
-                    let y_ = across * dx + along * dy + centre;
+            for row in 0..height {
+                for column in 0..width {
+                    let (dx, dy) = (T::of(column as f64) - centre_x, T::of(row as f64) - centre_y);
+                    let x = along * dx - across * dy + centre_x;
+                    let y_ = across * dx + along * dy + centre_y;
                     let (x0, y0) = (x.f64().floor(), y_.f64().floor());
                     let (fx, fy) = (x - T::of(x0), y_ - T::of(y0));
-                    for channel in 0..3 {
-                        let tap = |down: i64, right: i64| colour(y0 as i64 + down, x0 as i64 + right, channel);
+                    for channel in 0..channels {
+                        let byte = if self.masks { 3 } else { channel };
+                        let tap = |down: i64, right: i64| colour(y0 as i64 + down, x0 as i64 + right, byte);
                         let top = tap(0, 0) * (T::one() - fx) + tap(0, 1) * fx;
                         let bottom = tap(1, 0) * (T::one() - fx) + tap(1, 1) * fx;
-                        let v = (top * (T::one() - fy) + bottom * fy) * brightness;
+                        let at = y.at(image, row, column, channel);
+                        let v = top * (T::one() - fy) + bottom * fy;
+                        if self.masks {
+                            y.data[at] = v;
+                            continue;
+                        }
+                        let v = v * brightness;
                         let half = T::of(0.5);
                         let v = ((v - half) * contrast + half).max(T::zero());
                         let v = if v > T::one() { T::one() } else { v };
-                        let at = y.at(image, row, column, channel);
                         y.data[at] = (v - T::of(how.mean[channel].into())) / T::of(how.std[channel].into());
                     }
                 }

@@ -1,52 +1,21 @@
-//! A trained classifier on a device: from a run, a checkpoint or a bare weight file.
+//! A trained model on a device: from a run, a checkpoint or a bare weight file.
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+use super::objective::MASK_CLASS;
+use super::scores::{Scores, not_finite, score};
 use super::session::{EvalSession, load_weights};
 use super::{Checkpoint, EvalGraph, Normalisation, Precision, RunFolder, TrainConfig};
 use crate::autograd::Store;
-use crate::data::{Batch, HAM10000_CLASSES};
+use crate::data::{Batch, HAM10000_CLASSES, ImageSize, MaskReader, Sample, resize_probabilities};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu};
-use crate::metrics::{ClassificationReport, softmax};
-use crate::models::Model;
+use crate::metrics::{PixelCounts, SegmentationReport};
+use crate::models::{Model, Task};
 use crate::tune::TuningCache;
 use crate::weights::{self, Difference, Tensors};
 
-/// The scores of a set of images.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Scores {
-    /// Cross-entropy: weighted by class during training, unweighted from `eval`.
-    pub loss: f64,
-    /// Everything else.
-    #[serde(flatten)]
-    pub report: ClassificationReport,
-}
-
-/// Scores logits `[N, K]` against labels. `class_weights` weigh the loss.
-///
-/// # Errors
-/// [`Kind::Diverged`] if a logit is not a number; those of the metrics.
-pub(super) fn score(labels: &[usize], logits: &[f32], classes: &[String], class_weights: &[f32]) -> Result<Scores> {
-    if logits.iter().any(|v| !v.is_finite()) {
-        return Err(Error::new(Kind::Diverged, "the model's outputs are not finite numbers")
-            .next("use a smaller --lr, or check the weight file"));
-    }
-    let probabilities = softmax(logits, classes.len())?;
-    let rows = probabilities.chunks_exact(classes.len());
-    let (mut loss, mut total) = (0.0, 0.0);
-    for (row, &label) in rows.zip(labels) {
-        let weight = f64::from(class_weights[label]);
-        loss -= weight * row[label].max(f64::MIN_POSITIVE).ln();
-        total += weight;
-    }
-    let report = ClassificationReport::new(classes, labels, &probabilities)?;
-    Ok(Scores { loss: if total > 0.0 { loss / total } else { 0.0 }, report })
-}
-
-/// Where a classifier comes from.
+/// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelSource {
     /// A run folder (its best checkpoint) or a checkpoint file.
@@ -57,21 +26,23 @@ pub enum ModelSource {
         model: String,
         /// The file.
         file: PathBuf,
-        /// Image side in pixels.
-        size: usize,
+        /// Size of the images in pixels.
+        size: ImageSize,
         /// Pixel statistics.
         normalisation: Normalisation,
-        /// Class names; by default the HAM10000 classes if the file has seven outputs, else numbers.
+        /// Class names of a classifier; by default those of HAM10000 if the file has seven outputs, else numbers.
         classes: Option<Vec<String>>,
         /// Accept a file that lacks some of the parameters.
         allow_partial: bool,
     },
 }
 
-/// A classifier ready to run on a device.
-pub struct Classifier {
+/// A model ready to run on a device.
+pub struct Predictor {
     /// The configuration it was (or would have been) trained with.
     pub config: TrainConfig,
+    /// What it is for.
+    pub task: Task,
     /// Class names in the order of the logits.
     pub classes: Vec<String>,
     /// What the weight file lacked or had too much; empty unless it was accepted partially.
@@ -79,8 +50,8 @@ pub struct Classifier {
     session: EvalSession,
 }
 
-impl Classifier {
-    /// Loads a classifier and builds its graph for batches of `batch` images, in the given precision or that of its
+impl Predictor {
+    /// Loads a model and builds its graph for batches of `batch` images, in the given precision or that of its
     /// training (bare weights are in f32 unless another is given), with the kernels that tuning has chosen.
     ///
     /// # Errors
@@ -106,16 +77,13 @@ impl Classifier {
             }
             ModelSource::Weights { model, file, size, normalisation, classes, allow_partial } => {
                 let weights = weights::read(file)?.tensors;
-                let classes = match classes {
-                    Some(classes) => classes.clone(),
-                    None => default_classes(&weights, file)?,
+                let model = Model::find(model)?;
+                let classes = match (model.task(), classes) {
+                    (Task::Classify, Some(classes)) => classes.clone(),
+                    (Task::Classify, None) => default_classes(&weights, file)?,
+                    (Task::Segment, _) => vec![MASK_CLASS.to_owned()],
                 };
-                let config = TrainConfig {
-                    model: model.clone(),
-                    size: *size,
-                    normalisation: *normalisation,
-                    ..TrainConfig::default()
-                };
+                let config = TrainConfig { size: *size, normalisation: *normalisation, ..TrainConfig::of(model) };
                 (config, classes, weights, *allow_partial)
             }
         };
@@ -129,14 +97,14 @@ impl Classifier {
             if choices.is_empty() { Ok(untuned) } else { graph(&gpu.caps().with_choices(choices)) }
         })?;
         let mut store = Store::new();
-        let session = EvalSession::new(gpu, graph, classes.len(), &mut store)?;
+        let session = EvalSession::new(gpu, graph, &mut store)?;
         super::session::initialise(gpu, &store, session.parameters(), config.seed)?;
         let difference = load_weights(gpu, &store, session.parameters(), &weights, allow_partial)?;
         gpu.save_pipelines();
-        Ok(Self { config, classes, difference, session })
+        Ok(Self { config, task: model.task(), classes, difference, session })
     }
 
-    /// Logits `[rows, classes]` of all valid rows. `progress` is called with the batches done.
+    /// Logits `[pictures, classes]` of all valid pictures. `progress` is called with the batches done.
     ///
     /// # Errors
     /// Those of the batches and of `progress`; device errors.
@@ -149,7 +117,7 @@ impl Classifier {
         self.session.logits(gpu, batches, progress)
     }
 
-    /// Scores images: labels in order, batches of the same images. The loss is weighted by `class_weights`, `[K]`.
+    /// Scores the classes of images: labels in order, batches of the same images. The loss is weighted by `class_weights`, `[K]`.
     ///
     /// # Errors
     /// As [`logits`](Self::logits); [`Kind::Diverged`] if the outputs are not numbers.
@@ -163,6 +131,72 @@ impl Classifier {
     ) -> Result<Scores> {
         let logits = self.logits(gpu, batches, progress)?;
         score(labels, &logits, &self.classes, class_weights)
+    }
+}
+
+/// What a model that segments says of a picture.
+#[derive(Debug, Clone, Copy)]
+pub struct MaskMap<'a> {
+    /// Logits of the pixels, row by row.
+    logits: &'a [f32],
+    /// Their size.
+    size: ImageSize,
+}
+
+impl MaskMap<'_> {
+    /// The mask at another size, row by row: the probabilities are brought to that size, and count as inside above one
+    /// half.
+    ///
+    /// # Errors
+    /// [`Kind::Diverged`] if the logits are not numbers.
+    pub fn at(self, size: ImageSize) -> Result<Vec<bool>> {
+        if self.logits.iter().any(|v| !v.is_finite()) {
+            return Err(not_finite());
+        }
+        let probabilities: Vec<f32> = self.logits.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect();
+        Ok(resize_probabilities(&probabilities, self.size, size)?.into_iter().map(|p| p > 0.5).collect())
+    }
+}
+
+/// Masks, of a model that segments.
+impl Predictor {
+    /// Calls `take` with the number and the mask of each valid picture, in order. `progress` is called with the batches
+    /// done.
+    ///
+    /// # Errors
+    /// Those of the batches, of `take` and of `progress`; device errors.
+    pub fn each_mask(
+        &mut self,
+        gpu: &Gpu,
+        batches: impl IntoIterator<Item = Result<Batch>>,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+        take: &mut dyn FnMut(usize, MaskMap<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let size = self.config.size;
+        self.session
+            .each_picture(gpu, batches, progress, &mut |picture, logits| take(picture, MaskMap { logits, size }))
+    }
+
+    /// Scores the masks of `samples` at the size these were drawn in; batches of the same pictures.
+    ///
+    /// # Errors
+    /// As [`each_mask`](Self::each_mask); [`Kind::Data`] for a mask that cannot be read any more.
+    pub fn evaluate_masks(
+        &mut self,
+        gpu: &Gpu,
+        samples: &[&Sample],
+        batches: impl IntoIterator<Item = Result<Batch>>,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<SegmentationReport> {
+        let (mut reader, size) = (MaskReader::default(), self.config.size);
+        let mut counts = vec![];
+        self.each_mask(gpu, batches, progress, &mut |picture, map| {
+            let drawn = reader.read(samples[picture], size)?;
+            let found = map.at(ImageSize { width: drawn.width() as usize, height: drawn.height() as usize })?;
+            counts.push(PixelCounts::of(found.into_iter().zip(drawn.pixels().map(|p| p[0] > 0))));
+            Ok(())
+        })?;
+        SegmentationReport::new(&counts)
     }
 }
 

@@ -1,0 +1,83 @@
+//! The layout of ISIC 2018 Task 1 (Codella et al., "Skin lesion analysis toward melanoma detection 2018"): pictures in
+//! `ISIC2018_Task1-2_{Training,Validation,Test}_Input`, their masks in `ISIC2018_Task1_{...}_GroundTruth` as
+//! `ISIC_xxxxxxx_segmentation.png`. There are no classes, and no lesion ids.
+
+use std::path::Path;
+
+use super::dataset::{Dataset, Layout, Masks, Sample, Split};
+use super::decode::is_image_name;
+use super::faults::{FaultKind, Faults};
+use super::masks;
+use super::tree::{Entry, Tree};
+use crate::error::{Error, Kind, Result};
+
+/// The folder (in lower case) that holds a file.
+fn folder(entry: &Entry) -> String {
+    let folders = entry.path.rsplit_once('/').map_or("", |(folders, _)| folders);
+    folders.rsplit('/').next().unwrap_or_default().to_ascii_lowercase()
+}
+
+fn is_truth(entry: &Entry) -> bool {
+    folder(entry).contains("groundtruth") && masks::id_of(entry.stem()).is_some()
+}
+
+/// Whether a tree holds masks where this layout has them.
+pub(super) fn is_layout(tree: &Tree) -> bool {
+    tree.entries.iter().any(is_truth)
+}
+
+/// The part a folder's name tells.
+fn part(entry: &Entry) -> Split {
+    let folder = folder(entry);
+    let named = [("validation", Split::Val), ("test", Split::Test)];
+    named.into_iter().find(|(name, _)| folder.contains(name)).map_or(Split::Train, |(_, split)| split)
+}
+
+/// Reads the listing of `root`. Pictures without a mask are faults, unless their whole part has none.
+pub(super) fn open(tree: &Tree, root: &Path, wanted: &Masks) -> Result<Dataset> {
+    if *wanted == Masks::Unused {
+        return Err(Error::new(Kind::Data, "this is ISIC 2018 Task 1: it has masks and no classes")
+            .at(root.display())
+            .next("train a model for segmentation on it, such as --model unet-small"));
+    }
+    let found = masks::of_tree(tree);
+    let with_truth: Vec<Split> = tree.entries.iter().filter(|e| is_truth(e)).map(part).collect();
+    let pictures = tree.entries.iter().filter(|e| is_image_name(&e.path) && masks::id_of(e.stem()).is_none());
+    let (mut samples, mut faults, mut notes) = (Vec::new(), Faults::default(), Vec::new());
+    let mut without = 0;
+    for entry in pictures {
+        let split = part(entry);
+        let mask = found.get(entry.stem());
+        if *wanted == Masks::OfDataset && mask.is_none() {
+            if with_truth.contains(&split) {
+                faults.push(FaultKind::MissingMask, &entry.source, "there is no mask of it");
+            } else {
+                without += 1;
+            }
+            continue;
+        }
+        let id = entry.stem().to_owned();
+        let (source, mask, group) = (entry.source.clone(), mask.cloned(), format!("image:{id}"));
+        samples.push(Sample { id, source, mask, label: 0, group, split: Some(split) });
+    }
+    if without > 0 {
+        notes.push(format!("{without} picture(s) of a part without any mask are not used"));
+    }
+    notes.push("the dataset names no lesions: each image counts as a lesion of its own".to_owned());
+    // Where there is one part only, it is split like any other dataset.
+    if let Some(first) = samples.first().map(|s| s.split)
+        && samples.iter().all(|s| s.split == first)
+    {
+        samples.iter_mut().for_each(|s| s.split = None);
+    }
+    Ok(Dataset {
+        name: "ISIC 2018 Task 1".to_owned(),
+        origin: root.display().to_string(),
+        layout: Layout::Isic2018Task1,
+        classes: vec![masks::CLASS.to_owned()],
+        samples,
+        notes,
+        skip_bad: false,
+        faults,
+    })
+}

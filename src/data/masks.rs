@@ -1,0 +1,231 @@
+//! Masks of lesions: found beside their pictures or in a place of their own, and decoded.
+//!
+//! A mask is a picture of its own, black outside the lesion and white inside. It counts as inside where its value is
+//! above 128, the rule of ISIC 2018 Task 1. A mask of another size than its picture, or one that is not black and white,
+//! is a fault: it would train a model to something that nobody has drawn.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use image::{GrayImage, ImageBuffer, Luma, imageops};
+
+use super::dataset::{Dataset, Sample};
+use super::decode::{decode_upright, is_image_name, sides};
+use super::faults::FaultKind;
+use super::size::ImageSize;
+use super::synthetic;
+use super::tree::{Source, SourceReader, Tree};
+use crate::error::{Error, Kind, Result};
+
+/// The one class of a dataset that has masks and no classes.
+pub(super) const CLASS: &str = "lesion";
+/// A mask's values above this are inside.
+const THRESHOLD: u8 = 128;
+/// Values from here to 255 minus it are neither black nor white. An edge that was smoothed has some.
+const GRAY: u8 = 32;
+/// The largest share of such values in a mask.
+const GRAY_SHARE: f64 = 0.1;
+/// What the file names of masks add to those of the pictures.
+const ENDINGS: [&str; 2] = ["_segmentation", "_mask"];
+
+/// Whether a file (name in lower case) is an archive of HAM10000's masks, to be read in place.
+pub(super) fn is_archive(name: &str) -> bool {
+    name.starts_with("ham10000_segmentations") && name.ends_with(".zip")
+}
+
+/// The image id in the file name of a mask as ISIC names it, without its ending; `None` for any other name.
+pub(super) fn id_of(stem: &str) -> Option<&str> {
+    let at = stem.len().checked_sub(ENDINGS[0].len())?;
+    (stem.is_char_boundary(at) && stem[at..].eq_ignore_ascii_case(ENDINGS[0])).then(|| &stem[..at])
+}
+
+/// Masks by image id.
+pub(super) type Found = BTreeMap<String, Source>;
+
+/// The masks among the files of a dataset: those named as ISIC does. Of two with one id the first by path counts.
+pub(super) fn of_tree(tree: &Tree) -> Found {
+    let mut found = Found::new();
+    for entry in tree.entries.iter().filter(|e| is_image_name(&e.path)) {
+        if let Some(id) = id_of(entry.stem()) {
+            found.entry(id.to_owned()).or_insert_with(|| entry.source.clone());
+        }
+    }
+    found
+}
+
+/// The masks in a folder or zip archive of masks, named like the pictures, with one of [`ENDINGS`] or without.
+pub(super) fn of_place(place: &Path) -> Result<Found> {
+    std::fs::metadata(place).map_err(|e| Error::io("open the masks", place, &e))?;
+    let tree = Tree::list(place, is_archive)?;
+    let mut found = Found::new();
+    for entry in tree.entries.iter().filter(|e| is_image_name(&e.path)) {
+        let stem = entry.stem();
+        let plain = stem.strip_suffix(ENDINGS[1]).or_else(|| id_of(stem)).unwrap_or(stem);
+        found.entry(plain.to_owned()).or_insert_with(|| entry.source.clone());
+    }
+    match found.is_empty() {
+        true => Err(none_found(place)),
+        false => Ok(found),
+    }
+}
+
+/// The error where masks are needed and there are none.
+pub(super) fn none_found(place: &Path) -> Error {
+    Error::new(Kind::Data, "there are no masks: looked for pictures such as ISIC_0024306_segmentation.png")
+        .at(place.display())
+        .next("name the folder or archive that holds them with --masks")
+}
+
+/// Gives each sample its mask. Samples without one become faults.
+pub(super) fn attach(dataset: &mut Dataset, mut found: Found) {
+    let Dataset { samples, faults, notes, .. } = dataset;
+    samples.retain_mut(|sample| {
+        sample.mask = found.remove(stem(&sample.id));
+        if sample.mask.is_none() {
+            faults.push(FaultKind::MissingMask, &sample.source, "there is no mask of it");
+        }
+        sample.mask.is_some()
+    });
+    if let Some(first) = found.keys().next() {
+        notes.push(format!("{} mask(s) belong to no picture and are not used, for example of {first}", found.len()));
+    }
+}
+
+/// An image id, which may be a path, as masks are named: without folders and ending.
+fn stem(id: &str) -> &str {
+    let name = id.rsplit(['/', '\\']).next().unwrap_or(id);
+    if is_image_name(name) { name.rsplit_once('.').map_or(name, |(stem, _)| stem) } else { name }
+}
+
+/// Decodes a mask: 255 inside, 0 outside. It must have the size of its picture, where that is given.
+pub(super) fn decode(bytes: &[u8], picture: Option<(u32, u32)>) -> Result<GrayImage, String> {
+    let mut mask = decode_upright(bytes).map_err(|what| format!("the mask: {what}"))?.into_luma8();
+    let ((width, height), wanted) = (mask.dimensions(), picture.unwrap_or(mask.dimensions()));
+    if (width, height) != wanted {
+        return Err(format!("the mask has {width}x{height} pixels, its picture {}x{}", wanted.0, wanted.1));
+    }
+    let gray = mask.pixels().filter(|p| (GRAY..=255 - GRAY).contains(&p[0])).count();
+    let brightest = mask.pixels().map(|p| p[0]).max().unwrap_or(0);
+    if gray as f64 > GRAY_SHARE * f64::from(width) * f64::from(height) {
+        return Err("the mask is not black and white: it has many gray pixels".to_owned());
+    }
+    if (1..=THRESHOLD).contains(&brightest) {
+        return Err(format!("the mask is not black and white: its brightest value is {brightest}, white is 255"));
+    }
+    mask.pixels_mut().for_each(|p| p[0] = if p[0] > THRESHOLD { 255 } else { 0 });
+    Ok(mask)
+}
+
+/// A mask at another size: a pixel is inside if at least half of it was.
+pub(super) fn resize(mask: GrayImage, size: ImageSize) -> GrayImage {
+    let (width, height) = sides(size);
+    if mask.dimensions() == (width, height) {
+        return mask;
+    }
+    let mut resized = imageops::resize(&mask, width, height, imageops::FilterType::Triangle);
+    resized.pixels_mut().for_each(|p| p[0] = if p[0] >= THRESHOLD { 255 } else { 0 });
+    resized
+}
+
+/// A map of probabilities `[from.height, from.width]` at another size: bilinear, with antialiasing where it gets smaller.
+///
+/// # Errors
+/// [`Kind::Internal`] if the map has another length.
+pub fn resize_probabilities(map: &[f32], from: ImageSize, to: ImageSize) -> Result<Vec<f32>> {
+    let ((width, height), (columns, rows)) = (sides(from), sides(to));
+    let map = ImageBuffer::<Luma<f32>, _>::from_raw(width, height, map.to_vec())
+        .filter(|_| map.len() == from.area())
+        .ok_or_else(|| Error::new(Kind::Internal, format!("{} probabilities for {from} pixels", map.len())))?;
+    Ok(imageops::resize(&map, columns, rows, imageops::FilterType::Triangle).into_raw())
+}
+
+/// Reads masks at the size they were drawn in, to score against.
+#[derive(Default)]
+pub struct MaskReader {
+    reader: SourceReader,
+}
+
+impl MaskReader {
+    /// The mask of a sample, 255 inside and 0 outside. Generated pictures have no size of their own: theirs is a square
+    /// as wide as the longer side of `size`, from which pictures of that size are made.
+    ///
+    /// # Errors
+    /// [`Kind::Data`] if it cannot be read or decoded; [`Kind::Internal`] for a sample without a mask.
+    pub fn read(&mut self, sample: &Sample, size: ImageSize) -> Result<GrayImage> {
+        match &sample.mask {
+            None => Err(Error::new(Kind::Internal, "a mask is asked for where there is none").at(&sample.id)),
+            Some(Source::Synthetic { seed, index }) => {
+                Ok(synthetic::render(*seed, *index, size.width.max(size.height)).1)
+            }
+            Some(source) => {
+                let bytes = self.reader.read(source)?;
+                decode(&bytes, None).map_err(|what| Error::new(Kind::Data, what).at(source))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use image::ImageFormat;
+
+    use super::*;
+
+    fn png(mask: &GrayImage) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        mask.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn names_of_masks_give_the_pictures() {
+        assert_eq!(id_of("ISIC_0024306_segmentation"), Some("ISIC_0024306"));
+        assert_eq!(id_of("ISIC_0000001_Segmentation"), Some("ISIC_0000001"));
+        assert!(id_of("ISIC_0024306").is_none() && id_of("é").is_none());
+        assert_eq!((stem("img/a.b.jpg"), stem("ISIC_1"), stem("a.b")), ("a.b", "ISIC_1", "a.b"));
+    }
+
+    #[test]
+    fn only_what_is_brighter_than_128_is_inside() {
+        let values = [0, 1, 128, 129, 255];
+        // Wide black and white margins keep the few gray values below the share that is refused.
+        let mask = GrayImage::from_fn(50, 5, |x, y| Luma([if x == 0 { values[y as usize] } else { 255 }]));
+        let decoded = decode(&png(&mask), Some((50, 5))).unwrap();
+        let column: Vec<u8> = (0..5).map(|y| decoded.get_pixel(0, y)[0]).collect();
+        assert_eq!(column, [0, 0, 0, 255, 255]);
+        assert!(decode(&png(&mask), Some((50, 6))).unwrap_err().contains("50x5 pixels, its picture 50x6"));
+        assert!(decode(b"nonsense", None).unwrap_err().starts_with("the mask: "));
+    }
+
+    #[test]
+    fn what_is_not_black_and_white_is_refused() {
+        for (value, what) in [(1, "brightest value is 1"), (128, "gray pixels"), (100, "gray pixels")] {
+            let mask = GrayImage::from_pixel(8, 8, Luma([value]));
+            assert!(decode(&png(&mask), None).unwrap_err().contains(what), "{value}");
+        }
+        let empty = GrayImage::new(8, 8);
+        assert_eq!(decode(&png(&empty), None).unwrap(), empty);
+    }
+
+    #[test]
+    fn probabilities_are_interpolated_between_the_centres_of_pixels() {
+        let (from, to) = (ImageSize { width: 2, height: 1 }, ImageSize { width: 4, height: 2 });
+        let map = resize_probabilities(&[0.2, 0.6], from, to).unwrap();
+        for (i, want) in [0.2, 0.3, 0.5, 0.6, 0.2, 0.3, 0.5, 0.6].into_iter().enumerate() {
+            assert!((map[i] - want).abs() < 1e-6, "{map:?}");
+        }
+        assert_eq!(resize_probabilities(&map, to, to).unwrap(), map);
+        assert_eq!(resize_probabilities(&map, from, to).unwrap_err().kind(), Kind::Internal);
+    }
+
+    #[test]
+    fn a_smaller_mask_is_still_black_and_white() {
+        let mask = GrayImage::from_fn(64, 48, |x, y| Luma([if x > 20 && y < 30 { 255 } else { 0 }]));
+        let small = resize(mask, ImageSize { width: 16, height: 12 });
+        assert!(small.dimensions() == (16, 12) && small.pixels().all(|p| p[0] == 0 || p[0] == 255));
+        let inside = small.pixels().filter(|p| p[0] == 255).count();
+        assert!((76..=90).contains(&inside), "{inside}"); // 43 * 30 / 16 = 80.6
+    }
+}

@@ -1,0 +1,184 @@
+//! What a run is trained for: what the loss is, what the outputs mean, how they are scored. One engine serves all tasks;
+//! where they differ is here, in [`super::scores`], and in what a session uploads with a batch.
+
+use super::config::{ClassWeighting, LossKind, TrainConfig};
+use super::graph::{Images, input};
+use super::scores::{Scores, mask_loss, score};
+use super::session::EvalSession;
+use crate::autograd::{Tape, Tensor};
+use crate::data::{Batch, Dataset, Masks, PixelStore, SplitAssignment, Weighting, class_weights};
+use crate::error::{Error, Kind, Result};
+use crate::gpu::Gpu;
+use crate::metrics::{PixelCounts, SegmentationReport};
+use crate::models::{Model, Task};
+use crate::ops::augment::masks;
+use crate::ops::dice_loss::{Overlap, dice_loss, soft_jaccard_loss};
+use crate::ops::{add, bce_with_logits::bce_with_logits, softmax_cross_entropy::softmax_cross_entropy};
+use crate::tensor::TensorType;
+
+/// The one class of a model that segments.
+pub(super) const MASK_CLASS: &str = "lesion";
+
+/// What a model's outputs mean.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Objective {
+    /// The classes of pictures.
+    Classify {
+        /// Their names, in the order of the logits.
+        classes: Vec<String>,
+        /// Their weights in the loss.
+        weights: Vec<f32>,
+    },
+    /// The masks of lesions.
+    Segment {
+        /// The loss.
+        loss: LossKind,
+    },
+}
+
+impl Objective {
+    /// That of a run: class weights come from its training pictures. Also returns what a user should know.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] for masks that were not opened.
+    pub fn new(
+        model: Model,
+        config: &TrainConfig,
+        dataset: &Dataset,
+        split: &SplitAssignment,
+    ) -> Result<(Self, Vec<String>)> {
+        if model.task() == Task::Segment {
+            return match dataset.samples.iter().all(|s| s.mask.is_some()) {
+                true => Ok((Self::Segment { loss: config.loss }, vec![])),
+                false => Err(Error::new(Kind::Internal, "the dataset was opened without masks").at(&dataset.origin)),
+            };
+        }
+        let classes = dataset.classes.clone();
+        let weighting = match config.class_weights {
+            ClassWeighting::Balanced => Some(Weighting::Balanced),
+            ClassWeighting::Median => Some(Weighting::MedianFrequency),
+            ClassWeighting::None => None,
+        };
+        let Some(weighting) = weighting else {
+            let weights = vec![1.0; classes.len()];
+            return Ok((Self::Classify { classes, weights }, vec![]));
+        };
+        let train_labels = split.train.iter().map(|&i| dataset.samples[i].label);
+        let found = class_weights(train_labels, &classes, weighting);
+        Ok((Self::Classify { classes, weights: found.weights }, found.notes))
+    }
+
+    /// The names of the outputs.
+    pub fn classes(&self) -> Vec<String> {
+        match self {
+            Self::Classify { classes, .. } => classes.clone(),
+            Self::Segment { .. } => vec![MASK_CLASS.to_owned()],
+        }
+    }
+
+    /// The weights of the classes in the loss; none where there are no classes.
+    pub fn class_weights(&self) -> &[f32] {
+        match self {
+            Self::Classify { weights, .. } => weights,
+            Self::Segment { .. } => &[],
+        }
+    }
+
+    /// Whether pictures are right or wrong, so that they can be counted.
+    pub fn counts_correct(&self) -> bool {
+        matches!(self, Self::Classify { .. })
+    }
+
+    /// The columns of `results.csv` between the training loss and the seconds.
+    pub fn result_columns(&self) -> &'static [&'static str] {
+        match self {
+            Self::Classify { .. } => {
+                &["train_accuracy", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1"]
+            }
+            Self::Segment { .. } => &[
+                "val_loss",
+                "val_dice",
+                "val_jaccard",
+                "val_threshold_jaccard",
+                "val_sensitivity",
+                "val_specificity",
+                "val_accuracy",
+            ],
+        }
+    }
+
+    /// The fields of those columns.
+    pub fn result_fields(&self, train_accuracy: Option<f64>, val: Option<&Scores>) -> Vec<String> {
+        let value = |name: &str| match name.strip_prefix("val_") {
+            Some(name) => val.and_then(|scores| scores.named(name)),
+            None => train_accuracy,
+        };
+        let text = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.6}"));
+        self.result_columns().iter().map(|name| text(value(name))).collect()
+    }
+
+    /// Runs an evaluation over `batches`, which hold the samples `indices` of `dataset` in order, and scores it: masks at
+    /// the size of `pixels`.
+    ///
+    /// # Errors
+    /// Those of the batches and of `progress`; [`Kind::Diverged`] if the outputs are not numbers; device errors.
+    pub fn evaluate(
+        &self,
+        gpu: &Gpu,
+        session: &mut EvalSession,
+        (dataset, pixels, indices): (&Dataset, &PixelStore, &[usize]),
+        batches: impl IntoIterator<Item = Result<Batch>>,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Scores> {
+        match self {
+            Self::Classify { classes, weights } => {
+                let logits = session.logits(gpu, batches, progress)?;
+                let labels: Vec<usize> = indices.iter().map(|&i| dataset.samples[i].label).collect();
+                score(&labels, &logits, classes, weights)
+            }
+            Self::Segment { loss } => {
+                let (mut counts, mut total) = (vec![], 0.0);
+                session.each_picture(gpu, batches, progress, &mut |picture, logits| {
+                    let drawn: Vec<bool> = pixels.pixels(indices[picture])?.chunks_exact(4).map(|p| p[3] > 0).collect();
+                    total += mask_loss(*loss, logits, &drawn)?;
+                    counts.push(PixelCounts::of(logits.iter().map(|&v| v > 0.0).zip(drawn)));
+                    Ok(())
+                })?;
+                let report = SegmentationReport::new(&counts)?;
+                Ok(Scores { loss: total / counts.len() as f64, report: report.into() })
+            }
+        }
+    }
+}
+
+/// Which masks a run opens.
+pub fn masks_of(task: Task, config: &TrainConfig) -> Masks {
+    match (task, &config.masks) {
+        (Task::Classify, _) => Masks::Unused,
+        (Task::Segment, None) => Masks::OfDataset,
+        (Task::Segment, Some(place)) => Masks::In(place.into()),
+    }
+}
+
+/// Appends the loss of `logits`, shape `[1]`. Declares the inputs it needs.
+pub(super) fn trace_loss(tape: &mut Tape, config: &TrainConfig, images: &Images, logits: Tensor) -> Result<Tensor> {
+    if config.loss == LossKind::CrossEntropy {
+        let dims = tape.shape(logits).dims().to_vec();
+        let labels = tape.input(input::LABELS, TensorType::u32([dims[0]]));
+        let weights = tape.input(input::CLASS_WEIGHTS, TensorType::f32([tape.shape(logits).last()]));
+        let smoothing = config.label_smoothing as f32;
+        return softmax_cross_entropy(tape, logits, labels, Some(weights), smoothing);
+    }
+    let targets = masks(tape, images.pixels, images.samples, images.epoch, config.train_augment())?;
+    let overlap = Overlap::default();
+    match config.loss {
+        LossKind::Dice => dice_loss(tape, logits, targets, None, overlap),
+        LossKind::Jaccard => soft_jaccard_loss(tape, logits, targets, None, overlap),
+        LossKind::Bce => bce_with_logits(tape, logits, targets),
+        LossKind::BceDice | LossKind::CrossEntropy => {
+            let bce = bce_with_logits(tape, logits, targets)?;
+            let dice = dice_loss(tape, logits, targets, None, overlap)?;
+            add::add(tape, bce, dice)
+        }
+    }
+}
