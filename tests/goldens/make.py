@@ -65,6 +65,7 @@ SAMPLES = 16
 # Adam's first steps are lr * sign(gradient), so rounding is amplified step by step, the more the deeper the net: at
 # these rates ten losses in float32 and float64 stay within 1e-4 of each other, and still move by 1 to 10 %.
 LEARNING_RATE = {"simple-cnn": 1e-4, "resnet18": 1e-4, "resnet50": 3e-5, "resnet50-se": 3e-5, "seresnet50": 1e-4}
+LEARNING_RATE |= {"resnet34": 3e-5, "resnet101": 1e-5, "resnet152": 2e-6}
 LEARNING_RATE |= {"inception-resnet-v2": 1e-5, "efficientnet-b0": 1e-4, "vit-small-16": 1e-4}
 MARGIN = 1e-4
 # Models whose first batch is drawn again, as `batch/0/images/<attempt>`, until the two largest inputs of every max-pooling
@@ -75,7 +76,10 @@ TIE = 4e-6
 LAST_BN = {
     "simple-cnn": None,
     "resnet18": ".bn2.weight",
+    "resnet34": ".bn2.weight",
     "resnet50": ".bn3.weight",
+    "resnet101": ".bn3.weight",
+    "resnet152": ".bn3.weight",
     "resnet50-se": ".bn3.weight",
     "seresnet50": ".bn3.weight",
     "inception-resnet-v2": None,
@@ -87,7 +91,10 @@ GOLDENS = [
     ("simple-cnn", "simple-cnn", 32, 32, 4),
     ("resnet18", "resnet18", 64, 64, 4),
     ("resnet18-75x61", "resnet18", 75, 61, 3),
+    ("resnet34", "resnet34", 64, 64, 4),
     ("resnet50", "resnet50", 64, 64, 4),
+    ("resnet101", "resnet101", 64, 64, 4),
+    ("resnet152", "resnet152", 64, 64, 4),
     ("resnet50-se", "resnet50-se", 64, 64, 4),
     ("seresnet50", "seresnet50", 64, 64, 4),
     ("inception-resnet-v2", "inception-resnet-v2", 128, 128, 4),
@@ -224,10 +231,8 @@ class SeBottleneck(torchvision.models.resnet.Bottleneck):
 def build(model, height, width, classes=CLASSES):
     if model == "simple-cnn":
         return SimpleCnn(height, width)
-    if model == "resnet18":
-        return torchvision.models.resnet18(weights=None, num_classes=classes)
-    if model == "resnet50":
-        return torchvision.models.resnet50(weights=None, num_classes=classes)
+    if model in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"):
+        return getattr(torchvision.models, model)(weights=None, num_classes=classes)
     if model == "resnet50-se":
         return ResNetSe()
     if model == "seresnet50":
