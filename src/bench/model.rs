@@ -199,15 +199,14 @@ impl ModelBench {
 
     /// What the device can do, with the kernels that tuning has found.
     fn caps(&self, gpu: &Gpu, model: Model) -> Caps {
-        let TrainConfig { batch, size, .. } = self.config;
+        let TrainConfig { batch, .. } = self.config;
         let outputs = model.outputs(CLASSES);
         let nodes = match self.task {
             Task::Train => {
                 let at_once = self.config.images_at_once();
                 TrainGraph::new(model, &self.config, at_once, outputs, gpu.caps()).map(|g| g.plan.tunable)
             }
-            Task::Infer => EvalGraph::new(model, self.config.eval_augment(), size, batch, outputs, gpu.caps())
-                .map(|g| g.plan.tunable),
+            Task::Infer => EvalGraph::new(model, &self.config, batch, outputs, gpu.caps()).map(|g| g.plan.tunable),
         };
         match (&self.tuning, nodes) {
             (Some(cache), Ok(nodes)) => gpu.caps().with_choices(cache.choices(&nodes, gpu.caps())),

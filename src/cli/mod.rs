@@ -1,9 +1,11 @@
 //! The command line. One file a subcommand.
 
 mod bench;
+mod config_file;
 mod devices;
 mod doctor;
 mod eval;
+mod fine_tune;
 mod masks;
 mod predict;
 mod progress;
@@ -17,7 +19,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::data::Cache;
@@ -159,7 +162,11 @@ impl LoadArgs {
 
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    // The flags of the subcommand that are on the command line, and not at their defaults.
+    let flags = matches.subcommand().map(|(_, flags)| flags);
+    let given = |flag: &str| flags.is_some_and(|m| m.value_source(flag) == Some(ValueSource::CommandLine));
     let interrupt = Interrupt::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupt);
     // The first signal asks the work to stop at the next step and save; the second one stops at once.
@@ -173,7 +180,7 @@ pub fn main() -> ExitCode {
         .map_err(|e| Error::new(Kind::Internal, format!("could not install the signal handler: {e}")))
         .and_then(|()| match cli.command {
             Command::Devices => devices::run(),
-            Command::Train(args) => train::run(&args, &interrupt),
+            Command::Train(args) => train::run(&args, &given, &interrupt),
             Command::Eval(args) => eval::run(&args, &interrupt),
             Command::Predict(args) => predict::run(&args, &interrupt),
             Command::Bench(args) => bench::run(&args, &interrupt),
@@ -224,11 +231,15 @@ fn bytes(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        let command = Cli::command();
+        command.clone().debug_assert();
+        let train = command.find_subcommand("train").unwrap();
+        for (flag, _) in config_file::KEYS {
+            assert!(train.get_arguments().any(|a| a.get_id() == flag), "{flag} is no flag of train");
+        }
     }
 
     #[test]

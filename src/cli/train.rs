@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::config_file::merge;
+use super::fine_tune::FineTuneArgs;
 use super::progress::Progress;
 use super::{DeviceArgs, LoadArgs, bytes, memory_budget, say, tuning_cache};
 use crate::data::ImageSize;
@@ -13,12 +15,12 @@ use crate::gpu::{DeviceClass, Gpu};
 use crate::models::Model;
 use crate::train::{
     AugmentConfig, Checkpoint, ClassWeighting, EpochResult, Event, Interrupt, LossKind, Monitor, Normalisation,
-    OptimizerKind, Precision, Report, RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig, Tuning,
-    run as train,
+    OptimizerKind, PlateauConfig, Precision, Report, RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig,
+    Tuning, run as train,
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 36] = [
+const CONFIGURATION: [&str; 50] = [
     "data",
     "masks",
     "run",
@@ -55,6 +57,20 @@ const CONFIGURATION: [&str; 36] = [
     "brightness",
     "contrast",
     "no_tune",
+    "head_hidden",
+    "head_dropout",
+    "train",
+    "freeze",
+    "freeze_first",
+    "batch_norm",
+    "lr_group",
+    "decay_group",
+    "no_decay_norm_bias",
+    "ema",
+    "phase",
+    "plateau_factor",
+    "plateau_patience",
+    "min_lr",
 ];
 
 #[derive(Debug, Args)]
@@ -68,8 +84,11 @@ Examples:
 pub(super) struct TrainArgs {
     /// HAM10000 folder or zip, a CSV with columns path,label[,group][,split], or `synthetic[:COUNT]`; for models that
     /// segment also ISIC 2018 Task 1, and a CSV with columns path,mask[,group][,split]
-    #[arg(long, value_name = "DATA", required_unless_present = "resume")]
+    #[arg(long, value_name = "DATA", required_unless_present_any = ["resume", "config"])]
     data: Option<String>,
+    /// Take the configuration from this file: the config.toml of a run, or one with some of its keys. Flags override it
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    config: Option<PathBuf>,
     /// Folder or zip of the lesions' masks, where these do not come with the data
     #[arg(long, value_name = "MASKS")]
     masks: Option<String>,
@@ -120,9 +139,19 @@ pub(super) struct TrainArgs {
     /// Learning rate
     #[arg(long, default_value_t = 1e-3, help_heading = "Optimisation")]
     lr: f64,
-    /// constant or cosine
+    /// constant, cosine (down to zero) or plateau (falls when what is monitored stops getting better); with phases each has
+    /// its own, from its first step to its last
     #[arg(long, default_value = "constant", help_heading = "Optimisation")]
     schedule: ScheduleKind,
+    /// With --schedule plateau: what the rate is multiplied by
+    #[arg(long, value_name = "F", default_value_t = 0.5, help_heading = "Optimisation")]
+    plateau_factor: f64,
+    /// With --schedule plateau: epochs without improvement before the rate falls
+    #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Optimisation")]
+    plateau_patience: u32,
+    /// With --schedule plateau: the rate never falls below this
+    #[arg(long, value_name = "LR", default_value_t = 0.0, help_heading = "Optimisation")]
+    min_lr: f64,
     /// Weight decay
     #[arg(long, default_value_t = 0.0, help_heading = "Optimisation")]
     weight_decay: f64,
@@ -194,6 +223,9 @@ pub(super) struct TrainArgs {
     #[arg(long, default_value_t = 0.0, value_name = "SHARE", help_heading = "Augmentation")]
     contrast: f32,
 
+    #[command(flatten)]
+    fine_tune: FineTuneArgs,
+
     /// MiB on the device to stay below [default: on software drivers what is free, else what the device gives]
     #[arg(long, value_name = "MIB", help_heading = "Device")]
     memory_limit: Option<u64>,
@@ -202,6 +234,10 @@ pub(super) struct TrainArgs {
     /// `train` never measures, but uses what `lesion-gpu tune` has found. A resumed run keeps the kernels it began with
     #[arg(long, help_heading = "Device")]
     no_tune: bool,
+    /// Where the backbone is frozen, compute its features anew in each step. Without this flag they are computed once and
+    /// kept in memory, if augmentation changes nothing and they take less than 1 GiB
+    #[arg(long, help_heading = "Device")]
+    no_feature_cache: bool,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -209,7 +245,8 @@ pub(super) struct TrainArgs {
 }
 
 impl TrainArgs {
-    fn config(&self) -> Result<TrainConfig> {
+    /// The configuration; `given` says which flags are on the command line.
+    fn config(&self, given: &dyn Fn(&str) -> bool) -> Result<TrainConfig> {
         if let Some(run) = &self.resume {
             return Ok(Checkpoint::read(&RunFolder::open(run)?.last())?.config);
         }
@@ -228,7 +265,7 @@ impl TrainArgs {
             },
         };
         let defaults = TrainConfig::of(Model::find(&self.model)?);
-        Ok(TrainConfig {
+        let config = TrainConfig {
             model: self.model.clone(),
             data: self.data.as_deref().map_or(Ok(String::new()), absolute)?,
             masks: self.masks.as_deref().map(absolute).transpose()?,
@@ -241,6 +278,11 @@ impl TrainArgs {
             optimizer: self.optimizer,
             lr: self.lr,
             schedule: self.schedule,
+            plateau: PlateauConfig {
+                factor: self.plateau_factor,
+                patience: self.plateau_patience,
+                min_lr: self.min_lr,
+            },
             weight_decay: self.weight_decay,
             momentum: self.momentum,
             loss: self.loss.unwrap_or(defaults.loss),
@@ -257,7 +299,13 @@ impl TrainArgs {
             split: SplitConfig { fractions, seed: self.split_seed, grouped: !self.leaky_split },
             augment,
             ..TrainConfig::default()
-        })
+        };
+        let config = self.fine_tune.apply(config);
+        let config = self.config.as_ref().map_or(Ok(config.clone()), |file| merge(file, &config, given))?;
+        if config.data.is_empty() {
+            return Err(Error::new(Kind::Usage, "the configuration names no data").next("name it with --data"));
+        }
+        Ok(config)
     }
 }
 
@@ -270,8 +318,8 @@ fn absolute(data: &str) -> Result<String> {
     Ok(path.display().to_string())
 }
 
-pub(super) fn run(args: &TrainArgs, interrupt: &Interrupt) -> Result<()> {
-    let config = args.config()?;
+pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &Interrupt) -> Result<()> {
+    let config = args.config(given)?;
     config.validate()?;
     let gpu = args.device.open()?;
     let options = RunOptions {
@@ -286,6 +334,7 @@ pub(super) fn run(args: &TrainArgs, interrupt: &Interrupt) -> Result<()> {
             true => Tuning::Off,
             false => Tuning::On(tuning_cache(&gpu), first_tuning(&gpu, args.device.checked)),
         },
+        features_each_step: args.no_feature_cache,
     };
     let mut progress = Progress::new();
     if !args.quiet {
@@ -330,6 +379,14 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
         Event::Note(note) => progress.line(&format!("note     {note}")),
         Event::Decoding(done, total) => progress.show("decoding", done, total, String::new),
         Event::Tuning(done, total) => progress.show("measuring kernels", done, total, String::new),
+        Event::Features(done, total) => progress.show("features", done, total, String::new),
+        Event::Phase { number, phases, config, trained, memory } => {
+            let TrainConfig { epochs, lr, schedule, .. } = config;
+            let schedule = schedule.name();
+            progress.line(&format!("phase    {number} of {phases}: {epochs} epochs, learning rate {lr:e}, {schedule}"));
+            progress.line(&format!("train    {trained}"));
+            progress.line(&format!("memory   {} on the device", bytes(memory.total())));
+        }
         Event::Ready { run, dataset, split, memory, memory_f32, trained, steps } => {
             let (images, lesions, classes) = (dataset.samples.len(), dataset.group_count(), dataset.classes.len());
             let kind = match (split.given, config.split.grouped) {
@@ -347,6 +404,9 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
             progress.line(&format!("data     {}: {images} images of {lesions} lesions, {what}", dataset.name));
             progress.line(&format!("split    {train} train, {val} validation, {test} test ({kind})"));
             progress.line(&format!("model    {model}, {size} pixels, batch {batch}"));
+            if !config.phases.is_empty() {
+                progress.line(&phases_line(config));
+            }
             progress.line(&format!("train    {trained}"));
             progress.line(&format!(
                 "memory   {} on the device: {} parameters and optimizer, {} activations and gradients ({} without reuse{})",
@@ -364,6 +424,17 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
         Event::Epoch(result) => progress.line(&epoch_line(result)),
         Event::Stopped(why) => progress.line(&format!("stopped  {why}")),
     }
+}
+
+/// The phases of a run, in a line.
+fn phases_line(config: &TrainConfig) -> String {
+    let phase = |p: TrainConfig| format!("{} ({} epochs, {:e})", p.fine_tune.train, p.epochs, p.lr);
+    let phases: Vec<String> = config.by_phase().into_iter().map(phase).collect();
+    format!(
+        "phases   {}; each with a fresh optimizer and its own {} schedule",
+        phases.join(", "),
+        config.schedule.name()
+    )
 }
 
 fn epoch_line(r: &EpochResult) -> String {
@@ -387,4 +458,17 @@ fn epoch_line(r: &EpochResult) -> String {
         r.images_per_second,
         if r.best { " *" } else { "" }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config_file::KEYS;
+    use super::CONFIGURATION;
+
+    #[test]
+    fn every_flag_of_a_configuration_overrides_a_file() {
+        for flag in CONFIGURATION.iter().filter(|flag| !["run", "no_tune"].contains(flag)) {
+            assert!(KEYS.iter().any(|(name, _)| name == flag), "--{flag} sets no key");
+        }
+    }
 }

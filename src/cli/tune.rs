@@ -67,7 +67,7 @@ pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
     let caps = gpu.caps();
     let outputs = model.outputs(args.classes.into());
     let train = TrainGraph::new(model, &config, config.batch, outputs, caps)?;
-    let eval = EvalGraph::new(model, config.eval_augment(), config.size, config.batch, outputs, caps)?;
+    let eval = EvalGraph::new(model, &config, config.batch, outputs, caps)?;
     let nodes = distinct([train.plan.tunable, eval.plan.tunable].concat());
     let mut progress = Progress::new();
     let started = Instant::now();

@@ -1,6 +1,6 @@
-//! U-Nets (Ronneberger, Fischer, Brox, "U-Net: convolutional networks for biomedical image segmentation", 2015, figure
-//! 1) as practice has them: convolutions keep the size, and each is followed by batch-norm. So the mask is as large as
-//! the picture, whose sides must be multiples of 16.
+//! U-Nets (Ronneberger, Fischer, Brox, "U-Net: convolutional networks for biomedical image segmentation", 2015,
+//! figure 1) as practice has them: convolutions keep the size, and each is followed by batch-norm. So the mask is as
+//! large as the picture, whose sides must be multiples of 16.
 //!
 //! Two sizes: the paper's widths of 64 to 1024, and a small one of 16 to 256 that is widely used for skin lesions, with
 //! biases, 3x3 transposed convolutions and dropout behind pooling and concatenation. The small one has 2,164,593

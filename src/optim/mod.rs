@@ -158,6 +158,9 @@ pub struct LossScaling {
 }
 
 impl LossScaling {
+    /// The names of its float state.
+    pub const STATE: [&'static str; 2] = [LOSS_SCALE, LOSS_SCALE_STEPS];
+
     /// Declares its variables, before the backward pass.
     ///
     /// # Errors

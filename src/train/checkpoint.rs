@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::TrainConfig;
+use super::plateau::Plateau;
 use crate::error::{Error, Kind, Result};
 use crate::optim::STATE_PREFIX;
 use crate::weights::{Tensors, WeightFile, read_safetensors, write_safetensors};
@@ -32,6 +33,23 @@ pub struct Progress {
     pub epoch_sums: [f64; 3],
     /// Seconds spent training, over all sessions.
     pub seconds: f64,
+    /// The phase, from 0, with the epochs and steps that were done before it.
+    #[serde(default)]
+    pub phase: PhaseStart,
+    /// How the phase has come along with a learning rate that falls on plateaus.
+    #[serde(default)]
+    pub plateau: Plateau,
+}
+
+/// Where a phase of a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct PhaseStart {
+    /// Its number, from 0.
+    pub number: usize,
+    /// Epochs done before.
+    pub epoch: u32,
+    /// Steps done before.
+    pub step: u64,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::fine_tune::{FineTune, HeadConfig, PhaseConfig};
+use super::plateau::PlateauConfig;
 use crate::data::{ImageSize, SplitSpec};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
@@ -66,6 +67,8 @@ named! {
         Constant = "constant",
         /// Half a cosine down to zero.
         Cosine = "cosine",
+        /// A fall whenever what is monitored stops getting better.
+        Plateau = "plateau",
     }
 }
 
@@ -294,6 +297,9 @@ pub struct TrainConfig {
     /// The head, where it is not the model's own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub head: HeadConfig,
+    /// How the learning rate falls with the schedule `plateau`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub plateau: PlateauConfig,
     /// What is trained, and how fast.
     #[serde(default, skip_serializing_if = "is_default")]
     pub fine_tune: FineTune,
@@ -338,6 +344,7 @@ impl Default for TrainConfig {
             split: SplitConfig { fractions: [0.70, 0.15, 0.15], seed: 42, grouped: true },
             augment: AugmentConfig { hflip: true, vflip: true, ..AugmentConfig::NONE },
             head: HeadConfig::default(),
+            plateau: PlateauConfig::default(),
             fine_tune: FineTune::default(),
             phases: vec![],
         }
@@ -447,7 +454,8 @@ impl TrainConfig {
     /// The schedule it describes.
     pub fn schedule(&self) -> Schedule {
         match self.schedule {
-            ScheduleKind::Constant => Schedule::Constant,
+            // A plateau's falls come on top.
+            ScheduleKind::Constant | ScheduleKind::Plateau => Schedule::Constant,
             ScheduleKind::Cosine => Schedule::Cosine,
         }
     }

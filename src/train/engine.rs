@@ -1,24 +1,23 @@
 //! The training loop.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::checkpoint::{Checkpoint, Progress};
+use super::checkpoint::{Checkpoint, PhaseStart, Progress};
 use super::freezing::describe;
-use super::graph::{EvalGraph, Fit, TRAINING_PART, TRAINING_STEP, TrainGraph};
 use super::objective::{Objective, masks_of};
+use super::phase::{Graphs, Plans, Samples, Workplace};
+use super::plateau::Plateau;
 use super::run_folder::{RunFolder, Table};
 use super::scores::Scores;
-use super::session::{
-    EvalSession, StepResult, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
-};
-use super::{Precision, TrainConfig};
-use crate::autograd::{Memory, Store, Tunable};
+use super::session::StepResult;
+use super::{Precision, ScheduleKind, TrainConfig};
+use crate::autograd::{Memory, Tunable};
 use crate::data::{
-    Cache, Dataset, ImageSize, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, SplitAssignment, epoch_order,
-    split,
+    Cache, Dataset, ImageSize, LastBatch, LoaderOptions, OpenOptions, PixelStore, SplitAssignment, epoch_order, split,
 };
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Choices, Gpu};
@@ -59,6 +58,8 @@ pub struct RunOptions {
     pub workers: usize,
     /// Which kernels a new run uses.
     pub tuning: Tuning,
+    /// Compute the features of a frozen backbone in each step, even where once would do.
+    pub features_each_step: bool,
 }
 
 /// The result of an epoch.
@@ -121,7 +122,22 @@ pub enum Event<'a> {
     },
     /// An epoch ended.
     Epoch(&'a EpochResult),
-    /// Training ended before the last epoch, and why.
+    /// The features of pictures are being computed: batches done, all of them.
+    Features(usize, usize),
+    /// Another phase begins.
+    Phase {
+        /// Its number, from 1.
+        number: usize,
+        /// All phases.
+        phases: usize,
+        /// Its configuration.
+        config: &'a TrainConfig,
+        /// What is trained and what is frozen, in words.
+        trained: String,
+        /// The memory of training and evaluation together.
+        memory: Memory,
+    },
+    /// Training, or a phase of it, ended before the last epoch, and why.
     Stopped(String),
 }
 
@@ -173,6 +189,7 @@ pub fn run(
         _ => None,
     };
 
+    let phases = config.by_phase();
     let check = || interrupted(interrupt);
     let masks = masks_of(model.task(), config);
     let open = OpenOptions { skip_bad: config.skip_bad, synthetic_seed: config.seed, masks };
@@ -192,37 +209,54 @@ pub fn run(
         return Err(Error::new(Kind::Usage, "--patience needs validation images, and the split has none")
             .next("leave --patience away, or give validation a share with --split"));
     }
+    if split.val.is_empty() && phases.iter().any(|phase| phase.schedule == ScheduleKind::Plateau) {
+        return Err(Error::new(Kind::Usage, "--schedule plateau needs validation images, and the split has none")
+            .next("use another --schedule, or give validation a share with --split"));
+    }
     let (objective, notes) = Objective::new(model, config, &dataset, &split)?;
     notes.into_iter().for_each(|note| notify(Event::Note(note)));
     let outputs = objective.classes().len();
 
-    let graphs = |caps: &Caps| -> Result<(TrainGraph, EvalGraph)> {
-        let train = fitting_graph(gpu, caps, model, config, outputs, options.memory_limit)?;
-        let batch = config.images_at_once();
-        let eval = EvalGraph::new(model, config.eval_augment(), config.size, batch, outputs, caps)?;
-        Ok((train, eval))
+    let samples = split.train.len() + split.val.len();
+    let plans = |phase| Plans {
+        model,
+        config: phase,
+        outputs,
+        samples,
+        budget: options.memory_limit,
+        cache: !options.features_each_step,
     };
-    let (mut graph, mut eval_graph) = graphs(gpu.caps())?;
+    // Of all phases, so that one which does not fit is known before the first step.
+    let planned = |caps: &Caps| phases.iter().map(|phase| plans(phase).fitting(gpu, caps)).collect::<Result<Vec<_>>>();
+    let mut graphs = planned(gpu.caps())?;
     let choices = match &resumed {
         Some((folder, _)) => folder.choices()?,
         None => {
-            let nodes = distinct([graph.plan.tunable.as_slice(), &eval_graph.plan.tunable].concat());
+            let nodes = distinct(graphs.iter().flat_map(|(graphs, _)| graphs.tunable()).collect());
             tuned(gpu, &nodes, &options.tuning, &check, notify)?
         }
     };
+    let caps = gpu.caps().with_choices(choices.clone());
     if !choices.is_empty() {
-        (graph, eval_graph) = graphs(&gpu.caps().with_choices(choices.clone()))?;
+        graphs = planned(&caps)?;
     }
-    let memory = graph.plan.memory.beside(eval_graph.plan.memory);
+    let start = resumed.as_ref().map_or(PhaseStart::default(), |(_, checkpoint)| checkpoint.progress.phase);
+    let mut graphs: VecDeque<(Graphs, Option<String>)> = graphs.into_iter().skip(start.number).collect();
+    let (Some((first, note)), Some(phase)) = (graphs.pop_front(), phases.get(start.number)) else {
+        return Err(Error::new(Kind::Checkpoint, "the checkpoint is of a phase that its configuration does not have")
+            .next("the file is damaged: start a new run from weights/best.safetensors with --weights"));
+    };
+    note.into_iter().for_each(|note| notify(Event::Note(note)));
+    let memory = first.memory();
     let memory_f32 = match config.precision {
         Precision::F32 => None,
         // For comparison only: where f32 does not fit, there is nothing to show.
-        Precision::Mixed => memory_in_f32(model, config, outputs, gpu.caps()).ok(),
+        Precision::Mixed => {
+            let phase = TrainConfig { precision: Precision::F32, ..phase.clone() };
+            plans(&phase).memory(gpu.caps()).ok()
+        }
     };
-    let mut store = Store::new();
-    let train = TrainSession::new(gpu, graph, objective.class_weights(), &mut store)?;
-    let eval = EvalSession::new(gpu, eval_graph, &mut store)?;
-    gpu.save_pipelines();
+    let place = Workplace::new(gpu, first, objective.class_weights(), phase)?;
     check()?;
 
     let (folder, progress) = match resumed {
@@ -235,17 +269,13 @@ pub fn run(
                     .at(folder.last().display())
                     .next("the file is damaged: start a new run from weights/best.safetensors with --weights"));
             }
-            load_weights(gpu, &store, train.parameters(), &checkpoint.weights, false)?;
-            load_optimizer(gpu, &store, &checkpoint.optimizer, checkpoint.progress.step)?;
+            place.resume(gpu, &checkpoint)?;
             (folder, checkpoint.progress)
         }
         None => {
-            initialise(gpu, &store, train.parameters(), config.seed)?;
-            if let Some(file) = &weights {
-                let difference = load_weights(gpu, &store, train.parameters(), &file.tensors, config.allow_partial)?;
-                if !difference.is_empty() {
-                    notify(Event::Note(format!("loaded what fits of the weight file:\n  {}", difference.describe())));
-                }
+            let file = weights.as_ref().map(|file| (&file.tensors, config.allow_partial));
+            if let Some(difference) = place.begin(gpu, config.seed, file)?.filter(|difference| !difference.is_empty()) {
+                notify(Event::Note(format!("loaded what fits of the weight file:\n  {}", difference.describe())));
             }
             let folder = RunFolder::create(options.run.as_deref(), &options.runs_root, &config.model)?;
             folder.write_config(config)?;
@@ -260,7 +290,7 @@ pub fn run(
         split: &split,
         memory,
         memory_f32,
-        trained: describe(train.parameters()),
+        trained: describe(place.parameters()),
         steps,
     });
 
@@ -277,12 +307,13 @@ pub fn run(
         config,
         dataset,
         split,
-        labels,
-        pixels: Arc::new(pixels),
+        samples: Samples { pixels: Arc::new(pixels), labels },
         objective,
-        store,
-        train,
-        eval,
+        model,
+        caps,
+        phases: &phases,
+        later: graphs,
+        place,
         folder,
         progress,
         steps,
@@ -355,65 +386,21 @@ fn tuned(
     Ok(cache.choices(nodes, gpu.caps()))
 }
 
-/// The training graph, or an error that names the largest batch that fits.
-///
-/// # Errors
-/// [`Kind::OutOfMemory`] if it takes more than `budget` bytes or than the device has; those of [`TrainGraph::new`].
-pub fn fitting_graph(
-    gpu: &Gpu,
-    caps: &Caps,
-    model: Model,
-    config: &TrainConfig,
-    outputs: usize,
-    budget: Option<u64>,
-) -> Result<TrainGraph> {
-    let at_once = config.images_at_once();
-    let work = if config.micro_batch.is_some() { TRAINING_PART } else { TRAINING_STEP };
-    let fit = |batch| Fit::of(model, config, batch, outputs, caps, budget);
-    let needs = match fit(at_once)? {
-        Fit::Fits(_) => {
-            let graph = TrainGraph::new(model, config, at_once, outputs, caps)?;
-            if graph.plan.fits(gpu)? {
-                return Ok(graph);
-            }
-            let on_device = |batch| match TrainGraph::new(model, config, batch, outputs, caps) {
-                Ok(graph) => graph.plan.fits(gpu),
-                Err(_) => Ok(false),
-            };
-            let largest = Fit::largest(at_once, on_device)?;
-            return Err(Fit::refuse(work, at_once, Some(graph.plan.memory.total()), None, largest));
-        }
-        Fit::TooLarge(needs) => needs,
-    };
-    let largest = Fit::largest(at_once, |batch| match fit(batch) {
-        Ok(fit) => Ok(matches!(fit, Fit::Fits(_))),
-        // Batch-norm cannot train on a single value per channel: too small a batch is no answer either.
-        Err(e) if e.kind() == Kind::Shape => Ok(false),
-        Err(e) => Err(e),
-    })?;
-    Err(Fit::refuse(work, at_once, needs, budget, largest))
-}
-
-/// The memory of training and evaluation in f32.
-fn memory_in_f32(model: Model, config: &TrainConfig, outputs: usize, caps: &Caps) -> Result<Memory> {
-    let config = TrainConfig { precision: Precision::F32, ..config.clone() };
-    let batch = config.images_at_once();
-    let train = TrainGraph::new(model, &config, batch, outputs, caps)?;
-    let eval = EvalGraph::new(model, config.eval_augment(), config.size, batch, outputs, caps)?;
-    Ok(train.plan.memory.beside(eval.plan.memory))
-}
-
 struct Engine<'a> {
     gpu: &'a Gpu,
     config: &'a TrainConfig,
     dataset: Dataset,
     split: SplitAssignment,
-    labels: Arc<[u32]>,
-    pixels: Arc<PixelStore>,
+    samples: Samples,
     objective: Objective,
-    store: Store,
-    train: TrainSession,
-    eval: EvalSession,
+    model: Model,
+    /// With the choices of tuning.
+    caps: Caps,
+    /// The configuration of each phase.
+    phases: &'a [TrainConfig],
+    /// The graphs of the phases to come, with what there is to say of them.
+    later: VecDeque<(Graphs, Option<String>)>,
+    place: Workplace,
     folder: RunFolder,
     progress: Progress,
     steps: usize,
@@ -424,18 +411,37 @@ struct Engine<'a> {
     notify: &'a mut dyn FnMut(Event<'_>),
 }
 
-impl Engine<'_> {
-    fn total_steps(&self) -> u64 {
-        let all = self.steps as u64 * u64::from(self.config.epochs);
-        self.config.max_steps.map_or(all, |limit| limit.min(all))
+impl<'a> Engine<'a> {
+    /// The configuration of the running phase.
+    fn phase(&self) -> &'a TrainConfig {
+        &self.phases[self.progress.phase.number]
     }
 
+    /// The step, from the run's first, that the running phase ends with.
+    fn end(&self) -> u64 {
+        let end = self.progress.phase.step + self.steps as u64 * u64::from(self.phase().epochs);
+        self.config.max_steps.map_or(end, |limit| limit.min(end))
+    }
+
+    /// All phases, or what is left of them.
     fn train(&mut self) -> Result<()> {
-        while self.progress.epoch < self.config.epochs
-            && (self.progress.step < self.total_steps() || self.epoch_is_open())
+        loop {
+            self.train_phase()?;
+            let limited = self.config.max_steps.is_some_and(|limit| self.progress.step >= limit);
+            if limited || self.later.is_empty() {
+                return Ok(());
+            }
+            self.next_phase()?;
+        }
+    }
+
+    fn train_phase(&mut self) -> Result<()> {
+        let start = self.progress.phase;
+        while self.progress.epoch < start.epoch + self.phase().epochs
+            && (self.progress.step < self.end() || self.epoch_is_open())
         {
             // Asked before the epoch, so that a run that was stopped here stays stopped when it is resumed.
-            let since_best = self.progress.epoch.saturating_sub(self.progress.best_epoch);
+            let since_best = self.progress.epoch.saturating_sub(self.progress.best_epoch.max(start.epoch));
             let patience = self.config.patience;
             if patience > 0 && since_best >= patience && !self.epoch_is_open() {
                 let monitor = self.config.monitor.name();
@@ -451,13 +457,40 @@ impl Engine<'_> {
         Ok(())
     }
 
+    /// Goes on to the next phase: with the weights as they are, a fresh optimizer, and averages that begin with the weights.
+    fn next_phase(&mut self) -> Result<()> {
+        let Some((graphs, note)) = self.later.pop_front() else { return Ok(()) };
+        let Progress { epoch, step, .. } = self.progress;
+        self.progress.plateau = Plateau::default();
+        self.progress.phase = PhaseStart { number: self.progress.phase.number + 1, epoch, step };
+        note.into_iter().for_each(|note| (self.notify)(Event::Note(note)));
+        let memory = graphs.memory();
+        let place = Workplace::new(self.gpu, graphs, self.objective.class_weights(), self.phase())?;
+        place.follow(self.gpu, &self.place, step)?;
+        self.place = place;
+        let config = self.phase();
+        (self.notify)(Event::Phase {
+            number: self.progress.phase.number + 1,
+            phases: self.phases.len(),
+            config,
+            trained: describe(self.place.parameters()),
+            memory,
+        });
+        Ok(())
+    }
+
     /// Whether steps of an epoch are done that is not: it was interrupted, perhaps in its evaluation.
     fn epoch_is_open(&self) -> bool {
         self.progress.step > self.steps as u64 * u64::from(self.progress.epoch)
     }
 
     fn rate(&self, step: u64) -> f64 {
-        self.config.schedule().rate(self.config.lr, step, self.total_steps())
+        let (phase, start) = (self.phase(), self.progress.phase.step);
+        let base = match phase.schedule {
+            ScheduleKind::Plateau => self.progress.plateau.rate(phase.lr, &phase.plateau),
+            ScheduleKind::Constant | ScheduleKind::Cosine => phase.lr,
+        };
+        phase.schedule().rate(base, step - start, self.end() - start)
     }
 
     /// One epoch, or the rest of one that was interrupted.
@@ -465,17 +498,18 @@ impl Engine<'_> {
         let config = self.config;
         let epoch = self.progress.epoch;
         let begin = self.progress.step - self.steps as u64 * u64::from(epoch);
-        let left = self.total_steps().saturating_sub(self.progress.step);
+        let left = self.end().saturating_sub(self.progress.step);
+        self.compute_features()?;
         let order = epoch_order(&self.split.train, config.seed, epoch, config.shuffle);
         let first = begin as usize * config.batch;
         let count = (self.steps - begin as usize).min(left as usize);
         let order = order[first..first + count * config.batch].to_vec();
-        let loader = Loader::new(self.pixels.clone(), self.labels.clone(), order, self.loader)?;
+        let batches = self.place.batches(&self.samples, order, self.loader)?;
         let started = Instant::now();
-        for (i, batch) in loader.enumerate() {
+        for (i, batch) in batches.enumerate() {
             let batch = batch?;
             let rate = self.rate(self.progress.step);
-            let finished = self.train.step(self.gpu, &batch, self.progress.step, epoch, rate)?;
+            let finished = self.place.train.step(self.gpu, &batch, self.progress.step, epoch, rate)?;
             self.progress.step += 1;
             if let Some(result) = finished {
                 self.record(epoch, result)?;
@@ -504,6 +538,8 @@ impl Engine<'_> {
         // Without validation images the last epoch is the best.
         let monitored = val.as_ref().and_then(|scores| scores.monitored(config.monitor));
         let value = monitored.unwrap_or(f64::from(self.progress.epoch));
+        let lr = self.rate(self.progress.step.saturating_sub(1));
+        self.progress.plateau.see(value, &config.plateau);
         let best = self.progress.best.is_none_or(|b| value > b);
         if best {
             self.progress.best = Some(value);
@@ -511,7 +547,7 @@ impl Engine<'_> {
         }
         let result = EpochResult {
             epoch: self.progress.epoch,
-            lr: self.rate(self.progress.step.saturating_sub(1)),
+            lr,
             train_loss: loss / images.max(1.0),
             train_accuracy: self.objective.counts_correct().then(|| correct / images.max(1.0)),
             val,
@@ -568,35 +604,62 @@ impl Engine<'_> {
 
     /// Waits for all steps under way.
     fn drain(&mut self, epoch: u32) -> Result<()> {
-        while let Some(result) = self.train.collect(self.gpu)? {
+        while let Some(result) = self.place.train.collect(self.gpu)? {
             self.record(epoch, result)?;
         }
         Ok(())
     }
 
     fn checkpoint(&self) -> Result<Checkpoint> {
-        Ok(Checkpoint {
-            config: self.config.clone(),
-            classes: self.objective.classes(),
-            progress: self.progress,
-            weights: export_weights(self.gpu, &self.store, self.train.parameters())?,
-            optimizer: export_optimizer(self.gpu, &self.store)?,
-        })
+        let (weights, optimizer) = self.place.export(self.gpu)?;
+        let (config, classes) = (self.config.clone(), self.objective.classes());
+        Ok(Checkpoint { config, classes, progress: self.progress, weights, optimizer })
+    }
+
+    /// The features of training and validation pictures, if the phase trains on them and they are not there yet.
+    fn compute_features(&mut self) -> Result<()> {
+        if !self.place.lacks_features() {
+            return Ok(());
+        }
+        let all = [self.split.train.as_slice(), &self.split.val].concat();
+        let options = LoaderOptions { batch: self.config.images_at_once(), ..self.loader };
+        let batches = all.len().div_ceil(options.batch);
+        let (interrupt, notify) = (self.interrupt, &mut *self.notify);
+        let started = Instant::now();
+        let computed = self.place.compute_features(self.gpu, &self.samples, &all, options, &mut |done| {
+            notify(Event::Features(done, batches));
+            interrupted(interrupt)
+        });
+        if let Err(e) = computed {
+            if e.kind() != Kind::Interrupted {
+                return Err(e);
+            }
+            self.checkpoint()?.write(&self.folder.last())?;
+            return Err(self.stopped_here());
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        self.progress.seconds += seconds;
+        let count = all.len();
+        (self.notify)(Event::Note(format!("computed the features of {count} images once, in {seconds:.1} s")));
+        Ok(())
     }
 
     fn scores(&mut self, indices: &[usize]) -> Result<Scores> {
         let options = LoaderOptions { batch: self.config.images_at_once(), last: LastBatch::Pad, ..self.loader };
-        let loader = Loader::new(self.pixels.clone(), self.labels.clone(), indices.to_vec(), options)?;
+        let batches = self.place.batches(&self.samples, indices.to_vec(), options)?;
         let interrupt = self.interrupt;
-        let of = (&self.dataset, &*self.pixels, indices);
-        let scores = self.objective.evaluate(self.gpu, &mut self.eval, of, loader, &mut |_| interrupted(interrupt));
+        let of = (&self.dataset, &*self.samples.pixels, indices);
+        let eval = &mut self.place.eval;
+        let scores = self.objective.evaluate(self.gpu, eval, of, batches, &mut |_| interrupted(interrupt));
         scores.map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })
     }
 
     /// Scores the best checkpoint on the test images and writes `metrics.json`.
     fn test(&mut self) -> Result<Option<Scores>> {
         let best = Checkpoint::read(&self.folder.best())?;
-        load_weights(self.gpu, &self.store, self.eval.parameters(), &best.weights, false)?;
+        let (config, outputs) = (self.phase(), self.objective.classes().len());
+        let plans = Plans { model: self.model, config, outputs, samples: 0, budget: None, cache: false };
+        self.place.evaluate_with(self.gpu, &self.caps, plans, &best.weights)?;
         let of = |engine: &mut Self, indices: Vec<usize>| match indices.is_empty() {
             true => Ok(None),
             false => engine.scores(&indices).map(Some),

@@ -338,6 +338,15 @@ impl TrainConfig {
         }
         self.fine_tune.validate()?;
         let refuse = |what: &str| Err(Error::new(Kind::Usage, what));
+        let fall = &self.plateau;
+        if !(fall.factor > 0.0 && fall.factor < 1.0)
+            || fall.patience == 0
+            || !(fall.min_lr >= 0.0 && fall.min_lr.is_finite())
+        {
+            return refuse(
+                "a plateau needs a factor above 0 and below 1, a patience of at least 1 and a rate that is not negative",
+            );
+        }
         if self.phases.iter().any(|phase| phase.epochs == 0 || !(phase.lr.is_finite() && phase.lr > 0.0)) {
             return refuse("a phase must have at least one epoch and a positive learning rate");
         }

@@ -2,10 +2,48 @@
 
 use std::collections::BTreeSet;
 
+use super::TrainConfig;
 use super::fine_tune::{BatchNormMode, FineTune, Pattern, Trained};
+use crate::autograd::Tape;
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
-use crate::nn::{Frozen, Parameter};
+use crate::nn::{Frozen, Mode, Net, Parameter};
+use crate::tensor::TensorType;
+
+/// A configuration's network, with what of it is frozen.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// All parameters, in forward order.
+    pub parameters: Vec<Parameter>,
+    /// What of them stays as it is.
+    pub frozen: Frozen,
+}
+
+impl Network {
+    /// Traces the model of `config` for its parameters, and finds what it freezes.
+    ///
+    /// # Errors
+    /// As [`frozen`]; [`Kind::Shape`] if the images are too small; [`Kind::Usage`] for a head that makes no sense.
+    pub fn of(model: Model, config: &TrainConfig, outputs: usize) -> Result<Self> {
+        let mut tape = Tape::new();
+        let [rows, columns] = config.size.rows_columns();
+        let x = tape.input("images", TensorType::f32([1, rows, columns, 3]));
+        let mut net = Net::new(&mut tape, Mode::Eval, 0);
+        let features = model.features(&mut net, x)?;
+        model.classify(&mut net, features, config.head.head().as_ref(), outputs)?;
+        let mut parameters = net.into_parameters();
+        let frozen = frozen(model, &parameters, &config.fine_tune.train, &config.fine_tune)?;
+        for p in &mut parameters {
+            p.frozen = if p.trainable { frozen.parameters.contains(&p.name) } else { frozen.norms.contains(p.layer()) };
+        }
+        Ok(Self { parameters, frozen })
+    }
+
+    /// Whether training leaves the whole backbone as it is, running statistics and all.
+    pub fn backbone_is_frozen(&self) -> bool {
+        self.parameters.iter().all(|p| p.head || p.frozen)
+    }
+}
 
 /// The layers of a network that have parameters, in forward order. A batch-norm is one, and so is a convolution.
 fn layers(parameters: &[Parameter]) -> Vec<&str> {

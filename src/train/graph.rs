@@ -1,6 +1,8 @@
 //! The training and evaluation graphs of a model, and the largest batch that fits a device.
 
-use super::freezing::frozen;
+use std::collections::BTreeMap;
+
+use super::freezing::Network;
 use super::objective::trace_loss;
 use super::{Precision, TrainConfig};
 use crate::autograd::{Gradients, Plan, Tape, Tensor};
@@ -10,14 +12,16 @@ use crate::gpu::{Caps, Gpu};
 use crate::models::{Model, Task};
 use crate::nn::{Frozen, Mode, Net, Parameter};
 use crate::ops::augment::{Augment, augment};
-use crate::ops::{self, accumulate};
-use crate::optim::{LossScaling, SCOPE};
-use crate::tensor::TensorType;
+use crate::ops::{self, accumulate, cast};
+use crate::optim::{LossScaling, SCOPE, average_of};
+use crate::tensor::{DType, Shape, TensorType};
 
 /// Names of the host-uploaded tensors.
 pub(super) mod input {
     /// RGBA8 pixels, the mask in alpha, u32 `[N, H, W]`.
     pub const PIXELS: &str = "pixels";
+    /// In the place of the pictures: features of the backbone, f32 `[N, ..]`.
+    pub const FEATURES: &str = "features";
     /// Dataset index of each row, u32 `[N]`.
     pub const SAMPLES: &str = "samples";
     /// Class of each row, u32 `[N]`; where classes are learned.
@@ -91,15 +95,53 @@ fn add_to_totals(tape: &mut Tape, gradients: &Gradients) -> Result<Vec<(Tensor, 
     Ok(totals)
 }
 
-/// All parameters of a configuration's network, in forward order.
-fn parameters_of(model: Model, config: &TrainConfig, outputs: usize) -> Result<Vec<Parameter>> {
-    let mut tape = Tape::new();
-    let [rows, columns] = config.size.rows_columns();
-    let x = tape.input("images", TensorType::f32([1, rows, columns, 3]));
-    let mut net = Net::new(&mut tape, Mode::Eval, 0);
-    let features = model.features(&mut net, x)?;
-    model.classify(&mut net, features, config.head.head().as_ref(), outputs)?;
-    Ok(net.into_parameters())
+/// What a graph begins with.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Source {
+    /// Pictures.
+    Pictures,
+    /// What the backbone made of them, `[N, ..]`: the graph is that of the head.
+    Features(Shape),
+}
+
+/// The first value of a graph, with the inputs that it comes from.
+enum Beginning {
+    Pictures(Images, Tensor),
+    Features(Tensor),
+}
+
+impl Beginning {
+    fn declare(tape: &mut Tape, config: &TrainConfig, how: Augment, source: &Source, batch: usize) -> Result<Self> {
+        match source {
+            Source::Pictures => {
+                let images = Images::declare(tape, batch, config.size);
+                let x = images.augmented(tape, how)?;
+                Ok(Self::Pictures(images, x))
+            }
+            Source::Features(shape) => {
+                let rows = [&[batch], &shape.dims()[1..]].concat();
+                let x = tape.input(input::FEATURES, TensorType::f32(rows));
+                // What the backbone computed in f16 is exactly that again.
+                let dtype = if how.half { DType::F16 } else { DType::F32 };
+                Ok(Self::Features(cast::cast(tape, x, dtype)?))
+            }
+        }
+    }
+
+    fn logits(&self, model: Model, config: &TrainConfig, net: &mut Net<'_>, outputs: usize) -> Result<Tensor> {
+        let features = match self {
+            Self::Pictures(_, x) => model.features(net, *x)?,
+            Self::Features(x) => *x,
+        };
+        model.classify(net, features, config.head.head().as_ref(), outputs)
+    }
+
+    fn images(&self) -> Option<&Images> {
+        match self {
+            Self::Pictures(images, _) => Some(images),
+            Self::Features(_) => None,
+        }
+    }
 }
 
 impl TrainGraph {
@@ -110,23 +152,35 @@ impl TrainGraph {
     /// # Errors
     /// [`Kind::Shape`] if the images are too small for the model, [`Kind::OutOfMemory`] if a tensor exceeds the
     /// device's limits.
+    ///
+    /// What the configuration freezes is not trained; where it has phases, `config` is that of one of them (see
+    /// [`TrainConfig::by_phase`]).
     pub fn new(model: Model, config: &TrainConfig, batch: usize, outputs: usize, caps: &Caps) -> Result<Self> {
+        Self::of(model, config, &Source::Pictures, batch, outputs, caps)
+    }
+
+    /// As [`new`](Self::new), from pictures or from features.
+    pub(super) fn of(
+        model: Model,
+        config: &TrainConfig,
+        source: &Source,
+        batch: usize,
+        outputs: usize,
+        caps: &Caps,
+    ) -> Result<Self> {
         let mut tape = Tape::new();
-        let images = Images::declare(&mut tape, batch, config.size);
-        let x = images.augmented(&mut tape, config.train_augment())?;
+        let beginning = Beginning::declare(&mut tape, config, config.train_augment(), source, batch)?;
         let in_parts = config.micro_batch.is_some();
         let counter = in_parts.then(|| tape.input(input::COUNTER, TensorType::u32([1])));
-        let all = parameters_of(model, config, outputs)?;
-        let frozen = frozen(model, &all, &config.fine_tune.train, &config.fine_tune)?;
+        let frozen = Network::of(model, config, outputs)?.frozen;
         let anything_frozen = frozen != Frozen::default();
         let mut net = Net::new(&mut tape, Mode::Train, config.seed).freezing(frozen);
         if let Some(counter) = counter {
             net = net.counting_by(counter);
         }
-        let features = model.features(&mut net, x)?;
-        let logits = model.classify(&mut net, features, config.head.head().as_ref(), outputs)?;
+        let logits = beginning.logits(model, config, &mut net, outputs)?;
         let parameters = net.into_parameters();
-        let loss = trace_loss(&mut tape, config, &images, logits)?;
+        let loss = trace_loss(&mut tape, config, beginning.images(), logits)?;
         let scaling = match config.precision {
             Precision::F32 => None,
             Precision::Mixed => Some(LossScaling::declare(&mut tape)?),
@@ -166,13 +220,60 @@ impl EvalGraph {
     ///
     /// # Errors
     /// As [`TrainGraph::new`].
-    pub fn new(model: Model, how: Augment, size: ImageSize, batch: usize, outputs: usize, caps: &Caps) -> Result<Self> {
+    pub fn new(model: Model, config: &TrainConfig, batch: usize, outputs: usize, caps: &Caps) -> Result<Self> {
+        Self::of(model, config, &Source::Pictures, BTreeMap::new(), batch, outputs, caps)
+    }
+
+    /// The evaluation beside a training: of the averages, where the configuration wants any.
+    pub(super) fn in_training(
+        model: Model,
+        config: &TrainConfig,
+        source: &Source,
+        batch: usize,
+        outputs: usize,
+        caps: &Caps,
+    ) -> Result<Self> {
+        let averaged = match config.fine_tune.ema {
+            None => BTreeMap::new(),
+            Some(_) => {
+                let network = Network::of(model, config, outputs)?;
+                let moving = network.parameters.into_iter().filter(|p| !p.frozen);
+                moving.map(|p| (p.name.clone(), average_of(&p.name))).collect()
+            }
+        };
+        Self::of(model, config, source, averaged, batch, outputs, caps)
+    }
+
+    fn of(
+        model: Model,
+        config: &TrainConfig,
+        source: &Source,
+        averaged: BTreeMap<String, String>,
+        batch: usize,
+        outputs: usize,
+        caps: &Caps,
+    ) -> Result<Self> {
         let mut tape = Tape::new();
-        let x = Images::declare(&mut tape, batch, size).augmented(&mut tape, how)?;
-        let mut net = Net::new(&mut tape, Mode::Eval, 0);
-        let logits = model.forward(&mut net, x, outputs)?;
+        let beginning = Beginning::declare(&mut tape, config, config.eval_augment(), source, batch)?;
+        let mut net = Net::new(&mut tape, Mode::Eval, 0).reading(averaged);
+        let logits = beginning.logits(model, config, &mut net, outputs)?;
         let parameters = net.into_parameters();
         let plan = Plan::preparing(&tape, &[logits], caps)?;
+        Ok(Self { plan, parameters })
+    }
+
+    /// The backbone alone, of a model that classifies. Output: what the head reads, in f32.
+    ///
+    /// # Errors
+    /// As [`TrainGraph::new`].
+    pub(super) fn of_backbone(model: Model, config: &TrainConfig, batch: usize, caps: &Caps) -> Result<Self> {
+        let mut tape = Tape::new();
+        let x = Images::declare(&mut tape, batch, config.size).augmented(&mut tape, config.eval_augment())?;
+        let mut net = Net::new(&mut tape, Mode::Eval, 0);
+        let features = model.features(&mut net, x)?;
+        let features = net.full_precision(features)?;
+        let parameters = net.into_parameters();
+        let plan = Plan::preparing(&tape, &[features], caps)?;
         Ok(Self { plan, parameters })
     }
 }
@@ -206,7 +307,7 @@ impl Fit {
     ) -> Result<Self> {
         match TrainGraph::new(model, config, batch, outputs, caps) {
             Ok(graph) => {
-                let eval = EvalGraph::new(model, config.eval_augment(), config.size, batch, outputs, caps)?;
+                let eval = EvalGraph::new(model, config, batch, outputs, caps)?;
                 let needs = graph.plan.memory.beside(eval.plan.memory).total();
                 Ok(if budget.is_some_and(|b| needs > b) { Self::TooLarge(Some(needs)) } else { Self::Fits(needs) })
             }
@@ -269,7 +370,7 @@ pub fn fitting_eval_graph(
     outputs: usize,
     budget: Option<u64>,
 ) -> Result<EvalGraph> {
-    let new = |batch| EvalGraph::new(model, config.eval_augment(), config.size, batch, outputs, caps);
+    let new = |batch| EvalGraph::new(model, config, batch, outputs, caps);
     // The graph if it fits, else the bytes it needs, where that is known.
     let fit = |batch| match new(batch) {
         Ok(graph) => {

@@ -5,6 +5,8 @@
 //! - `graph`: the training and evaluation graphs, and the largest batch that fits
 //! - `session`: a graph on a device, step by step
 //! - `checkpoint`, `run_folder`: what is kept on disk
+//! - `phase`, `features`: what a part of a run trains on a device, and what a frozen backbone computes once for it
+//! - `plateau`: a learning rate that falls when nothing gets better
 //! - `engine`: the training loop
 //! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
@@ -12,25 +14,30 @@
 mod checkpoint;
 mod config;
 mod engine;
+mod features;
 mod fine_tune;
 mod freezing;
 mod graph;
 mod objective;
+mod phase;
+mod plateau;
 mod predictor;
 mod run_folder;
 mod scores;
 mod session;
 
-pub use checkpoint::{Checkpoint, Progress};
+pub use checkpoint::{Checkpoint, PhaseStart, Progress};
 pub use config::{
     AugmentConfig, ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, ScheduleKind,
     SplitConfig, TrainConfig,
 };
-pub use engine::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning, fitting_graph, run};
+pub use engine::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning, run};
 pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};
-pub use freezing::frozen;
+pub use freezing::{Network, frozen};
 pub use graph::{EvalGraph, Fit, TrainGraph, fitting_eval_graph};
 pub use objective::{Objective, masks_of};
+pub use phase::fitting_graph;
+pub use plateau::PlateauConfig;
 pub use predictor::{MaskMap, ModelSource, Predictor};
 pub use run_folder::RunFolder;
 pub use scores::{Report, Scores};

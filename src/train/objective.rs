@@ -160,8 +160,13 @@ pub fn masks_of(task: Task, config: &TrainConfig) -> Masks {
     }
 }
 
-/// Appends the loss of `logits`, shape `[1]`. Declares the inputs it needs.
-pub(super) fn trace_loss(tape: &mut Tape, config: &TrainConfig, images: &Images, logits: Tensor) -> Result<Tensor> {
+/// Appends the loss of `logits`, shape `[1]`. Declares the inputs it needs; masks come with the pictures.
+pub(super) fn trace_loss(
+    tape: &mut Tape,
+    config: &TrainConfig,
+    images: Option<&Images>,
+    logits: Tensor,
+) -> Result<Tensor> {
     if config.loss == LossKind::CrossEntropy {
         let dims = tape.shape(logits).dims().to_vec();
         let labels = tape.input(input::LABELS, TensorType::u32([dims[0]]));
@@ -169,6 +174,7 @@ pub(super) fn trace_loss(tape: &mut Tape, config: &TrainConfig, images: &Images,
         let smoothing = config.label_smoothing as f32;
         return softmax_cross_entropy(tape, logits, labels, Some(weights), smoothing);
     }
+    let images = images.ok_or_else(|| Error::new(Kind::Internal, "masks are learned from pictures alone"))?;
     let targets = masks(tape, images.pixels, images.samples, images.epoch, config.train_augment())?;
     let overlap = Overlap::default();
     match config.loss {

@@ -91,7 +91,7 @@ impl Predictor {
         config.precision = precision.unwrap_or(config.precision);
         config.precision.check(gpu)?;
         let model = Model::find(&config.model)?;
-        let graph = |caps: &Caps| EvalGraph::new(model, config.eval_augment(), config.size, batch, classes.len(), caps);
+        let graph = |caps: &Caps| EvalGraph::new(model, &config, batch, classes.len(), caps);
         let graph = graph(gpu.caps()).and_then(|untuned| {
             let choices = tuning.map(|cache| cache.choices(&untuned.plan.tunable, gpu.caps())).unwrap_or_default();
             if choices.is_empty() { Ok(untuned) } else { graph(&gpu.caps().with_choices(choices)) }

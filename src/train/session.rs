@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::graph::{EvalGraph, TrainGraph, input};
-use crate::autograd::{Executable, Memory, PendingOutputs, Store};
+use crate::autograd::{Executable, Memory, PendingOutputs, Plan, Store};
 use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
@@ -28,12 +28,36 @@ pub struct StepResult {
     pub images: usize,
 }
 
+/// What the words of a batch are to a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// Pixels.
+    Pictures,
+    /// Features of the backbone: the bits of f32.
+    Features,
+}
+
+impl Reads {
+    fn of(plan: &Plan) -> Self {
+        let features = plan.inputs.iter().any(|(name, _)| name == input::FEATURES);
+        if features { Self::Features } else { Self::Pictures }
+    }
+
+    fn input(self) -> &'static str {
+        match self {
+            Self::Pictures => input::PIXELS,
+            Self::Features => input::FEATURES,
+        }
+    }
+}
+
 /// A training graph on a device.
 pub struct TrainSession {
     executable: Executable,
     parameters: Vec<Parameter>,
     task: Task,
     class_weights: Vec<f32>,
+    reads: Reads,
     /// Images of a run of the graph: a batch, or one part of it.
     rows: usize,
     in_flight: VecDeque<Part>,
@@ -63,11 +87,12 @@ impl TrainSession {
         if graph.task == Task::Classify {
             executable.set_input(gpu, input::CLASS_WEIGHTS, bytemuck::cast_slice(class_weights))?;
         }
-        let rows = executable.plan().inputs.iter().find(|(name, _)| name == input::SAMPLES);
-        let rows = rows.map_or(0, |(_, ty)| ty.shape.len());
+        let reads = Reads::of(executable.plan());
+        let rows = executable.plan().inputs.iter().find(|(name, _)| name == reads.input());
+        let rows = rows.and_then(|(_, ty)| ty.shape.dims().first().copied()).unwrap_or_default();
         let (class_weights, parameters, task) = (class_weights.to_vec(), graph.parameters, graph.task);
         let in_flight = VecDeque::new();
-        Ok(Self { executable, parameters, task, class_weights, rows, in_flight, unfinished: None })
+        Ok(Self { executable, parameters, task, class_weights, reads, rows, in_flight, unfinished: None })
     }
 
     /// The model's parameters.
@@ -99,7 +124,9 @@ impl TrainSession {
             return Err(Error::new(Kind::Shape, format!("a batch of {images} images for a graph of {rows}")));
         }
         let e = &self.executable;
-        e.set_input(gpu, input::EPOCH, &epoch.to_le_bytes())?;
+        if self.reads == Reads::Pictures {
+            e.set_input(gpu, input::EPOCH, &epoch.to_le_bytes())?;
+        }
         e.set_input(gpu, input::LR, &(lr as f32).to_le_bytes())?;
         // The loss is the mean over its images, by the weights of their classes.
         let weight_of = |label: &u32| match self.task {
@@ -115,8 +142,10 @@ impl TrainSession {
             let own: f32 = weights[of(images)].iter().sum();
             let share = if parts == 1 || whole <= 0.0 { 1.0 } else { own / whole };
             let e = &self.executable;
-            e.set_input(gpu, input::PIXELS, bytemuck::cast_slice(&batch.pixels[of(batch.pixels.len())]))?;
-            e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples[of(images)]))?;
+            e.set_input(gpu, self.reads.input(), bytemuck::cast_slice(&batch.pixels[of(batch.pixels.len())]))?;
+            if self.reads == Reads::Pictures {
+                e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples[of(images)]))?;
+            }
             if self.task == Task::Classify {
                 e.set_input(gpu, input::LABELS, bytemuck::cast_slice(labels))?;
             }
@@ -182,6 +211,7 @@ impl TrainSession {
 pub struct EvalSession {
     executable: Executable,
     parameters: Vec<Parameter>,
+    reads: Reads,
     /// Pictures of a run.
     pictures: usize,
     /// Logits of a picture.
@@ -198,8 +228,8 @@ impl EvalSession {
         let executable = Executable::new(gpu, graph.plan, store)?;
         let logits = &executable.plan().outputs[0].1.shape;
         let pictures = logits.dims().first().copied().unwrap_or_default();
-        let outputs = logits.len() / pictures.max(1);
-        Ok(Self { executable, parameters: graph.parameters, pictures, outputs, in_flight: VecDeque::new() })
+        let (reads, outputs) = (Reads::of(executable.plan()), logits.len() / pictures.max(1));
+        Ok(Self { executable, parameters: graph.parameters, reads, pictures, outputs, in_flight: VecDeque::new() })
     }
 
     /// The model's parameters.
@@ -218,7 +248,10 @@ impl EvalSession {
     /// [`Kind::Shape`] for a batch of another size.
     pub fn upload(&self, gpu: &Gpu, batch: &Batch) -> Result<()> {
         let e = &self.executable;
-        e.set_input(gpu, input::PIXELS, bytemuck::cast_slice(&batch.pixels))?;
+        e.set_input(gpu, self.reads.input(), bytemuck::cast_slice(&batch.pixels))?;
+        if self.reads == Reads::Features {
+            return Ok(());
+        }
         e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples))?;
         e.set_input(gpu, input::EPOCH, &0u32.to_le_bytes())
     }

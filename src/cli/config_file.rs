@@ -1,0 +1,165 @@
+//! `train --config FILE`: a run's configuration from a TOML file, under the flags that were given.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use crate::error::{Error, Kind, Result};
+use crate::models::Model;
+use crate::train::TrainConfig;
+
+/// Flags of `train`, by their clap names, and the keys of the configuration that they set.
+pub(super) const KEYS: &[(&str, &[&str])] = &[
+    ("data", &["data"]),
+    ("masks", &["masks"]),
+    ("model", &["model"]),
+    ("weights", &["weights"]),
+    ("allow_partial", &["allow_partial"]),
+    ("size", &["size"]),
+    ("precision", &["precision"]),
+    ("batch", &["batch"]),
+    ("micro_batch", &["micro_batch"]),
+    ("epochs", &["epochs"]),
+    ("steps", &["max_steps"]),
+    ("optimizer", &["optimizer"]),
+    ("lr", &["lr"]),
+    ("schedule", &["schedule"]),
+    ("plateau_factor", &["plateau.factor"]),
+    ("plateau_patience", &["plateau.patience"]),
+    ("min_lr", &["plateau.min_lr"]),
+    ("weight_decay", &["weight_decay"]),
+    ("momentum", &["momentum"]),
+    ("loss", &["loss"]),
+    ("class_weights", &["class_weights"]),
+    ("label_smoothing", &["label_smoothing"]),
+    ("patience", &["patience"]),
+    ("monitor", &["monitor"]),
+    ("seed", &["seed"]),
+    ("split", &["split.fractions"]),
+    ("split_seed", &["split.seed"]),
+    ("leaky_split", &["split.grouped"]),
+    ("skip_bad", &["skip_bad"]),
+    ("normalize", &["normalisation"]),
+    ("no_shuffle", &["shuffle"]),
+    ("no_augment", &["augment"]),
+    ("no_flip", &["augment.hflip", "augment.vflip"]),
+    ("rotation", &["augment.rotation"]),
+    ("zoom", &["augment.zoom"]),
+    ("brightness", &["augment.brightness"]),
+    ("contrast", &["augment.contrast"]),
+    ("head_hidden", &["head.hidden"]),
+    ("head_dropout", &["head.dropout"]),
+    ("train", &["fine_tune.train"]),
+    ("freeze", &["fine_tune.freeze"]),
+    ("freeze_first", &["fine_tune.freeze_first"]),
+    ("batch_norm", &["fine_tune.batch_norm"]),
+    ("lr_group", &["fine_tune.rates"]),
+    ("decay_group", &["fine_tune.decays"]),
+    ("no_decay_norm_bias", &["fine_tune.spare_vectors"]),
+    ("ema", &["fine_tune.ema"]),
+    ("phase", &["phase", "epochs"]),
+];
+
+/// The configuration in `file`, completed by defaults and overridden by what `flags` say where `given` is true of a flag.
+///
+/// # Errors
+/// [`Kind::Io`] for a file that cannot be read, [`Kind::Usage`] for one that is no configuration.
+pub(super) fn merge(file: &Path, flags: &TrainConfig, given: &dyn Fn(&str) -> bool) -> Result<TrainConfig> {
+    let text = std::fs::read_to_string(file).map_err(|e| Error::io("read the configuration", file, &e))?;
+    let bad = |e: &dyn std::fmt::Display| {
+        Error::new(Kind::Usage, format!("this is no configuration of a run: {}", e.to_string().trim()))
+            .at(file.display())
+            .next("see the config.toml of any run for the keys")
+    };
+    let own: Table = toml::from_str(&text).map_err(|e| bad(&e))?;
+    let named = own.get("model").and_then(Value::as_str).filter(|_| !given("model")).unwrap_or(&flags.model);
+    let mut all = table(&TrainConfig::of(Model::find(named)?))?;
+    all.insert("model".into(), Value::String(named.to_owned()));
+    // Phases say how many epochs there are.
+    let phases = own.get("phase").and_then(Value::as_array).filter(|_| !own.contains_key("epochs") && !given("phase"));
+    let epochs = phases.map(|phases| phases.iter().filter_map(|p| p.get("epochs")?.as_integer()).sum::<i64>());
+    lay_over(&mut all, own.clone());
+    if let Some(epochs) = epochs {
+        all.insert("epochs".into(), Value::Integer(epochs));
+    }
+    let flags = table(flags)?;
+    for path in KEYS.iter().filter(|(flag, _)| given(flag)).flat_map(|(_, paths)| *paths) {
+        let keys: Vec<&str> = path.split('.').collect();
+        set(&mut all, &keys, get(&flags, &keys));
+    }
+    Value::Table(all).try_into().map_err(|e| bad(&e))
+}
+
+fn table(config: &TrainConfig) -> Result<Table> {
+    Table::try_from(config).map_err(|e| Error::new(Kind::Internal, format!("could not encode a configuration: {e}")))
+}
+
+/// Puts the entries of `over` on those of `under`, tables key by key.
+fn lay_over(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => lay_over(under, over),
+            (_, value) => drop(under.insert(key, value)),
+        }
+    }
+}
+
+fn get<'a>(table: &'a Table, keys: &[&str]) -> Option<&'a Value> {
+    match keys {
+        [] => None,
+        [key] => table.get(*key),
+        [key, rest @ ..] => get(table.get(*key)?.as_table()?, rest),
+    }
+}
+
+/// Sets or, without a value, removes an entry: what is not written is at its default.
+fn set(table: &mut Table, keys: &[&str], value: Option<&Value>) {
+    match (keys, value) {
+        ([key], Some(value)) => drop(table.insert((*key).to_owned(), value.clone())),
+        ([key], None) => drop(table.remove(*key)),
+        ([key, rest @ ..], _) => {
+            if let Value::Table(inner) = table.entry(*key).or_insert_with(|| Value::Table(Table::new())) {
+                set(inner, rest, value);
+            }
+        }
+        ([], _) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::{ScheduleKind, Trained};
+
+    fn merged(text: &str, flags: &TrainConfig, given: &[&str]) -> Result<TrainConfig> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        merge(file.path(), flags, &|flag| given.contains(&flag))
+    }
+
+    #[test]
+    fn flags_override_the_file_and_defaults_complete_it() {
+        let file = "model = 'simple-cnn'\nlr = 0.5\nepochs = 4\n[augment]\nrotation = 30.0\n[fine_tune]\ntrain = 'head'\nema = 0.5\n";
+        let flags = TrainConfig { lr: 0.25, batch: 7, schedule: ScheduleKind::Cosine, ..TrainConfig::default() };
+        let config = merged(file, &flags, &["lr", "ema"]).unwrap();
+        assert_eq!((config.model.as_str(), config.lr, config.epochs, config.batch), ("simple-cnn", 0.25, 4, 32));
+        assert_eq!((config.augment.rotation, config.augment.hflip), (30.0, true));
+        assert_eq!((config.fine_tune.train.clone(), config.fine_tune.ema), (Trained::Head, None));
+        assert_eq!(config.schedule, ScheduleKind::Constant);
+        // A whole configuration comes back as it was.
+        let whole = TrainConfig { data: "synthetic".into(), ..config };
+        assert_eq!(merged(&toml::to_string(&whole).unwrap(), &flags, &[]).unwrap(), whole);
+    }
+
+    #[test]
+    fn phases_in_a_file_say_the_epochs() {
+        let phase = |train: &str, epochs| format!("[[phase]]\ntrain = '{train}'\nepochs = {epochs}\nlr = 1e-4\n");
+        let config = merged(&(phase("head", 3) + &phase("all", 5)), &TrainConfig::default(), &[]).unwrap();
+        assert_eq!((config.epochs, config.phases.len()), (8, 2));
+        config.validate().unwrap();
+        for wrong in ["learning_rate = 1", "lr = 'x'", "[fine_tune]\nema = 'no'", "not toml"] {
+            let e = merged(wrong, &TrainConfig::default(), &[]).unwrap_err();
+            assert_eq!(e.kind(), Kind::Usage, "{wrong}: {e}");
+        }
+    }
+}

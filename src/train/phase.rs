@@ -1,0 +1,368 @@
+//! A phase of a run on a device: its graphs, its variables, and where its batches come from. Phases differ in what they
+//! train, so each has graphs and a store of its own; weights go from one to the next, the optimizer starts afresh.
+
+use std::sync::Arc;
+
+use super::checkpoint::Checkpoint;
+use super::features::{Features, MOST};
+use super::freezing::Network;
+use super::graph::{EvalGraph, Fit, Source, TRAINING_PART, TRAINING_STEP, TrainGraph};
+use super::session::{
+    EvalSession, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
+};
+use super::{AugmentConfig, TrainConfig};
+use crate::autograd::{Memory, Store, Tunable};
+use crate::data::{Batch, LastBatch, Loader, LoaderOptions, PixelStore};
+use crate::error::{Error, Kind, Result};
+use crate::gpu::{Caps, Gpu};
+use crate::models::{Model, Task};
+use crate::nn::Parameter;
+use crate::ops::STEP;
+use crate::optim::{LossScaling, STATE_PREFIX, average_of};
+use crate::tune::distinct;
+use crate::weights::{Difference, Tensors};
+
+/// The graphs of a phase.
+pub(super) struct Graphs {
+    pub network: Network,
+    train: TrainGraph,
+    eval: EvalGraph,
+    /// Where the features of all samples are computed beforehand: what computes them.
+    backbone: Option<EvalGraph>,
+}
+
+/// What the graphs of a phase depend on.
+#[derive(Clone, Copy)]
+pub(super) struct Plans<'a> {
+    pub model: Model,
+    /// The phase's own configuration.
+    pub config: &'a TrainConfig,
+    pub outputs: usize,
+    /// Samples that are trained on and validated with.
+    pub samples: usize,
+    /// Bytes on the device to stay below.
+    pub budget: Option<u64>,
+    /// Whether features of a frozen backbone are computed once, where that is possible.
+    pub cache: bool,
+}
+
+/// How a phase whose backbone is frozen gets its features.
+enum Caching {
+    /// They are computed once.
+    Once(Box<EvalGraph>),
+    /// They are computed in each step, and why, if it is worth saying.
+    EachStep(Option<String>),
+}
+
+impl Plans<'_> {
+    fn caching(self, network: &Network, caps: &Caps) -> Result<Caching> {
+        let Self { model, config, samples, .. } = self;
+        if !self.cache || model.task() != Task::Classify || !network.backbone_is_frozen() {
+            return Ok(Caching::EachStep(None));
+        }
+        let anew = "the backbone is frozen, but its features are computed anew in each step:";
+        if config.augment != AugmentConfig::NONE {
+            let why = format!("{anew} augmentation changes the pictures (--no-augment computes them once)");
+            return Ok(Caching::EachStep(Some(why)));
+        }
+        let backbone = EvalGraph::of_backbone(model, config, config.images_at_once(), caps)?;
+        let bytes = Features::bytes(&backbone.plan.outputs[0].1, samples);
+        if bytes > MOST {
+            let mib = |bytes: u64| bytes >> 20;
+            let why = format!("{anew} those of {samples} images take {} MiB, more than {}", mib(bytes), mib(MOST));
+            return Ok(Caching::EachStep(Some(why)));
+        }
+        Ok(Caching::Once(Box::new(backbone)))
+    }
+
+    /// Plans the phase for a device. Also returns what a user should know.
+    ///
+    /// # Errors
+    /// [`Kind::OutOfMemory`] if it does not fit, with the largest batch that does; those of [`TrainGraph::new`].
+    pub fn fitting(self, gpu: &Gpu, caps: &Caps) -> Result<(Graphs, Option<String>)> {
+        let Self { model, config, outputs, budget, .. } = self;
+        let network = Network::of(model, config, outputs)?;
+        let batch = config.images_at_once();
+        let (source, backbone, note) = match self.caching(&network, caps)? {
+            Caching::EachStep(note) => (Source::Pictures, None, note),
+            Caching::Once(backbone) => {
+                let needs = backbone.plan.memory.total();
+                if budget.is_some_and(|budget| needs > budget) || !backbone.plan.fits(gpu)? {
+                    let fits = |batch| {
+                        let needs = EvalGraph::of_backbone(model, config, batch, caps)?.plan.memory.total();
+                        Ok(budget.is_none_or(|budget| needs <= budget))
+                    };
+                    let largest = Fit::largest(batch, fits)?;
+                    return Err(Fit::refuse("a run of the backbone", batch, Some(needs), budget, largest));
+                }
+                (Source::Features(backbone.plan.outputs[0].1.shape.clone()), Some(*backbone), None)
+            }
+        };
+        let train = match source {
+            Source::Pictures => fitting_graph(gpu, caps, model, config, outputs, budget)?,
+            Source::Features(_) => TrainGraph::of(model, config, &source, batch, outputs, caps)?,
+        };
+        let eval = EvalGraph::in_training(model, config, &source, batch, outputs, caps)?;
+        Ok((Graphs { network, train, eval, backbone }, note))
+    }
+
+    /// The memory of the phase in another configuration, whether it fits or not.
+    ///
+    /// # Errors
+    /// As [`TrainGraph::new`].
+    pub fn memory(self, caps: &Caps) -> Result<Memory> {
+        let Self { model, config, outputs, .. } = self;
+        let network = Network::of(model, config, outputs)?;
+        let backbone = match self.caching(&network, caps)? {
+            Caching::Once(backbone) => Some(*backbone),
+            Caching::EachStep(_) => None,
+        };
+        let source = match &backbone {
+            Some(backbone) => Source::Features(backbone.plan.outputs[0].1.shape.clone()),
+            None => Source::Pictures,
+        };
+        let batch = config.images_at_once();
+        let train = TrainGraph::of(model, config, &source, batch, outputs, caps)?;
+        let eval = EvalGraph::in_training(model, config, &source, batch, outputs, caps)?;
+        Ok(Graphs { network, train, eval, backbone }.memory())
+    }
+}
+
+impl Graphs {
+    /// Everything that is on the device at a time.
+    pub fn memory(&self) -> Memory {
+        let head = self.train.plan.memory.beside(self.eval.plan.memory);
+        // The backbone's variables stay, beside those of the head.
+        self.backbone.as_ref().map_or(head, |backbone| {
+            let backbone = backbone.plan.memory;
+            Memory { variables: head.variables + backbone.variables, ..head.beside(backbone) }
+        })
+    }
+
+    /// The nodes whose kernels can be tuned.
+    pub fn tunable(&self) -> Vec<Tunable> {
+        let backbone = self.backbone.as_ref().map_or(&[][..], |backbone| backbone.plan.tunable.as_slice());
+        distinct([self.train.plan.tunable.as_slice(), &self.eval.plan.tunable, backbone].concat())
+    }
+}
+
+/// The training graph, or an error that names the largest batch that fits.
+///
+/// # Errors
+/// [`Kind::OutOfMemory`] if it takes more than `budget` bytes or than the device has; those of [`TrainGraph::new`].
+pub fn fitting_graph(
+    gpu: &Gpu,
+    caps: &Caps,
+    model: Model,
+    config: &TrainConfig,
+    outputs: usize,
+    budget: Option<u64>,
+) -> Result<TrainGraph> {
+    let at_once = config.images_at_once();
+    let work = if config.micro_batch.is_some() { TRAINING_PART } else { TRAINING_STEP };
+    let fit = |batch| Fit::of(model, config, batch, outputs, caps, budget);
+    let needs = match fit(at_once)? {
+        Fit::Fits(_) => {
+            let graph = TrainGraph::new(model, config, at_once, outputs, caps)?;
+            if graph.plan.fits(gpu)? {
+                return Ok(graph);
+            }
+            let on_device = |batch| match TrainGraph::new(model, config, batch, outputs, caps) {
+                Ok(graph) => graph.plan.fits(gpu),
+                Err(_) => Ok(false),
+            };
+            let largest = Fit::largest(at_once, on_device)?;
+            return Err(Fit::refuse(work, at_once, Some(graph.plan.memory.total()), None, largest));
+        }
+        Fit::TooLarge(needs) => needs,
+    };
+    let largest = Fit::largest(at_once, |batch| match fit(batch) {
+        Ok(fit) => Ok(matches!(fit, Fit::Fits(_))),
+        // Batch-norm cannot train on a single value per channel: too small a batch is no answer either.
+        Err(e) if e.kind() == Kind::Shape => Ok(false),
+        Err(e) => Err(e),
+    })?;
+    Err(Fit::refuse(work, at_once, needs, budget, largest))
+}
+
+/// The samples of a run in the host's memory.
+#[derive(Clone)]
+pub(super) struct Samples {
+    pub pixels: Arc<PixelStore>,
+    pub labels: Arc<[u32]>,
+}
+
+/// Where the training weights lie in a checkpoint whose weights are averages.
+const RAW: &str = "optimizer.raw.";
+
+/// A phase on a device.
+pub(super) struct Workplace {
+    pub train: TrainSession,
+    pub eval: EvalSession,
+    parameters: Vec<Parameter>,
+    store: Store,
+    averaging: bool,
+    /// What computes the features, until it has.
+    backbone: Option<EvalSession>,
+    features: Option<Arc<Features>>,
+}
+
+impl Workplace {
+    /// Builds everything the graphs need. The weights are not there yet.
+    ///
+    /// # Errors
+    /// Those of [`Executable::new`](crate::autograd::Executable::new).
+    pub fn new(gpu: &Gpu, graphs: Graphs, class_weights: &[f32], config: &TrainConfig) -> Result<Self> {
+        let Graphs { network, train, eval, backbone } = graphs;
+        let mut store = Store::new();
+        let train = TrainSession::new(gpu, train, class_weights, &mut store)?;
+        let eval = EvalSession::new(gpu, eval, &mut store)?;
+        let backbone = backbone.map(|graph| EvalSession::new(gpu, graph, &mut store)).transpose()?;
+        gpu.save_pipelines();
+        let (parameters, averaging) = (network.parameters, config.fine_tune.ema.is_some());
+        Ok(Self { train, eval, parameters, store, averaging, backbone, features: None })
+    }
+
+    /// Draws the weights, and takes those of a file in their place as far as it has them.
+    ///
+    /// # Errors
+    /// As [`load_weights`].
+    pub fn begin(&self, gpu: &Gpu, seed: u32, file: Option<(&Tensors, bool)>) -> Result<Option<Difference>> {
+        initialise(gpu, &self.store, &self.parameters, seed)?;
+        let load = |(tensors, partial)| load_weights(gpu, &self.store, &self.parameters, tensors, partial);
+        let difference = file.map(load).transpose()?;
+        self.begin_averages(gpu)?;
+        Ok(difference)
+    }
+
+    /// Takes the weights over from the phase before; `step` steps were done.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn follow(&self, gpu: &Gpu, before: &Self, step: u64) -> Result<()> {
+        let weights = export_weights(gpu, &before.store, &before.parameters)?;
+        load_weights(gpu, &self.store, &self.parameters, &weights, false)?;
+        self.begin_averages(gpu)?;
+        // The loss scale and what it has skipped go on; so does the counter of steps, by which dropout draws.
+        let state = export_optimizer(gpu, &before.store)?;
+        for name in LossScaling::STATE {
+            if let Some(tensor) = state.get(name) {
+                self.store.write(gpu, name, tensor)?;
+            }
+        }
+        let done = step.saturating_sub(LossScaling::skipped(|name| state.get(name)));
+        self.store.write_bytes(gpu, STEP, &(done as u32).to_le_bytes())
+    }
+
+    /// Goes on where a checkpoint of this phase was made.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] or [`Kind::Weights`] for one that was not.
+    pub fn resume(&self, gpu: &Gpu, checkpoint: &Checkpoint) -> Result<()> {
+        load_weights(gpu, &self.store, &self.parameters, &checkpoint.weights, false)?;
+        self.begin_averages(gpu)?;
+        for p in self.averaged() {
+            let raw = checkpoint.optimizer.get(&format!("{RAW}{}", p.name)).ok_or_else(|| {
+                Error::new(Kind::Checkpoint, format!("the checkpoint lacks the trained '{}'", p.name))
+                    .next("resume with the configuration it was made with")
+            })?;
+            self.store.write(gpu, &p.name, &p.to_device(raw))?;
+        }
+        load_optimizer(gpu, &self.store, &checkpoint.optimizer, checkpoint.progress.step)
+    }
+
+    /// The parameters and statistics that have an average.
+    fn averaged(&self) -> impl Iterator<Item = &Parameter> {
+        self.parameters.iter().filter(|p| self.averaging && !p.frozen)
+    }
+
+    /// Averages begin with the weights.
+    fn begin_averages(&self, gpu: &Gpu) -> Result<()> {
+        self.averaged().try_for_each(|p| {
+            let value = self.store.read(gpu, &p.name)?;
+            self.store.write(gpu, &average_of(&p.name), &value)
+        })
+    }
+
+    /// What a checkpoint holds: the weights as they are evaluated, and the optimizer's state with the weights that it
+    /// goes on with, where these are others.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn export(&self, gpu: &Gpu) -> Result<(Tensors, Tensors)> {
+        let mut weights = export_weights(gpu, &self.store, &self.parameters)?;
+        let mut state = export_optimizer(gpu, &self.store)?;
+        debug_assert!(RAW.starts_with(STATE_PREFIX));
+        for p in self.averaged() {
+            let average = p.to_file(&self.store.read(gpu, &average_of(&p.name))?);
+            if let Some(raw) = weights.insert(p.name.clone(), average) {
+                state.insert(format!("{RAW}{}", p.name), raw);
+            }
+        }
+        Ok((weights, state))
+    }
+
+    /// All parameters of the network.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Computes the features of `samples`, where this phase trains on features and does not have them yet.
+    ///
+    /// # Errors
+    /// Those of `progress`; device errors.
+    pub fn compute_features(
+        &mut self,
+        gpu: &Gpu,
+        of: &Samples,
+        samples: &[usize],
+        options: LoaderOptions,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
+        let Some(backbone) = &mut self.backbone else { return Ok(()) };
+        let options = LoaderOptions { last: LastBatch::Pad, ..options };
+        let loader = Loader::new(of.pixels.clone(), of.labels.clone(), samples.to_vec(), options)?;
+        self.features = Some(Arc::new(Features::compute(gpu, backbone, samples, loader, progress)?));
+        self.backbone = None;
+        Ok(())
+    }
+
+    /// Whether it trains on features that are still to be computed.
+    pub fn lacks_features(&self) -> bool {
+        self.backbone.is_some()
+    }
+
+    /// Makes the evaluation that of these weights, and of pictures: training is over.
+    ///
+    /// # Errors
+    /// [`Kind::Weights`] if they are not the model's; device errors.
+    pub fn evaluate_with(&mut self, gpu: &Gpu, caps: &Caps, plans: Plans<'_>, weights: &Tensors) -> Result<()> {
+        if self.features.take().is_some() || self.backbone.take().is_some() {
+            let batch = plans.config.images_at_once();
+            let graph =
+                EvalGraph::in_training(plans.model, plans.config, &Source::Pictures, batch, plans.outputs, caps)?;
+            self.eval = EvalSession::new(gpu, graph, &mut self.store)?;
+        }
+        load_weights(gpu, &self.store, &self.parameters, weights, false)?;
+        self.begin_averages(gpu)
+    }
+
+    /// The batches of samples in this order, of pictures or of features.
+    ///
+    /// # Errors
+    /// As [`Loader::new`].
+    pub fn batches(
+        &self,
+        of: &Samples,
+        order: Vec<usize>,
+        options: LoaderOptions,
+    ) -> Result<Box<dyn Iterator<Item = Result<Batch>>>> {
+        match &self.features {
+            Some(features) => {
+                let features = Arc::clone(features);
+                Ok(Box::new(features.batches(of.labels.clone(), order, options.batch, options.last)))
+            }
+            None => Ok(Box::new(Loader::new(of.pixels.clone(), of.labels.clone(), order, options)?)),
+        }
+    }
+}
