@@ -9,10 +9,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("gpu", &[]),
     // Shapes, element types, host tensors.
     ("tensor", &[]),
+    // ONNX graphs: a builder and the file format. Host types only.
+    ("onnx", &["tensor"]),
     // The tape, backward, the planner. Knows no op by name.
-    ("autograd", &["gpu", "tensor"]),
-    // One folder an op: shape rule, forward, backward, kernels, CPU twin, cases.
-    ("ops", &["gpu", "tensor", "autograd"]),
+    ("autograd", &["gpu", "tensor", "onnx"]),
+    // One folder an op: shape rule, forward, backward, kernels, CPU twin, ONNX form, cases.
+    ("ops", &["gpu", "tensor", "onnx", "autograd"]),
     // Layers and initialisation.
     ("nn", &["gpu", "tensor", "autograd", "ops"]),
     // Optimizers and schedules.
@@ -21,6 +23,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("models", &["gpu", "tensor", "autograd", "ops", "nn"]),
     // Weight files. Host types only.
     ("weights", &["tensor"]),
+    // Published weight files and how to get them. Host types only.
+    ("hub", &[]),
     // Datasets, decoding, augmentation, loading. Host types only.
     ("data", &[]),
     // Classification, segmentation, calibration. Host types only.
@@ -38,8 +42,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "tune", "train",
-            "bench",
+            "gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "hub", "data", "metrics", "tune",
+            "train", "bench",
         ],
     ),
 ];

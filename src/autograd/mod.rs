@@ -11,6 +11,7 @@ mod backward;
 mod bundle;
 mod execute;
 mod fuse;
+mod onnx;
 mod plan;
 mod tape;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Dispatch};
+use crate::onnx;
 use crate::tensor::{Shape, TensorType};
 
 /// A value on a tape: cheap to copy, meaningful only together with the tape that made it.
@@ -94,6 +95,22 @@ pub trait Op: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Kind::Unsupported`] where the device cannot do it.
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered>;
+
+    /// Multiply-adds of a product (convolution, matrix product): what papers give as the cost of a network. None for
+    /// other ops.
+    fn macs(&self, inputs: &[TensorType]) -> u64 {
+        let _ = inputs;
+        0
+    }
+
+    /// The op in an ONNX graph: appends nodes there, and returns its first output.
+    ///
+    /// # Errors
+    /// By default: it has no such form.
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let _ = (graph, inputs);
+        Err(Error::new(Kind::Unsupported, format!("'{}' has no ONNX form", self.name())))
+    }
 
     /// What tuning may choose from, where there is more than one way to lower the node.
     fn candidates(&self, cx: &Lower<'_>) -> Option<Candidates> {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Library, uniform_block};
+use crate::onnx::Attribute;
 
 /// Which part of a window lies inside the image, and which windows cover a pixel.
 pub static WINDOW: Library = Library { file: "window.wgsl", text: include_str!("../../shaders/lib/window.wgsl") };
@@ -23,6 +24,11 @@ pub struct Padding {
 }
 
 impl Padding {
+    /// As an attribute of ONNX's operators.
+    pub(crate) fn onnx(self) -> Attribute {
+        Attribute::extents("pads", &[self.top, self.left, self.bottom, self.right])
+    }
+
     /// The same on all four sides.
     pub fn all(n: usize) -> Self {
         Self { top: n, bottom: n, left: n, right: n }
@@ -44,6 +50,15 @@ impl Window {
     /// A square window with the same stride and padding on all sides.
     pub fn square(size: usize, stride: usize, padding: usize) -> Self {
         Self { size: [size; 2], stride: [stride; 2], padding: Padding::all(padding) }
+    }
+
+    /// As attributes of ONNX's pooling operators.
+    pub(crate) fn onnx(&self) -> [Attribute; 3] {
+        [
+            Attribute::extents("kernel_shape", &self.size),
+            Attribute::extents("strides", &self.stride),
+            self.padding.onnx(),
+        ]
     }
 
     /// Rows and columns of windows over an image of `height` x `width` that lie wholly inside the padded image.

@@ -8,6 +8,7 @@ pub use cases::cases;
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
+use crate::onnx;
 use crate::ops::{fours, moved, same_shape};
 use crate::tensor::TensorType;
 
@@ -44,6 +45,11 @@ impl Op for Add {
 
     fn backward(&self, _: &mut Tape, _: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![d_outputs[0]; 2])
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let (both, _) = graph.alike(inputs)?;
+        Ok(graph.node_like("Add", &[&both[0], &both[1]], &[], &both[0]))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

@@ -16,6 +16,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
+use crate::onnx;
 use crate::ops::conv2d::GradBias;
 use crate::ops::{f32_shape, float_shape, fours, lanes, moved};
 use crate::tensor::TensorType;
@@ -67,6 +68,16 @@ impl Op for AddRows {
             None
         };
         Ok(vec![Some(d_y), d_b])
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let (x, b) = (&inputs[0], &inputs[1]);
+        if let (true, &[c]) = (x.is_map(), b.shape().dims()) {
+            let b = graph.laid_out(b, &[0], &[c, 1, 1])?;
+            return Ok(graph.node_like("Add", &[x, &b], &[], x));
+        }
+        let (x, b) = (graph.rows(x)?, graph.rows(b)?);
+        Ok(graph.node_like("Add", &[&x, &b], &[], &x))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

@@ -16,6 +16,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for};
+use crate::onnx;
 use crate::ops::window::{WINDOW, Window};
 use crate::ops::{WORKGROUP, float_shape, image_batch};
 use crate::tensor::TensorType;
@@ -74,6 +75,15 @@ impl Op for AvgPool {
         let image = tape.ty(node.inputs[0]).clone();
         let op = AvgPoolGrad { window: self.window, count_include_pad: self.count_include_pad, image };
         Ok(vec![Some(tape.push1(op, &[d_y])?)])
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let x = graph.map(&inputs[0])?;
+        let shape = self.infer(&[TensorType::f32(x.shape().clone())])?.remove(0).shape;
+        let y = image_batch(&TensorType::f32(shape))?;
+        let counts = onnx::Attribute::Int("count_include_pad", self.count_include_pad.into());
+        let attributes = [self.window.onnx().as_slice(), &[counts]].concat();
+        Ok(graph.map_node("AveragePool", &[&x], &attributes, y))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

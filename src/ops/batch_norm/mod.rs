@@ -32,8 +32,9 @@ use std::sync::Arc;
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block};
+use crate::onnx;
 use crate::ops::{Tail, WORKGROUP, float_shape, same_shape};
-use crate::tensor::{Shape, TensorType};
+use crate::tensor::{HostTensor, Shape, TensorType};
 
 static SOURCE: Source = crate::wgsl!("batch_norm.wgsl");
 static MERGE: Source = crate::wgsl!("batch_norm_merge.wgsl");
@@ -364,6 +365,21 @@ impl Op for Eval {
 
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         gradients(tape, node, d_outputs, [node.inputs[2], node.inputs[3]], true, self.spec)
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let x = &inputs[0];
+        let (rows, c) = (x.shape().rows(), x.shape().last());
+        let map = x.shape().rank() == 4;
+        let data = if map { graph.map(x)? } else { graph.rows(&x.view([rows, c]))? };
+        let gamma = match inputs.get(4) {
+            Some(gamma) => graph.rows(gamma)?,
+            None => graph.constant("gamma", &HostTensor::full([c], 1.0)),
+        };
+        let [beta, mean, var] = [graph.rows(&inputs[1])?, graph.rows(&inputs[2])?, graph.rows(&inputs[3])?];
+        let epsilon = [onnx::Attribute::Float("epsilon", self.spec.eps)];
+        let y = graph.node_like("BatchNormalization", &[&data, &gamma, &beta, &mean, &var], &epsilon, &data);
+        Ok(y.view(x.shape().clone()))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

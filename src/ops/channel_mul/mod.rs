@@ -19,6 +19,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid_for, uniform_block};
+use crate::onnx;
 use crate::ops::global_avg_pool::{runs, sum_pixels};
 use crate::ops::{WORKGROUP, float_shape, image_batch, moved, same_shape};
 use crate::tensor::TensorType;
@@ -61,6 +62,13 @@ impl Op for ChannelMul {
         let d_x = if node.wanted[0] { Some(channel_mul(tape, d_y, s)?) } else { None };
         let d_s = if node.wanted[1] { Some(tape.push1(ChannelMulGradS, &[d_y, x])?) } else { None };
         Ok(vec![d_x, d_s])
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let x = graph.map(&inputs[0])?;
+        let [n, _, _, c] = image_batch(&TensorType::f32(x.shape().clone()))?;
+        let s = graph.map(&inputs[1].view([n, 1, 1, c]))?;
+        Ok(graph.node_like("Mul", &[&x, &s], &[], &x))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

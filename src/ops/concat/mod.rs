@@ -12,6 +12,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
+use crate::onnx;
 use crate::ops::slice::slice;
 use crate::ops::{WORKGROUP, float_shape};
 use crate::tensor::TensorType;
@@ -67,6 +68,17 @@ impl Op for Concat {
             first += channels;
         }
         Ok(gradients)
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let (values, maps) = graph.alike(inputs)?;
+        let types: Vec<_> = values.iter().map(|v| TensorType::f32(v.shape().clone())).collect();
+        let shape = self.infer(&types)?.remove(0).shape;
+        let values: Vec<_> = values.iter().collect();
+        Ok(match (maps, shape.nhwc()) {
+            (true, Some(nhwc)) => graph.map_node("Concat", &values, &[onnx::Attribute::Int("axis", 1)], nhwc),
+            _ => graph.row_node("Concat", &values, &[onnx::Attribute::Int("axis", -1)], shape),
+        })
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

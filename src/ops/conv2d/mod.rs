@@ -57,6 +57,7 @@ use std::sync::Arc;
 
 use crate::autograd::{Candidates, Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
+use crate::onnx::{self, Attribute};
 use crate::ops::{Tail, float_shape, same_shape};
 use crate::tensor::{DType, TensorType};
 
@@ -145,7 +146,7 @@ impl Geometry {
         Ok(Self { n, h, w, c, k, r, s, out_h, out_w, conv, dtype: x.dtype })
     }
 
-    fn macs(&self) -> u64 {
+    pub(super) fn macs(&self) -> u64 {
         let pixels = (self.n * self.out_h * self.out_w) as u64;
         pixels * (self.r * self.s * self.c / self.conv.groups) as u64 * self.k as u64
     }
@@ -206,6 +207,10 @@ impl Op for Forward {
         }
     }
 
+    fn macs(&self, inputs: &[TensorType]) -> u64 {
+        Geometry::of(self.conv, &inputs[0], &inputs[1]).map_or(0, |g| g.macs())
+    }
+
     fn with_finish(&self, step: Finish) -> Option<Arc<dyn Op>> {
         let tail = self.tail.then(step).filter(|_| self.statistics.is_none());
         tail.map(|tail| Arc::new(Self { tail, ..*self }) as Arc<dyn Op>)
@@ -253,6 +258,36 @@ impl Op for Forward {
             gradients[2] = Some(tape.push1(GradBias, &[d_y])?);
         }
         Ok(gradients)
+    }
+
+    /// A convolution, or for a row of numbers a matrix product.
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        if self.tail != Tail::default() || self.statistics.is_some() {
+            return Err(Error::new(Kind::Internal, "a fused convolution has no ONNX form"));
+        }
+        let (x, weight) = (&inputs[0], &inputs[1]);
+        let types = [x, weight].map(|v| TensorType::f32(v.shape().clone()));
+        let g = Geometry::of(self.conv, &types[0], &types[1])?;
+        let bias = inputs.get(2).map(|bias| graph.rows(bias)).transpose()?;
+        let linear = [g.h, g.w, g.r, g.s, g.out_h, g.out_w, self.conv.groups] == [1; 7];
+        if linear && !x.is_map() {
+            let x = graph.rows(&x.view([g.n, g.c]))?;
+            let weight = graph.laid_out(weight, &[3, 2, 0, 1], &[g.k, g.c])?;
+            let operands: Vec<_> = [Some(&x), Some(&weight), bias.as_ref()].into_iter().flatten().collect();
+            let y = graph.row_node("Gemm", &operands, &[Attribute::Int("transB", 1)], [g.n, g.k]);
+            return Ok(y.view([g.n, 1, 1, g.k]));
+        }
+        let x = graph.map(x)?;
+        let weight = graph.laid_out(weight, &[3, 2, 0, 1], &[g.k, g.c / self.conv.groups, g.r, g.s])?;
+        let attributes = [
+            Attribute::extents("kernel_shape", &[g.r, g.s]),
+            Attribute::extents("strides", &self.conv.stride),
+            Attribute::extents("dilations", &self.conv.dilation),
+            Attribute::Int("group", self.conv.groups as i64),
+            self.conv.padding.onnx(),
+        ];
+        let operands: Vec<_> = [Some(&x), Some(&weight), bias.as_ref()].into_iter().flatten().collect();
+        Ok(graph.map_node("Conv", &operands, &attributes, [g.n, g.out_h, g.out_w, g.k]))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

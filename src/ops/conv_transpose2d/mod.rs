@@ -22,9 +22,10 @@ pub use cases::cases;
 
 use crate::autograd::{Candidates, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
+use crate::onnx::{self, Attribute};
 use crate::ops::add_rows::add_rows;
 use crate::ops::conv2d::{Backend, Conv2d, Geometry, GradInput, GradWeight, Padding, conv2d};
-use crate::ops::float_shape;
+use crate::ops::{float_shape, image_batch};
 use crate::tensor::TensorType;
 
 /// How a transposed convolution moves over its result.
@@ -148,8 +149,29 @@ impl Op for Forward {
         Ok(vec![d_x, d_weight])
     }
 
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let (x, weight) = (&inputs[0], &inputs[1]);
+        let types = [x, weight].map(|v| TensorType::f32(v.shape().clone()));
+        let (y, _) = self.spec.geometry(&types[0], &types[1])?;
+        let (y, [r, s, k, c]) = (image_batch(&y)?, image_batch(&types[1])?);
+        let x = graph.map(x)?;
+        let weight = graph.laid_out(weight, &[3, 2, 0, 1], &[c, k, r, s])?;
+        let attributes = [
+            Attribute::extents("kernel_shape", &[r, s]),
+            Attribute::extents("strides", &self.spec.stride),
+            Attribute::extents("dilations", &self.spec.dilation),
+            Attribute::extents("output_padding", &self.spec.output_padding),
+            self.spec.padding.onnx(),
+        ];
+        Ok(graph.map_node("ConvTranspose", &[&x, &weight], &attributes, y))
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         self.gradient(cx)?.lower(cx)
+    }
+
+    fn macs(&self, inputs: &[TensorType]) -> u64 {
+        self.spec.geometry(&inputs[0], &inputs[1]).map_or(0, |(_, geometry)| geometry.macs())
     }
 
     fn candidates(&self, cx: &Lower<'_>) -> Option<Candidates> {

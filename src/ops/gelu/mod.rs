@@ -20,8 +20,9 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
+use crate::onnx;
 use crate::ops::{fours, moved, same_shape};
-use crate::tensor::TensorType;
+use crate::tensor::{HostTensor, TensorType};
 
 static SOURCE: Source = crate::wgsl!("gelu.wgsl", crate::ops::FOURS);
 
@@ -72,6 +73,32 @@ impl Op for Forward {
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         let Some(d_y) = d_outputs[0] else { return Ok(vec![None]) };
         Ok(vec![Some(tape.push1(GeluGrad { kind: self.kind }, &[node.inputs[0], d_y])?)])
+    }
+
+    /// By its formula: the operator `Gelu` is younger than the operator sets we write.
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let x = &inputs[0];
+        let scalar = |graph: &mut onnx::Graph, v: f64| graph.constant("factor", &HostTensor::full([1], v as f32));
+        let (half, one) = (scalar(graph, 0.5), scalar(graph, 1.0));
+        let bent = match self.kind {
+            Gelu::Exact => {
+                let factor = scalar(graph, std::f64::consts::FRAC_1_SQRT_2);
+                let t = graph.node_like("Mul", &[x, &factor], &[], x);
+                graph.node_like("Erf", &[&t], &[], x)
+            }
+            Gelu::Tanh => {
+                let (a, b) = (scalar(graph, 0.044715), scalar(graph, (2.0 / std::f64::consts::PI).sqrt()));
+                let square = graph.node_like("Mul", &[x, x], &[], x);
+                let t = graph.node_like("Mul", &[&square, &a], &[], x);
+                let t = graph.node_like("Add", &[&t, &one], &[], x);
+                let t = graph.node_like("Mul", &[x, &t], &[], x);
+                let t = graph.node_like("Mul", &[&t, &b], &[], x);
+                graph.node_like("Tanh", &[&t], &[], x)
+            }
+        };
+        let phi = graph.node_like("Add", &[&bent, &one], &[], x);
+        let y = graph.node_like("Mul", &[x, &phi], &[], x);
+        Ok(graph.node_like("Mul", &[&y, &half], &[], x))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

@@ -19,6 +19,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid_for, uniform_block};
+use crate::onnx;
 use crate::ops::{WORKGROUP, float_shape, image_batch, moved};
 use crate::tensor::{Shape, TensorType};
 
@@ -92,6 +93,12 @@ impl Op for GlobalAvgPool {
         let Some(d_y) = d_outputs[0] else { return Ok(vec![None]) };
         let shape = tape.shape(node.inputs[0]).clone();
         Ok(vec![Some(tape.push1(GlobalAvgPoolGrad { shape }, &[d_y])?)])
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let x = graph.map(&inputs[0])?;
+        let [n, _, _, c] = image_batch(&TensorType::f32(x.shape().clone()))?;
+        Ok(graph.map_node("GlobalAveragePool", &[&x], &[], [n, 1, 1, c]).view([n, c]))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

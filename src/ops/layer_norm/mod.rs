@@ -24,6 +24,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, grid_for, uniform_block};
+use crate::onnx;
 use crate::ops::{ROWS, WORKGROUP, float_shape, lanes, moved, row_lanes, same_shape};
 use crate::tensor::TensorType;
 
@@ -111,6 +112,13 @@ impl Op for LayerNorm {
             gradients[2] = Some(vectors[1]);
         }
         Ok(gradients)
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let x = graph.rows(&inputs[0])?;
+        let (gamma, beta) = (graph.rows(&inputs[1])?, graph.rows(&inputs[2])?);
+        let attributes = [onnx::Attribute::Int("axis", -1), onnx::Attribute::Float("epsilon", self.eps)];
+        Ok(graph.node_like("LayerNormalization", &[&x, &gamma, &beta], &attributes, &x))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

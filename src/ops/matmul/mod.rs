@@ -19,8 +19,9 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid, uniform_block};
+use crate::onnx;
 use crate::ops::{float_shape, moved};
-use crate::tensor::{Shape, TensorType};
+use crate::tensor::{HostTensor, Shape, TensorType};
 
 static SOURCE: Source = crate::wgsl!("matmul.wgsl");
 
@@ -115,6 +116,28 @@ impl Matrices {
     }
 }
 
+/// The axes of a tensor in the order that ONNX multiplies matrices in. Two of them change places if it is interleaved,
+/// which is undone by the same order.
+fn turn(rank: usize, interleaved: bool, transposed: bool) -> Vec<usize> {
+    let mut axes: Vec<usize> = (0..rank).collect();
+    if interleaved {
+        axes.swap(1, 2);
+    }
+    if transposed {
+        axes.swap(rank - 2, rank - 1);
+    }
+    axes
+}
+
+/// An ONNX value with its axes in another order; itself if the order is the same.
+fn transpose(graph: &mut onnx::Graph, x: &onnx::Value, axes: &[usize]) -> onnx::Value {
+    if axes.is_sorted() {
+        return x.clone();
+    }
+    let shape: Vec<usize> = axes.iter().map(|&axis| x.shape().dims()[axis]).collect();
+    graph.row_node("Transpose", &[x], &[onnx::Attribute::extents("perm", axes)], shape)
+}
+
 #[derive(Debug)]
 struct Product {
     spec: Matmul,
@@ -145,6 +168,14 @@ impl Op for Product {
         Ok(vec![y])
     }
 
+    fn macs(&self, inputs: &[TensorType]) -> u64 {
+        let (Ok(a), Ok(y)) = (Matrices::of(&inputs[0].shape, self.spec.interleaved[0]), self.infer(inputs)) else {
+            return 0;
+        };
+        let depth = if self.spec.transposed[0] { a.lines } else { a.length };
+        (y[0].shape.len() * depth) as u64
+    }
+
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         let Some(d_y) = d_outputs[0] else { return Ok(vec![None; 2]) };
         let (a, b) = (node.inputs[0], node.inputs[1]);
@@ -162,6 +193,26 @@ impl Op for Product {
             (true, true) => product(d_y, a, [true, ta], [iy, ia, ib])?,
         };
         Ok(vec![d_a, d_b])
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let Matmul { transposed, interleaved, scale } = self.spec;
+        let types: Vec<_> = inputs.iter().map(|v| TensorType::f32(v.shape().clone())).collect();
+        let shape = self.infer(&types)?.remove(0).shape;
+        let mut operands = vec![];
+        for (i, x) in inputs.iter().enumerate() {
+            let x = graph.rows(x)?;
+            let axes = turn(x.shape().rank(), interleaved[i], transposed[i]);
+            operands.push(transpose(graph, &x, &axes));
+        }
+        let axes = turn(shape.rank(), interleaved[2], false);
+        let product: Vec<usize> = axes.iter().map(|&axis| shape.dims()[axis]).collect();
+        let mut y = graph.row_node("MatMul", &[&operands[0], &operands[1]], &[], product);
+        if scale != 1.0 {
+            let factor = graph.constant("scale", &HostTensor::full([1], scale));
+            y = graph.node_like("Mul", &[&y, &factor], &[], &y);
+        }
+        Ok(transpose(graph, &y, &axes))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

@@ -21,6 +21,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for};
+use crate::onnx;
 use crate::ops::window::{WINDOW, Window};
 use crate::ops::{WORKGROUP, float_shape, image_batch};
 use crate::tensor::TensorType;
@@ -62,6 +63,13 @@ impl Op for MaxPool {
         let Some(d_y) = d_outputs[0] else { return Ok(vec![None]) };
         let image = tape.ty(node.inputs[0]).clone();
         Ok(vec![Some(tape.push1(MaxPoolGrad { window: self.window, image }, &[d_y, node.outputs[1]])?)])
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let x = graph.map(&inputs[0])?;
+        let shape = self.infer(&[TensorType::f32(x.shape().clone())])?.remove(0).shape;
+        let y = image_batch(&TensorType::f32(shape))?;
+        Ok(graph.map_node("MaxPool", &[&x], &self.window.onnx(), y))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

@@ -8,6 +8,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
+use crate::onnx;
 use crate::ops::{fours, moved, same_shape};
 use crate::tensor::TensorType;
 
@@ -43,6 +44,11 @@ impl Op for Mul {
         let d_a = if node.wanted[0] { Some(mul(tape, d_y, node.inputs[1])?) } else { None };
         let d_b = if node.wanted[1] { Some(mul(tape, d_y, node.inputs[0])?) } else { None };
         Ok(vec![d_a, d_b])
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let (both, _) = graph.alike(inputs)?;
+        Ok(graph.node_like("Mul", &[&both[0], &both[1]], &[], &both[0]))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

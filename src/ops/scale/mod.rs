@@ -8,8 +8,9 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
+use crate::onnx;
 use crate::ops::{fours, moved, same_shape};
-use crate::tensor::TensorType;
+use crate::tensor::{HostTensor, TensorType};
 
 static SCALE: Source = crate::wgsl!("scale.wgsl", crate::ops::FOURS);
 static FILL: Source = crate::wgsl!("fill.wgsl", crate::ops::FOURS);
@@ -58,6 +59,11 @@ impl Op for Scale {
         d_outputs.iter().map(|d| d.map(|d| scale(tape, d, self.factor)).transpose()).collect()
     }
 
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let factor = graph.constant("factor", &HostTensor::full([1], self.factor));
+        Ok(graph.node_like("Mul", &[&inputs[0], &factor], &[], &inputs[0]))
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.outputs[0].shape.len();
         let (fours, grid) = fours(count);
@@ -81,6 +87,10 @@ impl Op for Fill {
 
     fn infer(&self, _: &[TensorType]) -> Result<Vec<TensorType>> {
         same_shape(std::slice::from_ref(&self.ty))
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, _: &[onnx::Value]) -> Result<onnx::Value> {
+        graph.filled(&self.ty.shape, self.value)
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

@@ -18,6 +18,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
+use crate::onnx;
 use crate::ops::{fours, moved, same_shape};
 use crate::tensor::TensorType;
 
@@ -58,6 +59,12 @@ impl Op for Silu {
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         let Some(d_y) = d_outputs[0] else { return Ok(vec![None]) };
         Ok(vec![Some(tape.push1(SiluGrad, &[node.inputs[0], d_y])?)])
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let x = &inputs[0];
+        let gate = graph.node_like("Sigmoid", &[x], &[], x);
+        Ok(graph.node_like("Mul", &[x, &gate], &[], x))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

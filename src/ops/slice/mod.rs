@@ -12,6 +12,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for, uniform_block};
+use crate::onnx;
 use crate::ops::{WORKGROUP, float_shape};
 use crate::tensor::{Shape, TensorType};
 
@@ -67,6 +68,19 @@ impl Op for Slice {
         let Some(d_y) = d_outputs[0] else { return Ok(vec![None]) };
         let shape = tape.shape(node.inputs[0]).clone();
         Ok(vec![Some(tape.push1(SliceGrad { first: self.first, shape }, &[d_y])?)])
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let (values, map) = graph.alike(inputs)?;
+        let shape = self.infer(&[TensorType::f32(values[0].shape().clone())])?.remove(0).shape;
+        let (first, end) = (self.first as i64, (self.first + self.length) as i64);
+        let (first, end) = (graph.integers("starts", &[first]), graph.integers("ends", &[end]));
+        let axes = graph.integers("axes", &[if map { 1 } else { -1 }]);
+        let values = [&values[0], &first, &end, &axes];
+        Ok(match (map, shape.nhwc()) {
+            (true, Some(nhwc)) => graph.map_node("Slice", &values, &[], nhwc),
+            _ => graph.row_node("Slice", &values, &[], shape),
+        })
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

@@ -18,6 +18,7 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid, uniform_block};
+use crate::onnx;
 use crate::ops::{ROWS, WORKGROUP, lanes, moved, row_lanes, same_shape};
 use crate::tensor::TensorType;
 
@@ -66,6 +67,11 @@ impl Op for Softmax {
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         let Some(d_y) = d_outputs[0] else { return Ok(vec![None]) };
         Ok(vec![Some(tape.push1(SoftmaxGrad, &[node.outputs[0], d_y])?)])
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let x = graph.rows(&inputs[0])?;
+        Ok(graph.node_like("Softmax", &[&x], &[onnx::Attribute::Int("axis", -1)], &x))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {

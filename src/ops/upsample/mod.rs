@@ -23,8 +23,9 @@ pub use cases::cases;
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid_for, uniform_block};
+use crate::onnx::{self, Attribute};
 use crate::ops::{WORKGROUP, float_shape, image_batch, lanes};
-use crate::tensor::{Shape, TensorType};
+use crate::tensor::{HostTensor, Shape, TensorType};
 
 static SOURCE: Source = crate::wgsl!("upsample.wgsl");
 
@@ -64,6 +65,12 @@ fn kernel(entry: &'static str, interpolation: Interpolation, four: bool, half: [
         .with_bool("ALIGN_CORNERS", align)
 }
 
+/// The factor that makes `to` of `from` pixels where the result is rounded down.
+fn factor(from: usize, to: usize) -> f32 {
+    let factor = to as f32 / from as f32;
+    if ((factor * from as f32).floor() as usize) < to { factor.next_up() } else { factor }
+}
+
 #[derive(Debug)]
 struct Upsample {
     size: [usize; 2],
@@ -90,6 +97,33 @@ impl Op for Upsample {
         let Some(d_y) = d_outputs[0] else { return Ok(vec![None]) };
         let shape = tape.shape(node.inputs[0]).clone();
         Ok(vec![Some(tape.push1(UpsampleGrad { shape, interpolation: self.interpolation }, &[d_y])?)])
+    }
+
+    fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
+        let x = graph.map(&inputs[0])?;
+        let [n, h, w, c] = image_batch(&TensorType::f32(x.shape().clone()))?;
+        let [p, q] = self.size;
+        let (mode, position) = match self.interpolation {
+            Interpolation::Nearest => ("nearest", "asymmetric"),
+            Interpolation::Bilinear { align_corners: true } => ("linear", "align_corners"),
+            Interpolation::Bilinear { align_corners: false } => ("linear", "half_pixel"),
+        };
+        let mut attributes = vec![
+            Attribute::Text("mode", mode),
+            Attribute::Text("coordinate_transformation_mode", position),
+            Attribute::Text("nearest_mode", "floor"),
+        ];
+        let none = onnx::Value::none();
+        // Sizes of some axes only came with operator set 18; factors for all there have always been.
+        let size = if graph.opset() >= 18 {
+            attributes.push(Attribute::Ints("axes", vec![2, 3]));
+            [none.clone(), none, graph.integers("sizes", &[p as i64, q as i64])]
+        } else {
+            let factors = vec![1.0, 1.0, factor(h, p), factor(w, q)];
+            [none.clone(), graph.constant("scales", &HostTensor::new([4], factors)), none]
+        };
+        let operands: Vec<_> = std::iter::once(&x).chain(&size).collect();
+        Ok(graph.map_node("Resize", &operands, &attributes, [n, p, q, c]))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
