@@ -1,0 +1,380 @@
+//! Fetching one file over HTTP: into a part file that a later attempt continues, checked before it gets its name.
+//!
+//! Redirects are followed by hand, so that the token goes to no other host and headers of every answer can be read. A part
+//! is continued with `Range` and `If-Range` (RFC 9110, sections 13.1.5 and 14); a server that answers with the whole file,
+//! or with another version of it, makes us begin anew.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ureq::http::{HeaderMap, Response, Uri};
+use ureq::{Agent, Body};
+
+use super::Settings;
+use super::checksum::{Checksum, Hasher};
+use crate::error::{Error, Kind, Result};
+
+/// Redirects that are followed for one request.
+const REDIRECTS: usize = 10;
+/// Bytes read at a time.
+const CHUNK: usize = 64 << 10;
+
+/// Called with the bytes that are there and, where it is known, how many there will be; may end the transfer.
+pub(super) type Report<'a> = dyn FnMut(u64, Option<u64>) -> Result<()> + 'a;
+
+/// A file to fetch.
+#[derive(Debug)]
+pub(super) struct Transfer<'a> {
+    pub settings: &'a Settings,
+    pub url: String,
+    pub checksum: Checksum,
+    /// Where it goes.
+    pub to: PathBuf,
+}
+
+/// Why an attempt did not succeed.
+enum Failure {
+    /// Another attempt may.
+    Again(Error),
+    /// It will not.
+    Final(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Self::Final(e)
+    }
+}
+
+fn network(what: impl Into<String>, url: &str) -> Error {
+    Error::new(Kind::Io, what).at(url)
+}
+
+/// Scheme, host and port.
+fn origin(url: &str) -> Option<(String, String)> {
+    let uri: Uri = url.parse().ok()?;
+    Some((uri.scheme_str()?.to_lowercase(), uri.authority()?.as_str().to_lowercase()))
+}
+
+fn is_loopback(url: &str) -> bool {
+    let host = url.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default();
+    host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Where a redirect from `url` to `location` leads.
+fn redirected(url: &str, location: &str) -> Option<String> {
+    if location.starts_with("https://") || location.starts_with("http://") {
+        let weaker = url.starts_with("https://") && location.starts_with("http://");
+        return (!weaker).then(|| location.to_owned());
+    }
+    let (scheme, host) = origin(url)?;
+    Some(match location.strip_prefix("//") {
+        Some(rest) => format!("{scheme}://{rest}"),
+        None if location.starts_with('/') => format!("{scheme}://{host}{location}"),
+        None => format!("{}/{location}", url.split(['?', '#']).next()?.rsplit_once('/')?.0),
+    })
+}
+
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// An entity tag that names the bytes: none if it is weak.
+fn strong_tag(headers: &HeaderMap) -> Option<String> {
+    header(headers, "etag").filter(|tag| !tag.starts_with("W/")).map(str::to_owned)
+}
+
+/// Sends a request and follows redirects. `seen` gets the headers of every answer and may say that it is enough.
+fn request(
+    settings: &Settings,
+    method: &str,
+    url: &str,
+    headers: &[(&str, String)],
+    seen: &mut dyn FnMut(&HeaderMap) -> bool,
+) -> Result<Response<Body>, Failure> {
+    let mut url = url.to_owned();
+    for _ in 0..=REDIRECTS {
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .accept_encoding("identity")
+            .user_agent(concat!("lesion-gpu/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(settings.silence.min(Duration::from_secs(10))))
+            .timeout_recv_response(Some(settings.silence))
+            .timeout_per_read(Some(settings.silence));
+        if is_loopback(&url) {
+            config = config.proxy(None);
+        }
+        let agent = config.build().new_agent();
+        let mut request = if method == "HEAD" { agent.head(&url) } else { agent.get(&url) };
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let known = origin(&url).is_some() && origin(&url) == origin(&settings.endpoint);
+        if let Some(token) = settings.token.as_ref().filter(|_| known) {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let response = request.call().map_err(|e| {
+            let error = network(format!("no answer: {e}"), &url);
+            // A server that cannot be found will not be there in a second either.
+            if matches!(e, ureq::Error::HostNotFound | ureq::Error::BadUri(_)) {
+                Failure::Final(error)
+            } else {
+                Failure::Again(error)
+            }
+        })?;
+        let enough = seen(response.headers());
+        if enough || !response.status().is_redirection() {
+            return Ok(response);
+        }
+        let next = header(response.headers(), "location").and_then(|location| redirected(&url, location));
+        url = next.ok_or_else(|| network("the server redirects to nowhere we may go", &url))?;
+    }
+    Err(network(format!("more than {REDIRECTS} redirects"), &url).into())
+}
+
+/// What an answer that is no success means.
+fn refusal(status: u16, url: &str) -> Failure {
+    let error = |what: &str| network(format!("{what} (status {status})"), url);
+    match status {
+        401 | 403 => Failure::Final(
+            error("the server does not give us the file")
+                .next("if it takes an account, set HF_TOKEN to a token of yours"),
+        ),
+        404 | 410 => Failure::Final(error("the server does not have the file")),
+        408 | 425 | 429 | 500.. => Failure::Again(error("the server is in trouble")),
+        _ => Failure::Final(error("the server answered something else")),
+    }
+}
+
+/// Runs attempts until one succeeds, or too many in a row got nowhere. An attempt says whether it got further.
+fn persistently<T>(pauses: &[Duration], mut attempt: impl FnMut(&mut bool) -> Result<T, Failure>) -> Result<T> {
+    let mut failures = 0;
+    loop {
+        let mut further = false;
+        let error = match attempt(&mut further) {
+            Ok(value) => return Ok(value),
+            Err(Failure::Final(e)) => return Err(e),
+            Err(Failure::Again(e)) => e,
+        };
+        failures = if further { 0 } else { failures };
+        let Some(&pause) = pauses.get(failures) else { return Err(error) };
+        failures += 1;
+        std::thread::sleep(pause);
+    }
+}
+
+/// The headers of a file, redirects followed until `enough` of them are seen. `None` of a body.
+///
+/// # Errors
+/// [`Kind::Io`] if the server cannot be reached or has no such file.
+pub(super) fn look_up(settings: &Settings, url: &str, enough: &mut dyn FnMut(&HeaderMap) -> bool) -> Result<()> {
+    persistently(&settings.pauses, |_| {
+        let mut found = false;
+        let response = request(settings, "HEAD", url, &[], &mut |headers| {
+            found = enough(headers);
+            found
+        })?;
+        match response.status() {
+            _ if found => Ok(()),
+            status if status.is_success() => Ok(()),
+            status => Err(refusal(status.as_u16(), url)),
+        }
+    })
+}
+
+/// What has been fetched so far.
+struct Part {
+    path: PathBuf,
+    file: File,
+    hasher: Hasher,
+    length: u64,
+}
+
+impl Part {
+    /// Opens the part of an earlier attempt, or a new one. Nobody else writes it meanwhile.
+    fn open(path: PathBuf, check: &mut dyn FnMut() -> Result<()>) -> Result<Self> {
+        let fail = |e: &std::io::Error| Error::io("write", &path, e);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|e| fail(&e))?;
+        }
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+        let mut file = file.map_err(|e| fail(&e))?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(Error::new(Kind::Io, "another lesion-gpu is fetching this file")
+                .at(path.display())
+                .next("wait for it to finish, then run this again"));
+        }
+        let mut hasher = Hasher::default();
+        let length = hasher.read(&path, check)?;
+        file.seek(SeekFrom::Start(length)).map_err(|e| fail(&e))?;
+        Ok(Self { path, file, hasher, length })
+    }
+
+    fn io(&self, e: &std::io::Error) -> Error {
+        Error::io("write", &self.path, e)
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(|e| self.io(&e))?;
+        (self.hasher, self.length) = (Hasher::default(), 0);
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| self.io(&e))?;
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The file that holds the entity tag of what the part is of.
+    fn tag_file(&self) -> PathBuf {
+        self.path.with_added_extension("etag")
+    }
+
+    fn tag(&self) -> Option<String> {
+        std::fs::read_to_string(self.tag_file()).ok().filter(|tag| !tag.is_empty())
+    }
+
+    fn set_tag(&self, tag: Option<&str>) -> Result<()> {
+        let file = self.tag_file();
+        std::fs::write(&file, tag.unwrap_or_default()).map_err(|e| Error::io("write", &file, &e))
+    }
+}
+
+/// Deletes a file if it is there.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("delete", path, &e)),
+        _ => Ok(()),
+    }
+}
+
+impl Transfer<'_> {
+    /// Fetches the file, checks it and gives it its name; returns its SHA-256.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] if it cannot be fetched; [`Kind::Weights`] if it is not what it should be, and it is then deleted;
+    /// those of `report`. What was fetched until then stays, and is continued by the next transfer of this file.
+    pub fn run(&self, report: &mut Report<'_>) -> Result<String> {
+        let digits = self.checksum.digits();
+        let path = self.to.with_added_extension(format!("{}.part", &digits[..digits.len().min(16)]));
+        let mut part = Part::open(path, &mut || report(0, None))?;
+        persistently(&self.settings.pauses, |further| self.attempt(&mut part, report, further))?;
+        part.file.sync_all().map_err(|e| part.io(&e))?;
+        let found = std::mem::take(&mut part.hasher).hex();
+        remove(&part.tag_file())?;
+        if !self.checksum.fits(&found) {
+            remove(&part.path)?;
+            let (found, wanted) = (&found[..16], &digits[..digits.len().min(16)]);
+            let message = format!("what was fetched is not the file: its SHA-256 begins with {found}, not {wanted}");
+            return Err(Error::new(Kind::Weights, message)
+                .at(&self.url)
+                .next("it was deleted: try again; if that repeats, something on the way alters downloads"));
+        }
+        std::fs::rename(&part.path, &self.to).map_err(|e| Error::io("write", &self.to, &e))?;
+        Ok(found)
+    }
+
+    fn attempt(&self, part: &mut Part, report: &mut Report<'_>, further: &mut bool) -> Result<(), Failure> {
+        let mut headers = vec![];
+        if part.length > 0 {
+            headers.push(("range", format!("bytes={}-", part.length)));
+            headers.extend(part.tag().map(|tag| ("if-range", tag)));
+        }
+        let mut response = request(self.settings, "GET", &self.url, &headers, &mut |_| false)?;
+        let (status, tag) = (response.status().as_u16(), strong_tag(response.headers()));
+        let range = header(response.headers(), "content-range").and_then(ContentRange::parse);
+        let total = match status {
+            200 => {
+                part.restart()?;
+                part.set_tag(tag.as_deref())?;
+                response.body().content_length()
+            }
+            206 => {
+                let continues = range.is_some_and(|r| r.first == part.length);
+                if !continues || (tag.is_some() && part.tag().is_some() && tag != part.tag()) {
+                    part.restart()?;
+                    return Err(Failure::Again(network("the server does not continue the file", &self.url)));
+                }
+                range.and_then(|r| r.total)
+            }
+            416 if part.length > 0 => {
+                // All of it may be here already; then its checksum is right.
+                if self.checksum.fits(&part.hasher.clone().hex()) {
+                    return Ok(());
+                }
+                part.restart()?;
+                return Err(Failure::Again(network("the server does not continue the file", &self.url)));
+            }
+            _ => return Err(refusal(status, &self.url)),
+        };
+        let mut reader = response.body_mut().with_config().limit(u64::MAX).reader();
+        let mut buffer = vec![0; CHUNK];
+        report(part.length, total)?;
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => {
+                    part.append(&buffer[..n])?;
+                    *further = true;
+                    report(part.length, total)?;
+                }
+                Err(e) => return Err(Failure::Again(network(format!("the transfer broke off: {e}"), &self.url))),
+            }
+        }
+        if total.is_some_and(|total| part.length < total) {
+            return Err(Failure::Again(network("the transfer broke off", &self.url)));
+        }
+        Ok(())
+    }
+}
+
+/// `Content-Range: bytes first-last/total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ContentRange {
+    first: u64,
+    total: Option<u64>,
+}
+
+impl ContentRange {
+    fn parse(text: &str) -> Option<Self> {
+        let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+        let (first, _) = range.split_once('-')?;
+        Some(Self { first: first.parse().ok()?, total: total.parse().ok() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_are_resolved_and_never_to_less_security() {
+        let from = "https://hub.example/a/b?x=/1";
+        for (location, to) in [
+            ("https://cdn.example/c", Some("https://cdn.example/c")),
+            ("http://cdn.example/c", None),
+            ("//cdn.example/c", Some("https://cdn.example/c")),
+            ("/c?d=e", Some("https://hub.example/c?d=e")),
+            ("c", Some("https://hub.example/a/c")),
+        ] {
+            assert_eq!(redirected(from, location).as_deref(), to, "{location}");
+        }
+        assert_eq!(redirected("http://a/b", "http://c/d").as_deref(), Some("http://c/d"));
+    }
+
+    #[test]
+    fn ranges_are_read() {
+        assert_eq!(ContentRange::parse("bytes 5-9/10"), Some(ContentRange { first: 5, total: Some(10) }));
+        assert_eq!(ContentRange::parse("bytes 5-9/*"), Some(ContentRange { first: 5, total: None }));
+        assert_eq!(ContentRange::parse("bytes */10"), None);
+        assert!(
+            is_loopback("http://127.0.0.1:80/x") && is_loopback("http://[::1]/") && !is_loopback("http://1.2.3.4/")
+        );
+    }
+}
