@@ -7,6 +7,7 @@ mod doctor;
 mod eval;
 mod fine_tune;
 mod masks;
+mod models;
 mod predict;
 mod progress;
 mod source;
@@ -37,6 +38,7 @@ Examples:
   lesion-gpu eval runs/resnet18-001                        score the best checkpoint on the test images
   lesion-gpu predict runs/resnet18-001 photo.jpg           label a picture
   lesion-gpu predict runs/unet-small-001 photo.jpg --out masks    draw the mask of its lesion
+  lesion-gpu models                                        list the models: parameters, cost, published weights
   lesion-gpu devices                                       list the GPUs of this machine
   lesion-gpu bench --model resnet18                        time a training step, kernel by kernel
   lesion-gpu tune --model resnet18 --size 128 --batch 32   find the fastest kernels for this GPU, and keep the result
@@ -67,6 +69,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Label pictures, or draw their lesions' masks
     Predict(predict::PredictArgs),
+    /// List the models: parameters, cost, smallest images, published weights
+    Models(models::ModelsArgs),
     /// Time a model's step, and each kernel against what the device can do
     Bench(bench::BenchArgs),
     /// Measure which kernels are the fastest for a model on this GPU
@@ -183,6 +187,7 @@ pub fn main() -> ExitCode {
             Command::Train(args) => train::run(&args, &given, &interrupt),
             Command::Eval(args) => eval::run(&args, &interrupt),
             Command::Predict(args) => predict::run(&args, &interrupt),
+            Command::Models(args) => models::run(&args),
             Command::Bench(args) => bench::run(&args, &interrupt),
             Command::Tune(args) => tune::run(&args, &interrupt),
             Command::Doctor(args) => doctor::run(&args, &interrupt),

@@ -6,9 +6,11 @@ mod inception_resnet_v2;
 mod registry;
 mod resnet;
 mod simple_cnn;
+mod summary;
 mod unet;
 mod unet_resnet;
 mod vit;
 
 pub use head::Head;
-pub use registry::{Model, ModelSummary, Task};
+pub use registry::{Model, Task};
+pub use summary::{LayerSummary, ModelSummary};

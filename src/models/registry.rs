@@ -3,10 +3,9 @@
 use super::resnet::{Block, ResNet, SqueezeExcite};
 use super::unet::{self, UNet};
 use super::{Head, efficientnet, inception_resnet_v2, simple_cnn, unet_resnet, vit};
-use crate::autograd::{Tape, Tensor};
+use crate::autograd::Tensor;
 use crate::error::{Error, Kind, Result};
-use crate::nn::{Mode, Net, Parameter};
-use crate::tensor::TensorType;
+use crate::nn::Net;
 
 /// What a model is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,15 +88,6 @@ const MODELS: &[Model] = &[
     unet_resnet("unet-resnet34", "U-Net with a ResNet-34 as its encoder", Block::Basic, [3, 4, 6, 3]),
     unet_resnet("unet-resnet50", "U-Net with a ResNet-50 as its encoder", Block::Bottleneck, [3, 4, 6, 3]),
 ];
-
-/// What tracing a model tells about it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModelSummary {
-    /// Trained parameters and running statistics, in the order of the model.
-    pub parameters: Vec<Parameter>,
-    /// The number of trained values.
-    pub trainable: usize,
-}
 
 impl Model {
     /// All models.
@@ -256,28 +246,14 @@ impl Model {
             ]),
         }
     }
-
-    /// Its parameters for images of `size` x `size` pixels.
-    ///
-    /// # Errors
-    /// [`Kind::Shape`] if the images are too small.
-    pub fn summary(&self, size: usize, classes: usize) -> Result<ModelSummary> {
-        let mut tape = Tape::new();
-        let x = tape.input("images", TensorType::f32([1, size, size, 3]));
-        let mut net = Net::new(&mut tape, Mode::Eval, 0);
-        self.forward(&mut net, x, self.outputs(classes)).map_err(|e| match self.task() {
-            Task::Classify => e.next(format!("{} needs larger images: use a larger --size", self.name)),
-            Task::Segment => e,
-        })?;
-        let parameters = net.into_parameters();
-        let trainable = parameters.iter().filter(|p| p.trainable).map(Parameter::count).sum();
-        Ok(ModelSummary { parameters, trainable })
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::autograd::Tape;
+    use crate::nn::{Mode, Parameter};
+    use crate::tensor::TensorType;
 
     /// Counts published with torchvision, with the paper (SE-ResNet-50), and for the baseline at 128x128.
     #[test]
