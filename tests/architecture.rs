@@ -38,12 +38,14 @@ const LAYERS: &[(&str, &[&str])] = &[
         "bench",
         &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "tune", "train"],
     ),
+    // Trained models for other programs: ONNX, bare weights.
+    ("export", &["tensor", "onnx", "autograd", "nn", "weights", "train"]),
     // Subcommands.
     (
         "cli",
         &[
-            "gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "hub", "data", "metrics", "tune",
-            "train", "bench",
+            "gpu", "tensor", "onnx", "autograd", "ops", "nn", "optim", "models", "weights", "hub", "data", "metrics",
+            "tune", "train", "bench", "export",
         ],
     ),
 ];

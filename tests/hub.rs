@@ -350,12 +350,16 @@ fn nobody_there_is_an_error_in_time() {
     let folder = tempfile::tempdir().unwrap();
     // Somebody who says nothing.
     let begun = Instant::now();
-    let settings_ = Settings { pauses: vec![], silence: Duration::from_millis(200), ..settings(&address, folder.path()) };
+    let settings_ =
+        Settings { pauses: vec![], silence: Duration::from_millis(200), ..settings(&address, folder.path()) };
     assert_eq!(fetch(&settings_, &known(HUB)).unwrap_err().kind(), Kind::Io);
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     drop(listener);
     assert_eq!(fetch(&settings(&address, folder.path()), &known(HUB)).unwrap_err().kind(), Kind::Io);
-    assert_eq!(fetch(&settings("http://no.such.host.invalid", folder.path()), &known(HUB)).unwrap_err().kind(), Kind::Io);
+    assert_eq!(
+        fetch(&settings("http://no.such.host.invalid", folder.path()), &known(HUB)).unwrap_err().kind(),
+        Kind::Io
+    );
 }
 
 #[test]

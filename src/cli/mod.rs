@@ -5,11 +5,13 @@ mod config_file;
 mod devices;
 mod doctor;
 mod eval;
+mod export;
 mod fine_tune;
 mod masks;
 mod models;
 mod predict;
 mod progress;
+mod published;
 mod source;
 mod train;
 mod tune;
@@ -38,6 +40,7 @@ Examples:
   lesion-gpu eval runs/resnet18-001                        score the best checkpoint on the test images
   lesion-gpu predict runs/resnet18-001 photo.jpg           label a picture
   lesion-gpu predict runs/unet-small-001 photo.jpg --out masks    draw the mask of its lesion
+  lesion-gpu export runs/resnet18-001 --out model.onnx     write a model for other programs
   lesion-gpu models                                        list the models: parameters, cost, published weights
   lesion-gpu devices                                       list the GPUs of this machine
   lesion-gpu bench --model resnet18                        time a training step, kernel by kernel
@@ -69,6 +72,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Label pictures, or draw their lesions' masks
     Predict(predict::PredictArgs),
+    /// Write a trained model for other programs: ONNX, or bare weights
+    Export(export::ExportArgs),
     /// List the models: parameters, cost, smallest images, published weights
     Models(models::ModelsArgs),
     /// Time a model's step, and each kernel against what the device can do
@@ -187,7 +192,8 @@ pub fn main() -> ExitCode {
             Command::Train(args) => train::run(&args, &given, &interrupt),
             Command::Eval(args) => eval::run(&args, &interrupt),
             Command::Predict(args) => predict::run(&args, &interrupt),
-            Command::Models(args) => models::run(&args),
+            Command::Export(args) => export::run(&args),
+            Command::Models(args) => models::run(&args, &interrupt),
             Command::Bench(args) => bench::run(&args, &interrupt),
             Command::Tune(args) => tune::run(&args, &interrupt),
             Command::Doctor(args) => doctor::run(&args, &interrupt),

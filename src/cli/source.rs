@@ -22,7 +22,7 @@ pub(super) struct BareArgs {
     #[arg(long, value_name = "A,B,..", value_delimiter = ',', requires = "weights")]
     classes: Option<Vec<String>>,
     /// Size of the images in pixels: N for a square, or WIDTHxHEIGHT [default: 224]
-    #[arg(long, requires = "weights")]
+    #[arg(long)]
     size: Option<ImageSize>,
     /// Pixel statistics: imagenet, ham10000 or unit [default: imagenet]
     #[arg(long, requires = "weights")]
@@ -38,8 +38,22 @@ impl BareArgs {
         self.weights.is_some()
     }
 
-    /// The model's source: the bare weight file if one is named, else `run`.
+    /// The size that was asked for.
+    pub fn size(&self) -> Option<ImageSize> {
+        self.size
+    }
+
+    /// The model's source: the bare weight file if one is named, else `run`, which has a size of its own.
     pub fn resolve(&self, run: Option<PathBuf>) -> Result<ModelSource> {
+        if self.weights.is_none() && self.size.is_some() {
+            return Err(Error::new(Kind::Usage, "--size is for bare weights: a run has its own")
+                .next("leave --size away, or give --model NAME --weights FILE"));
+        }
+        self.resolve_at_any_size(run)
+    }
+
+    /// The same where a run may be used at another size.
+    pub fn resolve_at_any_size(&self, run: Option<PathBuf>) -> Result<ModelSource> {
         match (&self.weights, &self.model, run) {
             (Some(file), Some(model), None) => {
                 let size = self.size.unwrap_or(224.into());

@@ -140,10 +140,9 @@ fn request(
 fn refusal(status: u16, url: &str) -> Failure {
     let error = |what: &str| network(format!("{what} (status {status})"), url);
     match status {
-        401 | 403 => Failure::Final(
-            error("the server does not give us the file")
-                .next("if it takes an account, set HF_TOKEN to a token of yours"),
-        ),
+        401 | 403 => {
+            Failure::Final(error("the server wants to know who asks: set HF_TOKEN to a token of your account"))
+        }
         404 | 410 => Failure::Final(error("the server does not have the file")),
         408 | 425 | 429 | 500.. => Failure::Again(error("the server is in trouble")),
         _ => Failure::Final(error("the server answered something else")),

@@ -76,6 +76,11 @@ impl Value {
         Self { shape: shape.into(), ..self.clone() }
     }
 
+    /// Whether it is a variable that the tape holds as a matrix, whatever its shape is seen as.
+    pub fn is_matrix(&self) -> bool {
+        self.constant && self.stored.len() == 2
+    }
+
     /// Whether it lies as a map already, so that [`Graph::map`] costs nothing.
     pub fn is_map(&self) -> bool {
         let Some([n, h, w, c]) = self.shape.nhwc() else { return false };

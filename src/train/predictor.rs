@@ -1,19 +1,18 @@
 //! A trained model on a device: from a run, a checkpoint or a bare weight file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::objective::MASK_CLASS;
 use super::scores::{Scores, not_finite, score};
 use super::session::{EvalSession, load_weights};
-use super::{Checkpoint, EvalGraph, Normalisation, Precision, RunFolder, TrainConfig};
+use super::{EvalGraph, HostModel, Normalisation, Precision, TrainConfig};
 use crate::autograd::Store;
-use crate::data::{Batch, HAM10000_CLASSES, ImageSize, MaskReader, Sample, resize_probabilities};
+use crate::data::{Batch, ImageSize, MaskReader, Sample, resize_probabilities};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::metrics::{PixelCounts, SegmentationReport};
 use crate::models::{Model, Task};
 use crate::tune::TuningCache;
-use crate::weights::{self, Difference, Tensors};
+use crate::weights::Difference;
 
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,29 +63,7 @@ impl Predictor {
         precision: Option<Precision>,
         tuning: Option<&TuningCache>,
     ) -> Result<Self> {
-        let (mut config, classes, weights, allow_partial) = match source {
-            ModelSource::Run(path) => {
-                let file = if path.is_dir() { RunFolder::open(path)?.best() } else { path.clone() };
-                if path.is_dir() && !file.is_file() {
-                    return Err(Error::new(Kind::Checkpoint, "the run has no best checkpoint yet")
-                        .at(file.display())
-                        .next("let it finish an epoch, or name weights/last.safetensors"));
-                }
-                let checkpoint = Checkpoint::read(&file)?;
-                (checkpoint.config, checkpoint.classes, checkpoint.weights, false)
-            }
-            ModelSource::Weights { model, file, size, normalisation, classes, allow_partial } => {
-                let weights = weights::read(file)?.tensors;
-                let model = Model::find(model)?;
-                let classes = match (model.task(), classes) {
-                    (Task::Classify, Some(classes)) => classes.clone(),
-                    (Task::Classify, None) => default_classes(&weights, file)?,
-                    (Task::Segment, _) => vec![MASK_CLASS.to_owned()],
-                };
-                let config = TrainConfig { size: *size, normalisation: *normalisation, ..TrainConfig::of(model) };
-                (config, classes, weights, *allow_partial)
-            }
-        };
+        let HostModel { mut config, classes, weights, allow_partial } = HostModel::read(source)?;
         config.validate()?;
         config.precision = precision.unwrap_or(config.precision);
         config.precision.check(gpu)?;
@@ -198,19 +175,4 @@ impl Predictor {
         })?;
         SegmentationReport::new(&counts)
     }
-}
-
-/// Class names from the number of outputs of a bare weight file.
-fn default_classes(weights: &Tensors, file: &Path) -> Result<Vec<String>> {
-    let last = ["fc.bias", "fc2.bias"].iter().find_map(|name| weights.get(*name));
-    let count = last.map(|bias| bias.shape().len()).ok_or_else(|| {
-        Error::new(Kind::Weights, "the number of classes cannot be told from this file: it has no fc.bias")
-            .at(file.display())
-            .next("name the classes with --classes a,b,c")
-    })?;
-    Ok(if count == HAM10000_CLASSES.len() {
-        HAM10000_CLASSES.map(str::to_owned).to_vec()
-    } else {
-        (0..count).map(|i| i.to_string()).collect()
-    })
 }

@@ -260,7 +260,7 @@ impl Op for Forward {
         Ok(gradients)
     }
 
-    /// A convolution, or for a row of numbers a matrix product.
+    /// A convolution, or for a [linear layer](linear) a matrix product.
     fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {
         if self.tail != Tail::default() || self.statistics.is_some() {
             return Err(Error::new(Kind::Internal, "a fused convolution has no ONNX form"));
@@ -269,8 +269,7 @@ impl Op for Forward {
         let types = [x, weight].map(|v| TensorType::f32(v.shape().clone()));
         let g = Geometry::of(self.conv, &types[0], &types[1])?;
         let bias = inputs.get(2).map(|bias| graph.rows(bias)).transpose()?;
-        let linear = [g.h, g.w, g.r, g.s, g.out_h, g.out_w, self.conv.groups] == [1; 7];
-        if linear && !x.is_map() {
+        if weight.is_matrix() {
             let x = graph.rows(&x.view([g.n, g.c]))?;
             let weight = graph.laid_out(weight, &[3, 2, 0, 1], &[g.k, g.c])?;
             let operands: Vec<_> = [Some(&x), Some(&weight), bias.as_ref()].into_iter().flatten().collect();

@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Runs every exported model in onnxruntime and compares it with `lesion-gpu predict --logits`.
+
+    scripts/oracle/check_onnx.py [--binary target/release/lesion-gpu] [--models resnet18,unet-small] [--opset 18]
+
+Each model is trained for one step on generated pictures, so that weights and running statistics are not those it began
+with, exported with a batch of any size, and given the same three pictures as `predict`, all of noise and exactly as large as
+the model wants them (so no resizing is compared): alone in the first run, together in the second. Prints a row a model:
+the largest difference by the largest logit. Fails above 1e-4. Needs numpy, pillow, onnx and onnxruntime.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import onnx
+import onnxruntime
+from PIL import Image
+
+TOLERANCE = 1e-4
+
+
+def run(*command):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def pictures(folder, size, seed):
+    """PNG files of smooth noise, and the same as [N, 3, H, W] in [0, 1]."""
+    rng = np.random.default_rng(seed)
+    files, arrays = [], []
+    for i in range(3):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        picture = coarse.resize((size, size), Image.BICUBIC)
+        files.append(folder / f"{i}.png")
+        picture.save(files[-1])
+        arrays.append(np.asarray(picture, dtype=np.float32) / 255)
+    return files, np.stack(arrays).transpose(0, 3, 1, 2)
+
+
+def check(binary, model, size, opset, folder, seed):
+    run_folder, exported = folder / "run", folder / "model.onnx"
+    run(binary, "train", "--data", "synthetic:60", "--model", model, "--size", size, "--batch", 4, "--epochs", 1,
+        "--steps", 1, "--run", run_folder, "--no-cache", "--quiet", "--seed", seed)
+    checkpoint = run_folder / "weights" / "last.safetensors"
+    run(binary, "export", checkpoint, "--out", exported, "--opset", opset)
+    onnx.checker.check_model(onnx.load(exported), full_check=True)
+    files, images = pictures(folder, size, seed)
+    answers = json.loads(run(binary, "predict", checkpoint, *files, "--logits", "--format", "json"))
+    ours = np.array([a["logits"] for a in answers])
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    together = session.run(["logits"], {"images": images})[0]
+    alone = np.concatenate([session.run(["logits"], {"images": images[i : i + 1]})[0] for i in range(len(images))])
+    assert together.shape == ours.shape, (together.shape, ours.shape)
+    scale = np.abs(ours).max()
+    assert np.isfinite(scale) and np.ptp(ours, axis=0).max() > 1e-3 * scale, "the pictures make no difference"
+    return max(np.abs(together - ours).max(), np.abs(alone - ours).max()) / scale, exported.stat().st_size
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", default="target/release/lesion-gpu")
+    parser.add_argument("--models", help="only these, separated by commas")
+    parser.add_argument("--opset", type=int, default=18)
+    parser.add_argument("--seed", type=int, default=42)
+    args = parser.parse_args()
+    models = json.loads(run(args.binary, "models", "--json"))
+    if args.models:
+        models = [m for m in models if m["name"] in args.models.split(",")]
+    print(f"onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}, operator set {args.opset}, seed {args.seed}")
+    print("| model | size | file, MB | largest difference |")
+    print("|---|---|---|---|")
+    worst = 0
+    for model in models:
+        size = max(64, -(-model["smallest_size"] // 16) * 16)
+        with tempfile.TemporaryDirectory() as folder:
+            error, length = check(args.binary, model["name"], size, args.opset, pathlib.Path(folder), args.seed)
+        worst = max(worst, error)
+        print(f"| {model['name']} | {size} | {length / 1e6:.1f} | {error:.1e} |", flush=True)
+    if worst > TOLERANCE:
+        sys.exit(f"a difference of {worst:.1e} is more than {TOLERANCE:.0e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+//! `lesion-gpu export`: a trained model for other programs. Needs no GPU.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::source::BareArgs;
+use super::{bytes, say};
+use crate::data::ImageSize;
+use crate::error::{Error, Kind, Result};
+use crate::export::{self, OnnxOptions};
+use crate::models::{Model, Task};
+use crate::onnx::Batch;
+use crate::train::HostModel;
+use crate::weights::{write_atomically, write_safetensors};
+
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  lesion-gpu export runs/resnet18-001 --out model.onnx            any number of images at a time
+  lesion-gpu export runs/resnet18-001 --out model.onnx --probabilities --batch 1
+  lesion-gpu export runs/resnet18-001 --out model.safetensors     bare weights, with PyTorch's names and layout
+  lesion-gpu export --model resnet50 --weights w.pth --out model.onnx --size 224
+
+An ONNX graph takes RGB images in [0, 1], [N, 3, H, W], under the name 'images', and gives 'logits' (or 'probabilities').
+The pixel statistics are taken off inside. Class names, model and size are in its metadata.")]
+pub(super) struct ExportArgs {
+    /// Run folder or checkpoint file
+    #[arg(value_name = "RUN", required_unless_present = "weights")]
+    run: Option<PathBuf>,
+    /// The file to write: .onnx or .safetensors
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Write over an existing file
+    #[arg(long)]
+    overwrite: bool,
+    /// ONNX: images at a time, a number or `dynamic`
+    #[arg(long, default_value = "dynamic", value_name = "N", value_parser = batch)]
+    batch: Batch,
+    /// ONNX: version of the operators, 17 to 21
+    #[arg(long, default_value_t = 18, value_name = "N")]
+    opset: i64,
+    /// ONNX: probabilities instead of logits
+    #[arg(long)]
+    probabilities: bool,
+    #[command(flatten)]
+    bare: BareArgs,
+}
+
+fn batch(text: &str) -> std::result::Result<Batch, String> {
+    match text.parse() {
+        Ok(n @ 1..=65_536) => Ok(Batch::Fixed(n)),
+        _ if text == "dynamic" => Ok(Batch::Dynamic),
+        _ => Err("give a number from 1 to 65536, or `dynamic`".into()),
+    }
+}
+
+pub(super) fn run(args: &ExportArgs) -> Result<()> {
+    let out = args.out.display();
+    if args.out.exists() && !args.overwrite {
+        return Err(Error::new(Kind::Usage, "the file exists")
+            .at(out)
+            .next("choose another --out, or add --overwrite"));
+    }
+    let extension = args.out.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let size = args.bare.size();
+    if size.is_some_and(|size| !size.is_valid()) {
+        return Err(Error::new(Kind::Usage, format!("--size must be {}", ImageSize::RANGE)));
+    }
+    let source = args.bare.resolve_at_any_size(args.run.clone())?;
+    let model = HostModel::read(&source)?;
+    let size = size.unwrap_or(model.config.size);
+    match extension.as_str() {
+        "onnx" => {
+            let options = OnnxOptions { size, batch: args.batch, opset: args.opset, probabilities: args.probabilities };
+            let file = export::onnx(&model, options)?;
+            write_atomically(&args.out, &file.bytes()?)?;
+        }
+        "safetensors" => write_safetensors(&args.out, &export::safetensors(&model, size)?)?,
+        _ => {
+            return Err(Error::new(Kind::Usage, "the format is told by the file's extension, and this one is unknown")
+                .at(out)
+                .next("name the file .onnx or .safetensors"));
+        }
+    }
+    let length = std::fs::metadata(&args.out).map_err(|e| Error::io("read", &args.out, &e))?.len();
+    let (name, classes) = (&model.config.model, model.classes.join(","));
+    say(format!("{out}: {name} for {size} pixels, classes {classes}, {}", bytes(length)));
+    if extension == "onnx" {
+        describe(args, &model, size)?;
+    }
+    Ok(())
+}
+
+/// What goes into an ONNX graph, and what comes out.
+fn describe(args: &ExportArgs, model: &HostModel, size: ImageSize) -> Result<()> {
+    let batch = match args.batch {
+        Batch::Fixed(n) => n.to_string(),
+        Batch::Dynamic => "batch".into(),
+    };
+    let (ImageSize { width, height }, statistics) = (size, model.config.normalisation.name());
+    say(format!("input  images [{batch}, 3, {height}, {width}]: RGB in [0, 1]; normalised inside ({statistics})"));
+    let output = if args.probabilities { "probabilities" } else { "logits" };
+    match Model::find(&model.config.model)?.task() {
+        Task::Classify => say(format!("output {output} [{batch}, {}]", model.classes.len())),
+        Task::Segment => say(format!("output {output} [{batch}, 1, {height}, {width}]: of each pixel")),
+    }
+    Ok(())
+}
