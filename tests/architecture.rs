@@ -39,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "tune", "train"],
     ),
     // Trained models for other programs: ONNX, bare weights.
-    ("export", &["tensor", "onnx", "autograd", "nn", "weights", "train"]),
+    ("export", &["tensor", "onnx", "nn", "models", "weights", "data", "train"]),
     // Subcommands.
     (
         "cli",

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lesion_gpu::Kind;
+use lesion_gpu::data::ImageSize;
 use lesion_gpu::export::{OnnxOptions, onnx, safetensors};
 use lesion_gpu::models::Model;
 use lesion_gpu::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
@@ -12,11 +13,13 @@ use lesion_gpu::train::{HostModel, TrainConfig};
 use lesion_gpu::weights::Tensors;
 use prost::Message as _;
 
-const DYNAMIC: OnnxOptions = OnnxOptions { size: 0, batch: Batch::Dynamic, opset: 18, probabilities: false };
+const NO_SIZE: ImageSize = ImageSize { width: 0, height: 0 };
+const DYNAMIC: OnnxOptions = OnnxOptions { size: NO_SIZE, batch: Batch::Dynamic, opset: 18, probabilities: false };
 
 /// A model as it is before training.
 fn untrained(model: Model, size: usize) -> HostModel {
-    let config = TrainConfig { model: model.name().into(), size, ..TrainConfig::default() };
+    let size = ImageSize::from(size);
+    let config = TrainConfig { size, ..TrainConfig::of(model) };
     let classes = ["a", "b", "c"].map(str::to_owned).to_vec();
     let mut host = HostModel { config, classes, weights: Tensors::new(), allow_partial: false };
     let parameters = host.trace(1, size).unwrap().parameters;
@@ -26,12 +29,12 @@ fn untrained(model: Model, size: usize) -> HostModel {
 
 /// The smallest size that a model takes and that leaves it something to do.
 fn small_size(model: Model) -> usize {
-    model.smallest_size(3).unwrap().max(32)
+    model.smallest_size(3).unwrap().next_multiple_of(16).max(32)
 }
 
 fn exported(model: Model, options: OnnxOptions) -> ModelProto {
     let size = small_size(model);
-    let file = onnx(&untrained(model, size), OnnxOptions { size, ..options }).unwrap();
+    let file = onnx(&untrained(model, size), OnnxOptions { size: size.into(), ..options }).unwrap();
     // What is checked is what another program reads.
     ModelProto::decode(file.bytes().unwrap().as_slice()).unwrap()
 }
@@ -99,7 +102,7 @@ fn every_model_has_a_graph_with_all_of_its_weights() {
         }
         let prop = |key: &str| file.metadata_props.iter().find(|p| p.key == key).map(|p| p.value.clone());
         assert_eq!(prop("model").as_deref(), Some(name));
-        assert_eq!(prop("size"), Some(side));
+        assert_eq!(prop("size"), Some(format!("{side}x{side}")));
         assert!(prop("classes").unwrap().starts_with('['));
     }
 }
@@ -142,7 +145,7 @@ fn batch_probabilities_and_operator_sets_are_as_asked_for() {
     }
     let host = untrained(model, 32);
     for opset in [16, 22] {
-        let error = onnx(&host, OnnxOptions { size: 32, opset, ..DYNAMIC }).unwrap_err();
+        let error = onnx(&host, OnnxOptions { size: 32.into(), opset, ..DYNAMIC }).unwrap_err();
         assert_eq!(error.kind(), Kind::Usage, "{error}");
     }
 }
@@ -151,13 +154,16 @@ fn batch_probabilities_and_operator_sets_are_as_asked_for() {
 fn weights_that_do_not_fit_are_refused() {
     let mut host = untrained(Model::find("simple-cnn").unwrap(), 32);
     // Its first linear layer is as wide as the map is large.
-    let error = onnx(&host, OnnxOptions { size: 64, ..DYNAMIC }).unwrap_err();
+    let error = onnx(&host, OnnxOptions { size: 64.into(), ..DYNAMIC }).unwrap_err();
     assert!(error.kind() == Kind::Weights && error.to_string().contains("fc1.weight is"), "{error}");
-    let whole = safetensors(&host, 32).unwrap();
+    let whole = safetensors(&host, 32.into()).unwrap();
     assert_eq!(whole.tensors, host.weights);
     assert_eq!(whole.metadata["classes"], r#"["a","b","c"]"#);
     host.weights.remove("fc1.bias");
-    for error in [safetensors(&host, 32).unwrap_err(), onnx(&host, OnnxOptions { size: 32, ..DYNAMIC }).unwrap_err()] {
+    for error in [
+        safetensors(&host, 32.into()).unwrap_err(),
+        onnx(&host, OnnxOptions { size: 32.into(), ..DYNAMIC }).unwrap_err(),
+    ] {
         assert!(error.kind() == Kind::Weights && error.to_string().contains("fc1.bias"), "{error}");
     }
 }

@@ -7,7 +7,7 @@ use super::session::{EvalSession, load_weights};
 use super::{EvalGraph, HostModel, Normalisation, Precision, TrainConfig};
 use crate::autograd::Store;
 use crate::data::{Batch, ImageSize, MaskReader, Sample, resize_probabilities};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
 use crate::metrics::{PixelCounts, SegmentationReport};
 use crate::models::{Model, Task};
@@ -54,8 +54,8 @@ impl Predictor {
     /// training (bare weights are in f32 unless another is given), with the kernels that tuning has chosen.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] for a precision the device lacks; [`Kind::Checkpoint`] or [`Kind::Weights`] for files that
-    /// do not fit; device errors.
+    /// [`Kind::Unsupported`](crate::Kind::Unsupported) for a precision the device lacks; those of
+    /// [`HostModel::read`]; [`Kind::Weights`](crate::Kind::Weights) for weights that do not fit; device errors.
     pub fn load(
         gpu: &Gpu,
         source: &ModelSource,
@@ -97,7 +97,7 @@ impl Predictor {
     /// Scores the classes of images: labels in order, batches of the same images. The loss is weighted by `class_weights`, `[K]`.
     ///
     /// # Errors
-    /// As [`logits`](Self::logits); [`Kind::Diverged`] if the outputs are not numbers.
+    /// As [`logits`](Self::logits); [`Kind::Diverged`](crate::Kind::Diverged) if the outputs are not numbers.
     pub fn evaluate(
         &mut self,
         gpu: &Gpu,
@@ -125,7 +125,7 @@ impl MaskMap<'_> {
     /// half.
     ///
     /// # Errors
-    /// [`Kind::Diverged`] if the logits are not numbers.
+    /// [`Kind::Diverged`](crate::Kind::Diverged) if the logits are not numbers.
     pub fn at(self, size: ImageSize) -> Result<Vec<bool>> {
         if self.logits.iter().any(|v| !v.is_finite()) {
             return Err(not_finite());
@@ -157,7 +157,7 @@ impl Predictor {
     /// Scores the masks of `samples` at the size these were drawn in; batches of the same pictures.
     ///
     /// # Errors
-    /// As [`each_mask`](Self::each_mask); [`Kind::Data`] for a mask that cannot be read any more.
+    /// As [`each_mask`](Self::each_mask); [`Kind::Data`](crate::Kind::Data) for a mask that cannot be read any more.
     pub fn evaluate_masks(
         &mut self,
         gpu: &Gpu,
