@@ -281,7 +281,8 @@ fn a_transfer_that_breaks_off_or_falls_silent_goes_on_by_itself() {
 #[test]
 fn a_server_that_cannot_go_on_begins_anew() {
     let bytes = content();
-    let ways: [(&str, fn(&[u8]) -> Reply); 4] = [
+    type Answer = fn(&[u8]) -> Reply;
+    let ways: [(&str, Answer); 4] = [
         ("ignores the range", |bytes| Reply::new(200).body(bytes)),
         ("has no such range", |_| Reply::new(416)),
         ("sends another range", |bytes| Reply::new(206).with("content-range", "bytes 7-9/300000").body(&bytes[7..10])),
