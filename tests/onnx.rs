@@ -9,6 +9,7 @@ use lesion_gpu::export::{OnnxOptions, onnx, safetensors};
 use lesion_gpu::models::Model;
 use lesion_gpu::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use lesion_gpu::onnx::{Batch, OPSETS};
+use lesion_gpu::tensor::HostTensor;
 use lesion_gpu::train::{HostModel, TrainConfig};
 use lesion_gpu::weights::Tensors;
 use prost::Message as _;
@@ -16,14 +17,14 @@ use prost::Message as _;
 const NO_SIZE: ImageSize = ImageSize { width: 0, height: 0 };
 const DYNAMIC: OnnxOptions = OnnxOptions { size: NO_SIZE, batch: Batch::Dynamic, opset: 18, probabilities: false };
 
-/// A model as it is before training.
-fn untrained(model: Model, size: usize) -> HostModel {
+/// A model whose weights are all alike: drawing hundreds of millions of random numbers takes its time.
+fn uniform(model: Model, size: usize) -> HostModel {
     let size = ImageSize::from(size);
     let config = TrainConfig { size, ..TrainConfig::of(model) };
     let classes = ["a", "b", "c"].map(str::to_owned).to_vec();
     let mut host = HostModel { config, classes, weights: Tensors::new(), allow_partial: false };
     let parameters = host.trace(1, size).unwrap().parameters;
-    host.weights = parameters.iter().map(|p| (p.name.clone(), p.initial(1))).collect();
+    host.weights = parameters.iter().map(|p| (p.name.clone(), HostTensor::full(p.file_shape.clone(), 0.5))).collect();
     host
 }
 
@@ -34,7 +35,7 @@ fn small_size(model: Model) -> usize {
 
 fn exported(model: Model, options: OnnxOptions) -> ModelProto {
     let size = small_size(model);
-    let file = onnx(&untrained(model, size), OnnxOptions { size: size.into(), ..options }).unwrap();
+    let file = onnx(&uniform(model, size), OnnxOptions { size: size.into(), ..options }).unwrap();
     // What is checked is what another program reads.
     ModelProto::decode(file.bytes().unwrap().as_slice()).unwrap()
 }
@@ -143,7 +144,7 @@ fn batch_probabilities_and_operator_sets_are_as_asked_for() {
     for opset in OPSETS {
         assert_eq!(exported(model, OnnxOptions { opset, ..DYNAMIC }).opset_import[0].version, opset);
     }
-    let host = untrained(model, 32);
+    let host = uniform(model, 32);
     for opset in [16, 22] {
         let error = onnx(&host, OnnxOptions { size: 32.into(), opset, ..DYNAMIC }).unwrap_err();
         assert_eq!(error.kind(), Kind::Usage, "{error}");
@@ -152,7 +153,7 @@ fn batch_probabilities_and_operator_sets_are_as_asked_for() {
 
 #[test]
 fn weights_that_do_not_fit_are_refused() {
-    let mut host = untrained(Model::find("simple-cnn").unwrap(), 32);
+    let mut host = uniform(Model::find("simple-cnn").unwrap(), 32);
     // Its first linear layer is as wide as the map is large.
     let error = onnx(&host, OnnxOptions { size: 64.into(), ..DYNAMIC }).unwrap_err();
     assert!(error.kind() == Kind::Weights && error.to_string().contains("fc1.weight is"), "{error}");
@@ -174,7 +175,7 @@ fn models_that_segment_give_a_map() {
     let model = Model::find("unet-small").unwrap();
     let size = ImageSize { width: 64, height: 48 };
     let options = OnnxOptions { size, probabilities: true, ..DYNAMIC };
-    let file = onnx(&untrained(model, 32), options).unwrap();
+    let file = onnx(&uniform(model, 32), options).unwrap();
     let graph = file.graph.as_ref().unwrap();
     check_order("unet-small", graph);
     assert_eq!(extents(&graph.input[0]), ["batch", "3", "48", "64"]);
