@@ -12,9 +12,12 @@ use std::path::PathBuf;
 
 use lesion_gpu::autograd::{Executable, Plan, Store, Tape, Tensor};
 use lesion_gpu::gpu::Gpu;
-use lesion_gpu::models::Model;
+use lesion_gpu::models::{Model, Task};
 use lesion_gpu::nn::{Mode, Net, Parameter};
 use lesion_gpu::ops::adam::AdamConfig;
+use lesion_gpu::ops::add::add;
+use lesion_gpu::ops::bce_with_logits::bce_with_logits;
+use lesion_gpu::ops::dice_loss::{Overlap, dice_loss};
 use lesion_gpu::ops::{backward, softmax_cross_entropy::softmax_cross_entropy};
 use lesion_gpu::optim::Optimizer;
 use lesion_gpu::rng::Stream;
@@ -52,6 +55,7 @@ goldens! {
     inception_resnet_v2: "inception-resnet-v2",
     efficientnet_b0: "efficientnet-b0",
     vit_small_16: "vit-small-16",
+    unet_small: "unet-small",
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -77,6 +81,12 @@ struct Golden {
     losses: Vec<f64>,
     gradients: Vec<Summary>,
     running: Vec<Summary>,
+}
+
+impl Golden {
+    fn task(&self) -> Task {
+        Model::find(&self.model).unwrap().task()
+    }
 }
 
 /// Elements of a bias that are not as drawn.
@@ -299,6 +309,7 @@ struct Traced {
 
 const IMAGES: &str = "images";
 const LABELS: &str = "labels";
+const MASKS: &str = "masks";
 const RATE: &str = "learning rate";
 
 fn trace(golden: &Golden, mode: Mode) -> Traced {
@@ -310,8 +321,15 @@ fn trace(golden: &Golden, mode: Mode) -> Traced {
     Traced { tape, logits, parameters }
 }
 
-/// The mean cross-entropy of the traced logits.
+/// The mean cross-entropy of the traced logits; of masks binary cross-entropy plus soft Dice.
 fn loss(golden: &Golden, traced: &mut Traced) -> Tensor {
+    if golden.task() == Task::Segment {
+        let (tape, logits) = (&mut traced.tape, traced.logits);
+        let masks = tape.input(MASKS, TensorType::f32([golden.batch, golden.height, golden.width, 1]));
+        let bce = bce_with_logits(tape, logits, masks).unwrap();
+        let dice = dice_loss(tape, logits, masks, None, Overlap::default()).unwrap();
+        return add(tape, bce, dice).unwrap();
+    }
     let labels = traced.tape.input(LABELS, TensorType::u32([golden.batch]));
     softmax_cross_entropy(&mut traced.tape, traced.logits, labels, None, 0.0).unwrap()
 }
@@ -343,7 +361,11 @@ impl Session<'_> {
         };
         let images = drawn(seed, &format!("batch/{b}/images{again}"), batch * height * width * 3, |u| 2.0 * u - 1.0);
         executable.set_input(self.gpu, IMAGES, bytemuck::cast_slice(&images)).unwrap();
-        if with_labels {
+        if with_labels && self.golden.task() == Task::Segment {
+            let inside = |u: f64| if u < 0.4 { 1.0 } else { 0.0 };
+            let masks = drawn(seed, &format!("batch/{b}/masks"), batch * height * width, inside);
+            executable.set_input(self.gpu, MASKS, bytemuck::cast_slice(&masks)).unwrap();
+        } else if with_labels {
             let stream = Stream::named(seed, &format!("batch/{b}/labels"));
             let labels: Vec<u32> = (0..batch as u32).map(|n| stream.words([n, 0])[0] % classes as u32).collect();
             executable.set_input(self.gpu, LABELS, bytemuck::cast_slice(&labels)).unwrap();

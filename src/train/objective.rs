@@ -167,24 +167,28 @@ pub(super) fn trace_loss(
     images: Option<&Images>,
     logits: Tensor,
 ) -> Result<Tensor> {
-    if config.loss == LossKind::CrossEntropy {
-        let dims = tape.shape(logits).dims().to_vec();
-        let labels = tape.input(input::LABELS, TensorType::u32([dims[0]]));
-        let weights = tape.input(input::CLASS_WEIGHTS, TensorType::f32([tape.shape(logits).last()]));
-        let smoothing = config.label_smoothing as f32;
-        return softmax_cross_entropy(tape, logits, labels, Some(weights), smoothing);
-    }
-    let images = images.ok_or_else(|| Error::new(Kind::Internal, "masks are learned from pictures alone"))?;
-    let targets = masks(tape, images.pixels, images.samples, images.epoch, config.train_augment())?;
-    let overlap = Overlap::default();
-    match config.loss {
-        LossKind::Dice => dice_loss(tape, logits, targets, None, overlap),
-        LossKind::Jaccard => soft_jaccard_loss(tape, logits, targets, None, overlap),
-        LossKind::Bce => bce_with_logits(tape, logits, targets),
-        LossKind::BceDice | LossKind::CrossEntropy => {
-            let bce = bce_with_logits(tape, logits, targets)?;
-            let dice = dice_loss(tape, logits, targets, None, overlap)?;
-            add::add(tape, bce, dice)
+    match config.loss.task() {
+        Task::Classify => {
+            let (pictures, classes) = (tape.shape(logits).rows(), tape.shape(logits).last());
+            let labels = tape.input(input::LABELS, TensorType::u32([pictures]));
+            let weights = tape.input(input::CLASS_WEIGHTS, TensorType::f32([classes]));
+            softmax_cross_entropy(tape, logits, labels, Some(weights), config.label_smoothing as f32)
+        }
+        Task::Segment => {
+            let images = images.ok_or_else(|| Error::new(Kind::Internal, "masks are learned from pictures alone"))?;
+            let targets = masks(tape, images.pixels, images.samples, images.epoch, config.train_augment())?;
+            let overlap = Overlap::default();
+            match config.loss {
+                LossKind::Dice => dice_loss(tape, logits, targets, None, overlap),
+                LossKind::Jaccard => soft_jaccard_loss(tape, logits, targets, None, overlap),
+                LossKind::Bce => bce_with_logits(tape, logits, targets),
+                LossKind::BceDice => {
+                    let bce = bce_with_logits(tape, logits, targets)?;
+                    let dice = dice_loss(tape, logits, targets, None, overlap)?;
+                    add::add(tape, bce, dice)
+                }
+                LossKind::CrossEntropy => Err(Error::new(Kind::Internal, "cross-entropy is no loss of masks")),
+            }
         }
     }
 }

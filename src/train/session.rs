@@ -1,6 +1,7 @@
 //! A training or evaluation graph on a device, step by step.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::graph::{EvalGraph, TrainGraph, input};
 use crate::autograd::{Executable, Memory, PendingOutputs, Plan, Store};
@@ -361,6 +362,7 @@ pub(super) fn load_weights(
     tensors: &Tensors,
     allow_partial: bool,
 ) -> Result<Difference> {
+    let tensors = &*of_encoder(parameters, tensors);
     let difference = compare(parameters, tensors);
     let refuse = |what: &str| {
         Err(Error::new(Kind::Weights, format!("{what}\n  {}", difference.describe()))
@@ -377,6 +379,18 @@ pub(super) fn load_weights(
         }
     }
     if loaded == 0 { refuse("the weight file has nothing in common with the model") } else { Ok(difference) }
+}
+
+/// The tensors by the model's names. The file of a backbone that the model has as its encoder lacks that prefix.
+fn of_encoder<'a>(parameters: &[Parameter], tensors: &'a Tensors) -> Cow<'a, Tensors> {
+    const PREFIX: &str = "encoder.";
+    let inner: BTreeSet<&str> = parameters.iter().filter_map(|p| p.name.strip_prefix(PREFIX)).collect();
+    let bare = tensors.keys().any(|name| inner.contains(name.as_str()));
+    if !bare || tensors.keys().any(|name| name.starts_with(PREFIX)) {
+        return Cow::Borrowed(tensors);
+    }
+    let named = |name: &String| if inner.contains(name.as_str()) { format!("{PREFIX}{name}") } else { name.clone() };
+    Cow::Owned(tensors.iter().map(|(name, tensor)| (named(name), tensor.clone())).collect())
 }
 
 /// What differs between a model and a file; optimizer state in a checkpoint is not unexpected.
@@ -422,4 +436,24 @@ pub(super) fn load_optimizer(gpu: &Gpu, store: &Store, tensors: &Tensors, step: 
     state.iter().try_for_each(|(name, tensor)| store.write(gpu, name, tensor))?;
     let done = step.saturating_sub(LossScaling::skipped(|name| tensors.get(name)));
     store.write_bytes(gpu, STEP, &(done as u32).to_le_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Model;
+
+    #[test]
+    fn weights_of_a_bare_backbone_become_those_of_an_encoder() {
+        let parameters = Model::find("unet-resnet18").unwrap().summary(32, 1).unwrap().parameters;
+        let of = |names: &[&str]| -> Tensors {
+            names.iter().map(|name| ((*name).to_owned(), HostTensor::full([1], 1.0))).collect()
+        };
+        let names = |names: &[&str]| of_encoder(&parameters, &of(names)).keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&["conv1.weight", "fc.bias"]), ["encoder.conv1.weight", "fc.bias"]);
+        let whole = ["decoder.blocks.0.conv1.0.weight", "encoder.conv1.weight"];
+        assert_eq!(names(&whole), whole);
+        let small = Model::find("unet-small").unwrap().summary(32, 1).unwrap().parameters;
+        assert_eq!(of_encoder(&small, &of(&["conv1.weight"])).keys().next().unwrap(), "conv1.weight");
+    }
 }

@@ -40,6 +40,9 @@ Batch b: images of shape [N, H, W, C] with elements `2u - 1` from `"batch/<b>/im
 label n is `words([n, 0])[0] % classes` of `"batch/<b>/labels"`. If `attempt` is not zero the images of batch 0 are from
 `"batch/0/images/<attempt>"` (see APART).
 
+U-Nets have masks instead of labels: 1 where the uniform numbers of `"batch/<b>/masks"` are below 0.4, counted in the order
+N, H, W; their loss is binary cross-entropy plus soft Dice (smoothing 1, the mean over images), their logits are maps.
+
 Each tensor (gradient, running statistic) is stored as a summary, computed in float64 from the float32 values:
 `norm`, its L2 norm; `projections`, for j in 0..8 its dot product with `sqrt(3) * (2u - 1)` from
 `"projection/<j>/" + KEY`, elements counted as for weights; `indices` and `samples`, the elements
@@ -67,10 +70,11 @@ SAMPLES = 16
 LEARNING_RATE = {"simple-cnn": 1e-4, "resnet18": 1e-4, "resnet50": 3e-5, "resnet50-se": 3e-5, "seresnet50": 1e-4}
 LEARNING_RATE |= {"resnet34": 3e-5, "resnet101": 1e-5, "resnet152": 2e-6}
 LEARNING_RATE |= {"inception-resnet-v2": 1e-5, "efficientnet-b0": 1e-4, "vit-small-16": 1e-4}
+LEARNING_RATE |= {"unet-small": 1e-4}
 MARGIN = 1e-4
 # Models whose first batch is drawn again, as `batch/0/images/<attempt>`, until the two largest inputs of every max-pooling
 # window are this far apart: with more than a hundred thousand windows rounding would else decide in one of them.
-APART = {"inception-resnet-v2"}
+APART = {"inception-resnet-v2", "unet-small"}
 TIE = 4e-6
 # The gamma of a residual block's last batch-norm is made small, so that the blocks' sum keeps its scale with depth.
 LAST_BN = {
@@ -85,6 +89,7 @@ LAST_BN = {
     "inception-resnet-v2": None,
     "efficientnet-b0": None,
     "vit-small-16": None,
+    "unet-small": None,
 }
 # (file stem, model, height, width, batch)
 GOLDENS = [
@@ -100,6 +105,7 @@ GOLDENS = [
     ("inception-resnet-v2", "inception-resnet-v2", 128, 128, 4),
     ("efficientnet-b0", "efficientnet-b0", 64, 64, 4),
     ("vit-small-16", "vit-small-16", 64, 64, 3),
+    ("unet-small", "unet-small", 32, 48, 2),
 ]
 
 
@@ -186,6 +192,52 @@ class SimpleCnn(nn.Module):
         return self.fc2(self.relu(self.fc1(x)))
 
 
+class Double(nn.Module):
+    """Twice a 3x3 convolution, batch-norm and ReLU."""
+
+    def __init__(self, channels, filters, bias):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, filters, 3, padding=1, bias=bias)
+        self.bn1 = nn.BatchNorm2d(filters)
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=bias)
+        self.bn2 = nn.BatchNorm2d(filters)
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(x)))
+
+
+class UNet(nn.Module):
+    """Four levels of `width` to 8 * `width` filters and a bottleneck; transposed convolutions cut as Keras does ("same").
+    Dropout is left out."""
+
+    def __init__(self, width, up, bias):
+        super().__init__()
+        channels = 3
+        for level in range(4):
+            setattr(self, f"encoder{level + 1}", Double(channels, width << level, bias))
+            setattr(self, f"up{level + 1}", nn.ConvTranspose2d(width << (level + 1), width << level, up, stride=2))
+            setattr(self, f"decoder{level + 1}", Double(width << (level + 1), width << level, bias))
+            channels = width << level
+        self.bottleneck = Double(channels, width << 4, bias)
+        self.pool = nn.MaxPool2d(2)
+        self.head = nn.Conv2d(width, 1, 1)
+
+    def forward(self, x):
+        skips = []
+        for level in range(4):
+            x = getattr(self, f"encoder{level + 1}")(x)
+            skips.append(x)
+            x = self.pool(x)
+        x = self.bottleneck(x)
+        for level in reversed(range(4)):
+            skip = skips[level]
+            x = getattr(self, f"up{level + 1}")(x)[:, :, : skip.shape[2], : skip.shape[3]]
+            x = getattr(self, f"decoder{level + 1}")(torch.cat([x, skip], 1))
+        return self.head(x)
+
+
 class SqueezeExcite(nn.Module):
     """Global average pool -> C/16, ReLU -> C, sigmoid -> scale; both linear layers have a bias."""
 
@@ -253,7 +305,13 @@ def build(model, height, width, classes=CLASSES):
 
         assert height == width
         return timm.create_model("vit_small_patch16_224", pretrained=False, num_classes=classes, img_size=height)
+    if model == "unet-small":
+        return UNet(16, 3, True)
     raise ValueError(model)
+
+
+def segments(model):
+    return model.startswith("unet")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -351,12 +409,25 @@ def part_from_zero(model, init, images):
     raise RuntimeError("the biases did not settle")
 
 
-def batch(seed, b, n, height, width, attempt=0):
-    """Images [N, C, H, W] (drawn in N, H, W, C order) in float32, and labels [N]."""
+def batch(seed, b, n, height, width, attempt=0, masks=False):
+    """Images [N, C, H, W] (drawn in N, H, W, C order) in float32, and labels [N] or masks [N, 1, H, W]."""
     name = f"batch/{b}/images" + (f"/{attempt}" if attempt else "")
     images = filled(seed, name, (n, height, width, 3), lambda u: 2 * u - 1)
+    images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    if masks:
+        return images, torch.from_numpy(filled(seed, f"batch/{b}/masks", (n, 1, height, width), lambda u: u < 0.4))
     labels = Stream(seed, f"batch/{b}/labels").words(0, n)[0] % np.uint32(CLASSES)
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels.astype(np.int64))
+    return images, torch.from_numpy(labels.astype(np.int64))
+
+
+def loss_of(logits, truth):
+    """The mean cross-entropy of labels; of masks the mean binary cross-entropy plus soft Dice."""
+    if not truth.is_floating_point():
+        return nn.functional.cross_entropy(logits, truth)
+    truth = truth.to(logits.dtype)
+    s, t = torch.sigmoid(logits).flatten(1), truth.flatten(1)
+    dice = 1 - (2 * (s * t).sum(1) + 1) / (s.sum(1) + t.sum(1) + 1)
+    return nn.functional.binary_cross_entropy_with_logits(logits, truth) + dice.mean()
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -393,7 +464,7 @@ def run(model, seed, height, width, n, init, dtype, attempt):
         return net
 
     result = {}
-    x, y = batch(seed, 0, n, height, width, attempt)
+    x, y = batch(seed, 0, n, height, width, attempt, segments(model))
     x = x.to(dtype)
     net = fresh().eval()
     with torch.no_grad():
@@ -401,7 +472,7 @@ def run(model, seed, height, width, n, init, dtype, attempt):
 
     net = fresh().train()
     logits = net(x)
-    loss = nn.functional.cross_entropy(logits, y)
+    loss = loss_of(logits, y)
     loss.backward()
     result["train"] = logits.detach()
     result["loss"] = loss.item()
@@ -412,9 +483,9 @@ def run(model, seed, height, width, n, init, dtype, attempt):
     adam = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE[model])
     losses = []
     for step in range(STEPS):
-        x, y = batch(seed, step, n, height, width, 0 if step else attempt)
+        x, y = batch(seed, step, n, height, width, 0 if step else attempt, segments(model))
         adam.zero_grad()
-        loss = nn.functional.cross_entropy(net(x.to(dtype)), y)
+        loss = loss_of(net(x.to(dtype)), y)
         loss.backward()
         adam.step()
         losses.append(loss.item())
@@ -507,7 +578,7 @@ def golden(stem, model, height, width, n, seed):
         "width": width,
         "batch": n,
         "attempt": attempt,
-        "classes": CLASSES,
+        "classes": 1 if segments(model) else CLASSES,
         "parameters": sum(p.numel() for p in net.parameters()),
         "learning_rate": LEARNING_RATE[model],
         "torch": torch.__version__,
