@@ -1,8 +1,8 @@
 //! Times single ops on this machine's GPU: `cargo bench --bench ops`.
 //!
-//! Two lists: `layers`, what ResNet-18 and ResNet-50 are made of on eight pictures of 128x128 (and a depthwise
-//! convolution), and `cases`, the shapes the ops are tested with. An op's forward pass and each of its gradients are
-//! timed by themselves, under the op's name: `conv2d`, `conv2d.grad_input`, `conv2d.grad_weight`. Arguments choose:
+//! Two lists: `layers`, what ResNet-18 and ResNet-50 are made of on eight pictures of 128x128 (and depthwise
+//! convolutions of EfficientNet-B0), and `cases`, the shapes the ops are tested with. An op's forward pass and each of its
+//! gradients are timed by themselves, under the op's name: `conv2d`, `conv2d.grad_input`, `conv2d.grad_weight`. Arguments choose:
 //!
 //!     cargo bench --bench ops -- layers                       # the realistic ones
 //!     cargo bench --bench ops -- 'conv2d.grad_weight'         # whatever has this in its name (a regular expression)
@@ -121,6 +121,8 @@ fn layer_subjects() -> Vec<Subject> {
         conv(4, 512, 1, 2048, 1, 1),
         conv(8, 1024, 1, 2048, 2, 1),
         conv(32, 64, 3, 64, 1, 64),
+        conv(56, 96, 3, 96, 2, 96),
+        conv(14, 480, 5, 480, 1, 480),
         linear(512, 7),
         linear(2048, 7),
         norm(64, 64),
@@ -129,6 +131,8 @@ fn layer_subjects() -> Vec<Subject> {
         map("max-pool 3x3 stride 2", 64, 64, 1, Arc::new(|t, x| Ok(vec![max_pool(t, x[0], Window::square(3, 2, 1))?]))),
         map("average of the map", 4, 512, 1, Arc::new(|t, x| Ok(vec![global_avg_pool(t, x[0])?]))),
         map("relu", 64, 64, 1, Arc::new(|t, x| Ok(vec![relu(t, x[0])?]))),
+        // Next to nothing to compute: what a launch takes.
+        map("relu", 1, 4, 1, Arc::new(|t, x| Ok(vec![relu(t, x[0])?]))),
         map("residual addition", 32, 64, 2, Arc::new(|t, x| Ok(vec![add::add(t, x[0], x[1])?]))),
     ]
 }

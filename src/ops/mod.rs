@@ -56,8 +56,8 @@ use crate::tensor::{DType, Shape, TensorType};
 /// Declares a library under `shaders/lib/` as a static.
 #[macro_export]
 macro_rules! library {
-    ($name:ident, $file:literal) => {
-        static $name: $crate::gpu::Library = $crate::gpu::Library {
+    ($vis:vis $name:ident, $file:literal) => {
+        $vis static $name: $crate::gpu::Library = $crate::gpu::Library {
             file: $file,
             text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lib/", $file)),
         };

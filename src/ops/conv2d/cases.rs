@@ -1,7 +1,7 @@
 //! Shapes for tests, benchmarks and the self-test.
 
 use super::reference::{Conv2dTwin, FusedTwin, NormedTwin};
-use super::{Backend, Conv2d, Padding, WORKGROUP_TILES, conv2d};
+use super::{Backend, Conv2d, Padding, STRIPS, WORKGROUP_TILES, conv2d};
 use crate::ops::batch_norm::{BatchNorm, BatchNormTwin, batch_norm_eval, batch_norm_train};
 use crate::ops::{Case, CaseInput, Fill, Role, add, cast, relu};
 
@@ -15,7 +15,8 @@ struct Shape {
 }
 
 /// Every kind of convolution, each with the kernels of the device's choice, the plain kernels, the direct tiles, the
-/// subgroup tiles, a workgroup tile and, in f16, cooperative matrices; one with every workgroup tile.
+/// subgroup tiles, a workgroup tile and, in f16, cooperative matrices; one with every workgroup tile. Depthwise ones with
+/// the device's choice, the plain kernels and pixel by pixel; one with every strip.
 pub fn cases() -> Vec<Case> {
     let base = Conv2d::default();
     let pad = |pixels| Conv2d { padding: Padding::all(pixels), ..base };
@@ -30,6 +31,9 @@ pub fn cases() -> Vec<Case> {
         shape("1x1", [3, 6, 5, 16], [1, 1], 24, false, base),
         shape("1x1 stride 2", [2, 7, 8, 12], [1, 1], 8, false, strided(2, 0)),
         shape("stem 7x7 stride 2 of 3 channels", [2, 21, 19, 3], [7, 7], 16, false, strided(2, 3)),
+        shape("lanes of eight columns", [2, 5, 4, 60], [3, 3], 60, true, pad(1)),
+        shape("lanes of eight columns, odd", [1, 5, 4, 61], [1, 1], 59, true, base),
+        shape("two channels, uneven padding", [1, 6, 7, 2], [3, 4], 5, true, Conv2d { padding: uneven, ..base }),
         shape("odd channels", [1, 8, 9, 5], [3, 3], 7, true, pad(1)),
         shape("odd channels in, even out", [1, 6, 6, 7], [3, 2], 4, true, pad(1)),
         shape("uneven padding", [2, 6, 8, 4], [3, 3], 6, true, Conv2d { padding: uneven, ..base }),
@@ -106,6 +110,30 @@ pub fn cases() -> Vec<Case> {
             Conv2d { groups: 12, ..strided(2, 2) },
         ),
         shape("depthwise 7x7 in fours", [1, 9, 10, 8], [7, 7], 8, true, Conv2d { groups: 8, ..pad(3) }),
+        shape(
+            "depthwise in fours, stride beyond the kernel, uneven padding",
+            [2, 11, 13, 4],
+            [2, 1],
+            4,
+            true,
+            Conv2d { groups: 4, padding: uneven, stride: [3, 2], ..base },
+        ),
+        shape(
+            "depthwise in fours, dilation and stride",
+            [1, 13, 14, 8],
+            [3, 3],
+            8,
+            false,
+            Conv2d { groups: 8, dilation: [3, 2], ..strided(2, 3) },
+        ),
+        shape(
+            "depthwise in fours, dilated beyond registers",
+            [1, 33, 30, 4],
+            [3, 3],
+            4,
+            false,
+            Conv2d { groups: 4, dilation: [12, 12], ..pad(12) },
+        ),
         shape("depthwise with multiplier", [1, 6, 7, 5], [3, 3], 15, true, Conv2d { groups: 5, ..pad(1) }),
     ];
     let mut cases = vec![];
@@ -118,17 +146,22 @@ pub fn cases() -> Vec<Case> {
             _ => i + 1 == WORKGROUP_TILES.len(),
         });
         let tiles = tiles.map(|(_, tile)| Backend::Workgroup(tile));
-        let others = [Backend::Auto, Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Coop];
-        for backend in others.into_iter().chain(tiles) {
-            if s.conv.groups > 1 && ![Backend::Auto, Backend::Plain].contains(&backend) {
-                continue;
-            }
+        let mut backends = vec![Backend::Auto, Backend::Plain];
+        if s.conv.groups == 1 {
+            backends.extend([Backend::Direct, Backend::Subgroup, Backend::Coop].into_iter().chain(tiles));
+        } else if s.name.contains("in fours") {
+            // All have strips of the device's choice; one has all.
+            let strips = STRIPS.into_iter().filter(|_| s.name == "depthwise in fours, more than a workgroup");
+            backends.extend([Backend::Depthwise].into_iter().chain(strips.map(Backend::Strip)));
+        }
+        for backend in backends {
             let conv = Conv2d { backend, ..s.conv };
             let weight = [s.kernel[0], s.kernel[1], s.x[3] / conv.groups, s.filters];
             let mut inputs = vec![CaseInput::normal(s.x), CaseInput::normal(weight)];
             inputs.extend(s.bias.then(|| CaseInput::normal([s.filters])));
             let backend = match backend {
                 Backend::Workgroup(tile) => format!("workgroup {tile}"),
+                Backend::Strip(strip) => strip.to_string(),
                 other => format!("{other:?}").to_lowercase(),
             };
             let name = format!("{} {backend}", s.name);
@@ -201,6 +234,7 @@ pub fn normed_cases() -> Vec<Case> {
         ("a few rows", [2, 3, 3, 8], [3, 3], 12, base, 0.0),
         ("a part of a tile", [2, 13, 11, 20], [3, 3], 72, base, 0.0),
         ("stem", [2, 21, 19, 3], [7, 7], 16, strided, 0.0),
+        ("lanes of eight columns", [2, 9, 8, 8], [3, 3], 60, base, 0.0),
         ("many rows", [3, 60, 61, 4], [1, 1], 4, one, 0.0),
         ("far from zero", [2, 16, 17, 4], [1, 1], 8, one, 100.0),
         ("odd filters", [2, 9, 8, 4], [1, 1], 7, one, 0.0),

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::depthwise::{self, STRIPS, Strip};
 use super::{Geometry, coop};
 use crate::autograd::Candidates;
 use crate::gpu::{Caps, DeviceClass};
@@ -22,8 +23,10 @@ pub enum Backend {
     Subgroup,
     /// Register tiles of a larger tile that a workgroup loads together; as `Direct` where the device cannot hold it.
     Workgroup(WorkgroupTile),
-    /// One invocation for four channels of a depthwise convolution; as `Plain` where it is not one.
+    /// One invocation for four channels of a pixel of a depthwise convolution; as `Plain` where it is not one.
     Depthwise,
+    /// One invocation for four channels of a strip of pixels; as `Depthwise` where registers do not hold it.
+    Strip(Strip),
     /// Cooperative matrices; as `Auto` for f32, for groups, and where the device has none or they were not proven.
     Coop,
 }
@@ -186,6 +189,7 @@ impl fmt::Display for Choice {
             Backend::Subgroup => f.write_str("subgroup")?,
             Backend::Workgroup(tile) => tile.fmt(f)?,
             Backend::Depthwise => f.write_str("depthwise")?,
+            Backend::Strip(strip) => strip.fmt(f)?,
             Backend::Coop => f.write_str("matrices")?,
         }
         self.splits.map_or(Ok(()), |n| write!(f, " splits {n}"))
@@ -195,7 +199,7 @@ impl fmt::Display for Choice {
 impl FromStr for Choice {
     type Err = ();
 
-    /// Only tiles of the list are known: the text may come from a file.
+    /// Only tiles and strips of the lists are known: the text may come from a file.
     fn from_str(text: &str) -> Result<Self, ()> {
         let (name, splits) = match text.split_once(" splits ") {
             None => (text, None),
@@ -205,8 +209,13 @@ impl FromStr for Choice {
             "plain" => Backend::Plain,
             "direct" => Backend::Direct,
             "subgroup" => Backend::Subgroup,
+            "depthwise" => Backend::Depthwise,
             "matrices" => Backend::Coop,
-            _ => WORKGROUP_TILES.into_iter().find(|t| t.to_string() == name).map(Backend::Workgroup).ok_or(())?,
+            _ => {
+                let tile = WORKGROUP_TILES.into_iter().find(|t| t.to_string() == name).map(Backend::Workgroup);
+                let strip = || STRIPS.into_iter().find(|s| s.to_string() == name).map(Backend::Strip);
+                tile.or_else(strip).ok_or(())?
+            }
         };
         Ok(Self { backend, splits })
     }
@@ -217,20 +226,28 @@ impl Choice {
         Self { backend, splits: None }
     }
 
+    /// Whether it is for depthwise convolutions only.
+    fn is_depthwise(self) -> bool {
+        matches!(self.backend, Backend::Depthwise | Backend::Strip(_))
+    }
+
     /// What the caller asked for; else what was tuned for this shape on this device; else the heuristic's choice.
     pub fn make(g: &Geometry, product: Product, caps: &Caps) -> Self {
-        if g.conv.groups != 1 || g.conv.backend == Backend::Depthwise {
-            let depthwise = g.conv.groups == g.c && g.c == g.k && g.c.is_multiple_of(4);
-            let wanted = [Backend::Auto, Backend::Depthwise].contains(&g.conv.backend);
-            return Self::of(if depthwise && wanted { Backend::Depthwise } else { Backend::Plain });
-        }
         let asked = match g.conv.backend {
             Backend::Auto => {
                 let tuned = caps.choices.get(&product.key(g)).and_then(|text| text.parse::<Self>().ok());
-                tuned.unwrap_or_else(|| Self::heuristic(g, product, caps))
+                let suits = |tuned: &Self| tuned.is_depthwise() == (g.conv.groups != 1);
+                tuned.filter(suits).unwrap_or_else(|| Self::heuristic(g, product, caps))
             }
             backend => Self::of(backend),
         };
+        if g.conv.groups != 1 || asked.is_depthwise() {
+            return match asked.backend {
+                Backend::Strip(strip) if depthwise::applies(g) && strip.fits(g, product, caps) => asked,
+                _ if depthwise::applies(g) && asked.is_depthwise() => Self { backend: Backend::Depthwise, ..asked },
+                _ => Self::of(Backend::Plain),
+            };
+        }
         match asked.backend {
             Backend::Workgroup(tile) if !tile.fits(caps) => Self { backend: Backend::Direct, ..asked },
             Backend::Subgroup if small_subgroup(caps).is_none() => Self { backend: Backend::Direct, ..asked },
@@ -242,6 +259,10 @@ impl Choice {
     /// Drivers in software are far faster without workgroup memory, and multiply matrices one element after the other;
     /// everything else has both for this.
     fn heuristic(g: &Geometry, product: Product, caps: &Caps) -> Self {
+        if g.conv.groups != 1 {
+            let strip = depthwise::ranked(g, product, caps).first().map(|strip| Backend::Strip(*strip));
+            return Self::of(strip.unwrap_or(Backend::Depthwise));
+        }
         if caps.class == DeviceClass::Software {
             return Self::of(small_subgroup(caps).map_or(Backend::Direct, |_| Backend::Subgroup));
         }
@@ -284,13 +305,18 @@ fn reference(g: &Geometry, caps: &Caps) -> Choice {
         DeviceClass::Integrated | DeviceClass::Other => 1e10,
         DeviceClass::Discrete | DeviceClass::Virtual => 1e11,
     };
-    Choice::of(if 2.0 * g.macs() as f64 <= most_flops { Backend::Plain } else { Backend::Direct })
+    let fast = if g.conv.groups == 1 { Backend::Direct } else { Backend::Depthwise };
+    Choice::of(if 2.0 * g.macs() as f64 <= most_flops { Backend::Plain } else { fast })
 }
 
 /// What tuning may choose from for a product: the heuristic's choice first.
 pub(super) fn candidates(g: &Geometry, product: Product, caps: &Caps) -> Option<Candidates> {
-    if g.conv.groups != 1 || g.conv.backend != Backend::Auto {
+    if g.conv.backend != Backend::Auto || g.conv.groups != 1 && !depthwise::applies(g) {
         return None;
+    }
+    if g.conv.groups != 1 {
+        let strips = depthwise::ranked(g, product, caps).into_iter().map(Backend::Strip);
+        return Some(listed(g, product, caps, strips.chain([Backend::Depthwise]).map(Choice::of)));
     }
     let mut choices = vec![Choice::heuristic(g, product, caps), Choice::of(Backend::Direct)];
     choices.extend(small_subgroup(caps).map(|_| Choice::of(Backend::Subgroup)));
@@ -308,6 +334,11 @@ pub(super) fn candidates(g: &Geometry, product: Product, caps: &Caps) -> Option<
             .filter(|c| c.splits.is_none_or(|n| (1..=super::kernels::most_splits(g)).contains(&n)))
             .collect();
     }
+    Some(listed(g, product, caps, choices))
+}
+
+/// Each choice once, in words.
+fn listed(g: &Geometry, product: Product, caps: &Caps, choices: impl IntoIterator<Item = Choice>) -> Candidates {
     let mut texts: Vec<String> = vec![];
     for choice in choices {
         let text = choice.to_string();
@@ -315,13 +346,12 @@ pub(super) fn candidates(g: &Geometry, product: Product, caps: &Caps) -> Option<
             texts.push(text);
         }
     }
-    let reference = reference(g, caps).to_string();
-    Some(Candidates {
+    Candidates {
         key: product.key(g),
-        reference,
+        reference: reference(g, caps).to_string(),
         choices: texts,
         tolerance: if g.half() { TOLERANCE_HALF } else { TOLERANCE },
-    })
+    }
 }
 
 #[cfg(test)]
@@ -336,10 +366,21 @@ mod tests {
                 assert_eq!(choice.to_string().parse(), Ok(choice));
             }
         }
-        for backend in [Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Coop] {
+        let strips = STRIPS.map(Backend::Strip);
+        let others = [Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Coop, Backend::Depthwise];
+        for backend in others.into_iter().chain(strips) {
             assert_eq!(Choice::of(backend).to_string().parse(), Ok(Choice::of(backend)));
         }
-        for text in ["", "auto", "1024x1024x16:8x8", "64x64x16:8x8 splits 0", "direct splits x", "direct "] {
+        for text in [
+            "",
+            "auto",
+            "1024x1024x16:8x8",
+            "strip 400x400",
+            "strip",
+            "64x64x16:8x8 splits 0",
+            "direct splits x",
+            "direct ",
+        ] {
             assert_eq!(text.parse::<Choice>(), Err(()), "{text}");
         }
     }
@@ -367,6 +408,42 @@ mod tests {
                 assert_eq!(large.choices[0].contains(':'), class != DeviceClass::Software, "{:?}", large.choices);
                 // Results of half a million rows: only a large tile is worth it.
                 assert!(product == Product::GradWeight || large.choices.iter().all(|c| !c.starts_with("32x32")));
+            }
+        }
+    }
+
+    #[test]
+    fn depthwise_products_have_strips_to_choose_from_and_only_theirs() {
+        use crate::tensor::TensorType;
+        let geometry = |side: usize, dilation: usize| {
+            let (x, weight) = (TensorType::f32([8, side, side, 64]), TensorType::f32([3, 3, 1, 64]));
+            let conv = super::super::Conv2d {
+                groups: 64,
+                padding: super::super::Padding::all(dilation),
+                dilation: [dilation; 2],
+                ..super::super::Conv2d::default()
+            };
+            Geometry::of(conv, &x, &weight).unwrap()
+        };
+        for class in [DeviceClass::Discrete, DeviceClass::Integrated, DeviceClass::Software] {
+            let mut caps = Caps { class, ..Caps::baseline() };
+            for product in [Product::Forward, Product::GradInput, Product::GradWeight] {
+                let g = geometry(32, 1);
+                let found = candidates(&g, product, &caps).unwrap();
+                assert!(
+                    found.choices.len() >= 4 && found.choices.last().unwrap() == "depthwise",
+                    "{:?}",
+                    found.choices
+                );
+                assert_eq!(Choice::make(&g, product, &caps).to_string(), found.choices[0]);
+                // A window of a dilation this wide covers too much for registers.
+                let wide = Choice::make(&geometry(64, 16), product, &caps);
+                assert_eq!(wide.backend, Backend::Depthwise);
+                // Words of a file that are meant for another kind of convolution count as none.
+                let mut words = (*caps.choices).clone();
+                words.insert(found.key.clone(), "direct".into());
+                caps.choices = words.into();
+                assert_eq!(Choice::make(&g, product, &caps).to_string(), found.choices[0]);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The kernels of a convolution and the choice between them.
 
 use super::choice::{Backend, Choice, Product, WorkgroupTile, small_subgroup};
-use super::{Geometry, coop};
+use super::{Geometry, coop, depthwise};
 use crate::autograd::Lowered;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{
@@ -17,22 +17,19 @@ static GRAD_WEIGHT: Source = crate::wgsl!("conv2d_grad_weight.wgsl");
 static TILE_FORWARD: Source = crate::wgsl!("conv2d_tile_forward.wgsl", TILE);
 static TILE_GRAD_INPUT: Source = crate::wgsl!("conv2d_tile_grad_input.wgsl", TILE);
 static TILE_GRAD_WEIGHT: Source = crate::wgsl!("conv2d_tile_grad_weight.wgsl", TILE);
-static DEPTHWISE_FORWARD: Source = crate::wgsl!("conv2d_depthwise_forward.wgsl");
-static DEPTHWISE_GRAD_INPUT: Source = crate::wgsl!("conv2d_depthwise_grad_input.wgsl");
-static DEPTHWISE_GRAD_WEIGHT: Source = crate::wgsl!("conv2d_depthwise_grad_weight.wgsl");
 static SUM_SPLITS: Source = crate::wgsl!("sum_splits.wgsl");
 static SUM_ROWS: Source = crate::wgsl!("sum_rows.wgsl");
 
 crate::library!(TILE, "tile.wgsl");
 crate::library!(SPREAD_SUBGROUP, "spread_subgroup.wgsl");
 crate::library!(SPREAD_DIRECT, "spread_direct.wgsl");
-crate::library!(ACTIVATION_VEC4, "activation_vec4.wgsl");
+crate::library!(pub(super) ACTIVATION_VEC4, "activation_vec4.wgsl");
 crate::library!(ACTIVATION_SCALAR, "activation_scalar.wgsl");
 crate::library!(REDUCTION_VEC4, "reduction_vec4.wgsl");
 crate::library!(REDUCTION_SCALAR, "reduction_scalar.wgsl");
-crate::library!(COLUMNS_IN_VEC4, "columns_in_vec4.wgsl");
+crate::library!(pub(super) COLUMNS_IN_VEC4, "columns_in_vec4.wgsl");
 crate::library!(COLUMNS_IN_SCALAR, "columns_in_scalar.wgsl");
-crate::library!(COLUMNS_OUT_VEC4, "columns_out_vec4.wgsl");
+crate::library!(pub(super) COLUMNS_OUT_VEC4, "columns_out_vec4.wgsl");
 crate::library!(COLUMNS_OUT_SCALAR, "columns_out_scalar.wgsl");
 crate::library!(BIAS, "bias.wgsl");
 crate::library!(RECTIFY, "rectify.wgsl");
@@ -147,7 +144,8 @@ impl Tile {
             // A load of a lane's own address costs a driver in software about twenty products, and the rows of a tile
             // share theirs: tall tiles, even where their sums no longer fit the CPU's registers.
             (Backend::Subgroup, Some(lanes_n)) => {
-                Self { lanes_m: 1, lanes_n, rows: 4 * lanes_n, columns: 4, subgroup: true }
+                let columns = columns_of(lanes_n as usize, width);
+                Self { lanes_m: 1, lanes_n, rows: 4 * lanes_n, columns, subgroup: true }
             }
             (Backend::Direct, _) if width <= 16 => {
                 Self { lanes_m: 32, lanes_n: 2, rows: 4, columns: 8, subgroup: false }
@@ -199,6 +197,13 @@ impl Tile {
     }
 }
 
+/// Columns of a lane: eight use a row's value twice as often as four, for .8 of the time a product, unless more of the last
+/// tile then hangs over the edge.
+fn columns_of(lanes: usize, width: usize) -> u32 {
+    let covered = |columns: usize| width.next_multiple_of(lanes * columns);
+    if covered(8) * 4 <= covered(4) * 5 { 8 } else { 4 }
+}
+
 /// Row tiles folded into x and y, column tiles times `parts` (phases, runs) in z.
 pub(super) fn tile_grid([row_tiles, column_tiles]: [u32; 2], parts: usize) -> [u32; 3] {
     let [x, y, _] = grid(u64::from(row_tiles));
@@ -232,7 +237,7 @@ fn four_or_one(channels: usize) -> u32 {
 /// How many of `channels` a kernel takes in a round of its loop, at least.
 fn at_once(backend: Backend, channels: usize) -> usize {
     match backend {
-        Backend::Plain | Backend::Depthwise | Backend::Auto => 1,
+        Backend::Plain | Backend::Depthwise | Backend::Strip(_) | Backend::Auto => 1,
         Backend::Direct | Backend::Subgroup => vector_of(channels) as usize,
         Backend::Workgroup(_) | Backend::Coop => 4,
     }
@@ -259,7 +264,7 @@ pub(super) fn statistics_run(g: &Geometry, caps: &Caps) -> Option<usize> {
         (Backend::Coop, Some(tile), _) => tile.statistics_run()?,
         // Merging takes the room that the slabs have.
         (Backend::Workgroup(tile), ..) if tile.bm.max(tile.bn) <= tile.tm * tile.bk => tile.bm,
-        (Backend::Workgroup(_) | Backend::Depthwise, ..) | (.., None) => return None,
+        (Backend::Workgroup(_), ..) | (.., None) => return None,
         (.., Some(tile)) => tile.fitted(rows).rows,
     };
     (g.k.is_multiple_of(4) && run as usize >= MIN_STATISTICS_RUN).then_some(run as usize)
@@ -304,11 +309,7 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, statistics: boo
             let kernel = columns(kernel, &STATISTICS_TILE);
             Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)).specialised()
         }
-        (Backend::Depthwise, ..) => {
-            let kernel = tail(depthwise(Kernel::new(&DEPTHWISE_FORWARD, "forward")));
-            let grid = grid_for(rows * g.k / 4, WORKGROUP);
-            Dispatch::new(kernel, g.weight_params(0).block(), grid).specialised()
-        }
+        (Backend::Depthwise | Backend::Strip(_), ..) => depthwise::map(g, Product::Forward, &choice, tail),
         (.., None) => {
             let kernel = finished(has_bias, fused)(Kernel::new(&PLAIN, "forward"));
             Dispatch::new(kernel, g.params().block(), grid_for(rows * g.k, WORKGROUP))
@@ -373,11 +374,7 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
             let kernel = columns(tile.apply(Kernel::new(&TILE_GRAD_INPUT, "grad_input"), vector), vector);
             Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.c, phases)).specialised()
         }
-        (Backend::Depthwise, ..) => {
-            let kernel = depthwise(Kernel::new(&DEPTHWISE_GRAD_INPUT, "grad_input"));
-            let grid = grid_for(g.n * g.h * g.w * g.c / 4, WORKGROUP);
-            Dispatch::new(kernel, g.weight_params(0).block(), grid).specialised()
-        }
+        (Backend::Depthwise | Backend::Strip(_), ..) => depthwise::map(g, Product::GradInput, &choice, |kernel| kernel),
         (.., None) => {
             let kernel = plain("grad_input");
             Dispatch::new(kernel, g.params().block(), grid_for(g.n * g.h * g.w * g.c, WORKGROUP))
@@ -406,7 +403,7 @@ pub(super) fn wanted_groups(caps: &Caps) -> usize {
 /// Partial results of one weight gradient may take this much memory.
 pub(super) const MAX_PARTIAL_BYTES: usize = 32 << 20;
 /// Pixels of a run at most (see [`LONGEST_LOOP`](crate::ops::LONGEST_LOOP)); `RUN` of the plain kernel.
-const MAX_RUN: usize = 1 << 15;
+pub(super) const MAX_RUN: usize = 1 << 15;
 /// Shorter runs are not worth a partial result.
 pub(super) const MIN_RUN: usize = 64;
 
@@ -423,27 +420,12 @@ pub(super) fn splits(g: &Geometry, choice: &Choice, caps: &Caps) -> usize {
     let [x, y] = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.k)) {
         (Backend::Workgroup(tile), ..) => tile.groups(rows, g.k),
         (Backend::Coop, Some(tile), _) => tile.groups(rows, g.k),
-        (Backend::Depthwise, ..) => depthwise_groups(g),
+        (Backend::Depthwise, ..) => depthwise::pixel_groups(g),
         (.., Some(tile)) => tile.in_blocks(vector_of(g.c)).groups(rows, g.k),
         (.., None) => return 1,
     };
     let wanted = choice.splits.unwrap_or(wanted_groups(caps) / (x * y) as usize).min(most_splits(g));
     wanted.max((g.n * g.out_h * g.out_w).div_ceil(MAX_RUN)).max(1)
-}
-
-/// Workgroups for one run of a depthwise weight gradient.
-fn depthwise_groups(g: &Geometry) -> [u32; 2] {
-    let [x, y, _] = grid_for(g.r * g.s * g.c / 4, WORKGROUP);
-    [x, y]
-}
-
-/// Adds what the depthwise kernels load and store by.
-fn depthwise(kernel: Kernel) -> Kernel {
-    kernel
-        .with_u32("XV", 4)
-        .with_library(&ACTIVATION_VEC4)
-        .with_library(&COLUMNS_IN_VEC4)
-        .with_library(&COLUMNS_OUT_VEC4)
 }
 
 pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
@@ -469,8 +451,10 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
             let kernel = tile.apply(Kernel::new(&TILE_GRAD_WEIGHT, "grad_weight"), four_or_one(g.c));
             (columns(kernel), tile.groups(rows, g.k))
         }
-        (Backend::Depthwise, ..) => {
-            (depthwise(Kernel::new(&DEPTHWISE_GRAD_WEIGHT, "grad_weight")), depthwise_groups(g))
+        (Backend::Depthwise | Backend::Strip(_), ..) => {
+            let (mut product, runs) = depthwise::grad_weight(g, &choice, caps);
+            product.kernel.half = g.half();
+            return Ok(in_splits(product.input(0).input(1).work(2 * g.macs(), bytes(g)), count, runs));
         }
         (.., Some(tile)) => {
             let vector = vector_of(g.c);

@@ -23,7 +23,9 @@
 //!    slabs are on their way (`lib/tile.wgsl`). There are several tile shapes; `choice.rs` takes one by the size of the
 //!    result, and tuning may take another.
 //!
-//! Beside the ladder stands `conv2d_depthwise*`: an invocation for four channels of a depthwise convolution. Other
+//! Beside the ladder stand the kernels of depthwise convolutions, whose cost is loads: `conv2d_strip_*`, where an
+//! invocation computes four channels of a strip of pixels and keeps what their windows share in registers, and
+//! `conv2d_depthwise_*`, where it computes a single pixel, for windows that registers do not hold (`depthwise.rs`). Other
 //! grouped convolutions stay with the plain kernels.
 //!
 //! 5. `conv2d_coop.wgsl`, for f16 on devices whose subgroups multiply matrices as a whole ("cooperative matrices",
@@ -43,12 +45,14 @@
 mod cases;
 mod choice;
 mod coop;
+mod depthwise;
 mod kernels;
 mod prove;
 mod reference;
 
 pub use cases::{cases, normed_cases};
 pub use choice::{Backend, WORKGROUP_TILES, WorkgroupTile};
+pub use depthwise::{STRIPS, Strip};
 pub use prove::prove;
 
 pub use super::window::Padding;
