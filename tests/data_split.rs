@@ -18,7 +18,15 @@ fn dataset(seed: u32, lesions: &[usize]) -> Dataset {
             for picture in 0..pictures {
                 let id = format!("{label}-{lesion}-{picture}");
                 let source = Source::File(PathBuf::from(&id));
-                samples.push(Sample { id, source, mask: None, label, group: format!("{label}-{lesion}"), split: None });
+                samples.push(Sample {
+                    id,
+                    source,
+                    mask: None,
+                    label,
+                    more: vec![],
+                    group: format!("{label}-{lesion}"),
+                    split: None,
+                });
             }
         }
     }

@@ -30,6 +30,8 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("weight_decay", &["weight_decay"]),
     ("momentum", &["momentum"]),
     ("loss", &["loss"]),
+    ("focal_gamma", &["focal.gamma"]),
+    ("focal_alpha", &["focal.alpha"]),
     ("class_weights", &["class_weights"]),
     ("label_smoothing", &["label_smoothing"]),
     ("patience", &["patience"]),

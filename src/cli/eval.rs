@@ -129,11 +129,14 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
     let head = format!("{} images ({part}) of {}", indices.len(), dataset.name);
     match predictor.task {
         Task::Classify => {
-            let labels: Vec<usize> = indices.iter().map(|&i| dataset.samples[i].label).collect();
+            let labels: Vec<Vec<usize>> = indices.iter().map(|&i| dataset.samples[i].all_labels()).collect();
             let weights = vec![1.0; dataset.classes.len()];
             let scores = predictor.evaluate(&gpu, &labels, &weights, loader, &mut show)?;
             progress.clear();
-            say(format!("{head}, unweighted cross-entropy {:.4}\n{}", scores.loss, scores.report));
+            say(format!("{head}, unweighted {} {:.4}\n{}", config.loss.name(), scores.loss, scores.report));
+            if let Some(each) = &scores.multi_label {
+                say(each.to_string());
+            }
             write_json(args, &scores)
         }
         Task::Segment => {

@@ -10,7 +10,7 @@ use super::source::BareArgs;
 use super::{DeviceArgs, TuningArgs, interrupted, say};
 use crate::data::{Batch, ImageSize, decode_image_file, list_images};
 use crate::error::{Error, Kind, Result};
-use crate::metrics::softmax;
+use crate::metrics::{sigmoid, softmax};
 use crate::models::Task;
 use crate::train::{Interrupt, Precision, Predictor};
 
@@ -116,7 +116,8 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
         interrupted(interrupt)
     })?;
     progress.clear();
-    print(args, &files, &logits, &predictor.classes)
+    let sigmoids = predictor.config.loss.of_sigmoids();
+    print(args, &files, &logits, &predictor.classes, sigmoids)
 }
 
 /// Decodes pictures exactly as training did.
@@ -125,13 +126,14 @@ fn load(files: &[PathBuf], size: ImageSize, rows: usize) -> Result<Batch> {
     Ok(Batch::of_pictures(&pictures, size, rows))
 }
 
-fn print(args: &PredictArgs, files: &[PathBuf], logits: &[f32], classes: &[String]) -> Result<()> {
+/// Prints the answers; `sigmoids` says whether each class is a yes or no of its own.
+fn print(args: &PredictArgs, files: &[PathBuf], logits: &[f32], classes: &[String], sigmoids: bool) -> Result<()> {
     let k = classes.len();
     if logits.iter().any(|v| !v.is_finite()) {
         return Err(Error::new(Kind::Diverged, "the model's outputs are not finite numbers")
             .next("the weights are damaged or come from a run that diverged"));
     }
-    let probabilities = softmax(logits, k)?;
+    let probabilities = if sigmoids { sigmoid(logits) } else { softmax(logits, k)? };
     let mut answers = vec![];
     for ((file, raw), p) in files.iter().zip(logits.chunks_exact(k)).zip(probabilities.chunks_exact(k)) {
         let mut order: Vec<usize> = (0..k).collect();

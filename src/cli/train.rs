@@ -14,13 +14,13 @@ use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Gpu};
 use crate::models::Model;
 use crate::train::{
-    AugmentConfig, Checkpoint, ClassWeighting, EpochResult, Event, Interrupt, LossKind, Monitor, Normalisation,
-    OptimizerKind, PlateauConfig, Precision, Report, RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig,
-    Tuning, run as train,
+    AugmentConfig, Checkpoint, ClassWeighting, EpochResult, Event, FocalConfig, Interrupt, LossKind, Monitor,
+    Normalisation, OptimizerKind, PlateauConfig, Precision, Report, RunFolder, RunOptions, ScheduleKind, SplitConfig,
+    TrainConfig, Tuning, run as train,
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 50] = [
+const CONFIGURATION: [&str; 52] = [
     "data",
     "masks",
     "run",
@@ -71,6 +71,8 @@ const CONFIGURATION: [&str; 50] = [
     "plateau_factor",
     "plateau_patience",
     "min_lr",
+    "focal_gamma",
+    "focal_alpha",
 ];
 
 #[derive(Debug, Args)]
@@ -158,9 +160,16 @@ pub(super) struct TrainArgs {
     /// Momentum of sgd
     #[arg(long, default_value_t = 0.9, help_heading = "Optimisation")]
     momentum: f64,
-    /// cross-entropy; to segment: bce-dice, dice, jaccard or bce [default: cross-entropy, to segment bce-dice]
+    /// cross-entropy or focal, of a softmax; bce or sigmoid-focal, where each class has a sigmoid of its own and a picture
+    /// may have several; to segment: bce-dice, dice, jaccard or bce [default: cross-entropy, to segment bce-dice]
     #[arg(long, help_heading = "Optimisation")]
     loss: Option<LossKind>,
+    /// Focal losses: the exponent, how much less counts what is classified well
+    #[arg(long, value_name = "G", default_value_t = 2.0, help_heading = "Optimisation")]
+    focal_gamma: f64,
+    /// sigmoid-focal: the weight of classes that a picture has; one minus that of those it has not
+    #[arg(long, value_name = "A", default_value_t = 0.25, help_heading = "Optimisation")]
+    focal_alpha: f64,
     /// Weights of the classes in the loss: balanced, median or none [default: balanced; there are none to segment]
     #[arg(long, help_heading = "Optimisation")]
     class_weights: Option<ClassWeighting>,
@@ -170,7 +179,7 @@ pub(super) struct TrainArgs {
     /// Stop after this many epochs without improvement; 0 for never
     #[arg(long, default_value_t = 0, help_heading = "Optimisation")]
     patience: u32,
-    /// What decides the best epoch, of the validation images: balanced-accuracy or loss; to segment: jaccard, dice or loss
+    /// What decides the best epoch, of the validation images: balanced-accuracy, auc or loss; to segment: jaccard, dice or loss
     /// [default: balanced-accuracy, to segment jaccard]
     #[arg(long, help_heading = "Optimisation")]
     monitor: Option<Monitor>,
@@ -286,6 +295,7 @@ impl TrainArgs {
             weight_decay: self.weight_decay,
             momentum: self.momentum,
             loss: self.loss.unwrap_or(defaults.loss),
+            focal: FocalConfig { gamma: self.focal_gamma, alpha: self.focal_alpha },
             class_weights: self.class_weights.unwrap_or(defaults.class_weights),
             label_smoothing: self.label_smoothing,
             patience: self.patience,

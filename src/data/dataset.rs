@@ -69,10 +69,19 @@ pub struct Sample {
     pub mask: Option<Source>,
     /// Index into [`Dataset::classes`].
     pub label: usize,
+    /// Its other classes, where a picture may have several.
+    pub more: Vec<usize>,
     /// What must not be spread over splits: the lesion (or patient) the picture shows.
     pub group: String,
     /// The split the dataset itself assigns, if it does.
     pub split: Option<Split>,
+}
+
+impl Sample {
+    /// All its classes, the first one first.
+    pub fn all_labels(&self) -> Vec<usize> {
+        [self.label].into_iter().chain(self.more.iter().copied()).collect()
+    }
 }
 
 /// Whether the masks of lesions are opened with the pictures, for segmentation.

@@ -71,7 +71,7 @@ pub(super) fn open(tree: &Tree, root: &Path) -> Result<Dataset> {
             // A blank lesion id says nothing about other images, so the image is a group of its own.
             let group = if lesion.is_empty() { format!("image:{id}") } else { lesion.to_owned() };
             let source = image.source.clone();
-            samples.push(Sample { id: id.to_owned(), source, mask: None, label, group, split: None });
+            samples.push(Sample { id: id.to_owned(), source, mask: None, label, more: vec![], group, split: None });
         }
     }
 

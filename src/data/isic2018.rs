@@ -58,7 +58,7 @@ pub(super) fn open(tree: &Tree, root: &Path, wanted: &Masks) -> Result<Dataset> 
         }
         let id = entry.stem().to_owned();
         let (source, mask, group) = (entry.source.clone(), mask.cloned(), format!("image:{id}"));
-        samples.push(Sample { id, source, mask, label: 0, group, split: Some(split) });
+        samples.push(Sample { id, source, mask, label: 0, more: vec![], group, split: Some(split) });
     }
     if without > 0 {
         notes.push(format!("{without} picture(s) of a part without any mask are not used"));

@@ -20,7 +20,7 @@ pub(super) fn open(path: &Path, masks: &Masks) -> Result<Dataset> {
     // Masks need no classes; where there are some, splits are still stratified by them.
     let labelled = *masks == Masks::Unused || table.has("label");
 
-    let classes: BTreeSet<&str> = table.rows().map(|r| r.get("label")).filter(|l| !l.is_empty()).collect();
+    let classes: BTreeSet<&str> = table.rows().flat_map(|r| labels(r.get("label"))).collect();
     let mut classes: Vec<String> = classes.into_iter().map(str::to_owned).collect();
     if !labelled {
         classes = vec![masks::CLASS.to_owned()];
@@ -37,6 +37,7 @@ pub(super) fn open(path: &Path, masks: &Masks) -> Result<Dataset> {
     for row in table.rows() {
         let split = read_split(&table, row);
         let (image, label) = (row.get("path"), row.get("label"));
+        let label = if labels(label).next().is_none() { "" } else { label };
         let mask = (*masks == Masks::OfDataset).then(|| row.get("mask"));
         let fields = [("path", Some(image)), ("label", labelled.then_some(label)), ("mask", mask)];
         let empty: Vec<&str> = fields.iter().filter(|(_, field)| *field == Some("")).map(|(name, _)| *name).collect();
@@ -71,9 +72,12 @@ pub(super) fn open(path: &Path, masks: &Masks) -> Result<Dataset> {
             group => group.to_owned(),
         };
         // The class list was made from these very rows, sorted.
-        let label = if labelled { classes.partition_point(|c| c.as_str() < label) } else { 0 };
+        let numbers: Vec<usize> = labels(label).map(|label| classes.partition_point(|c| c.as_str() < label)).collect();
+        let label = numbers.first().copied().filter(|_| labelled).unwrap_or(0);
+        let more: BTreeSet<usize> = numbers.into_iter().filter(|&class| labelled && class != label).collect();
+        let more = more.into_iter().collect();
         let (source, mask) = (Source::File(file), mask.map(Source::File));
-        samples.push(Sample { id: image.to_owned(), source, mask, label, group, split });
+        samples.push(Sample { id: image.to_owned(), source, mask, label, more, group, split });
     }
     let name = path.file_stem().map_or_else(|| place.clone(), |s| s.to_string_lossy().into_owned());
     let mut notes = Vec::new();
@@ -81,6 +85,11 @@ pub(super) fn open(path: &Path, masks: &Masks) -> Result<Dataset> {
         notes.push("the table has no column `group`: each image counts as a lesion of its own".to_owned());
     }
     Ok(Dataset { name, origin: place, layout: Layout::Table, classes, samples, notes, skip_bad: false, faults })
+}
+
+/// The classes that a field names, several with bars between them.
+fn labels(field: &str) -> impl Iterator<Item = &str> {
+    field.split('|').map(str::trim).filter(|label| !label.is_empty())
 }
 
 /// The columns that must be there.

@@ -357,6 +357,11 @@ pub fn argmax<T: PartialOrd + Copy>(values: &[T]) -> usize {
     best
 }
 
+/// The sigmoid of each logit, in f64.
+pub fn sigmoid<S: Copy + Into<f64>>(logits: &[S]) -> Vec<f64> {
+    logits.iter().map(|&v| 1.0 / (1.0 + (-v.into()).exp())).collect()
+}
+
 /// Row-wise softmax of `logits` `[N, K]`, row-major: probabilities `[N, K]` in f64.
 ///
 /// # Errors

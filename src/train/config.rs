@@ -93,6 +93,8 @@ named! {
         Jaccard = "jaccard",
         /// Validation Dice coefficient of masks, the higher the better.
         Dice = "dice",
+        /// Validation area under the ROC curve, the mean over the classes, the higher the better.
+        Auc = "auc",
         /// Validation loss, the lower the better.
         Loss = "loss",
     }
@@ -105,24 +107,34 @@ named! {
         /// Cross-entropy of the softmax: for classes.
         #[default]
         CrossEntropy = "cross-entropy",
+        /// Focal loss of the softmax: for classes.
+        Focal = "focal",
+        /// Focal loss of a sigmoid for each class, which do not exclude each other.
+        SigmoidFocal = "sigmoid-focal",
+        /// Binary cross-entropy: of a sigmoid for each class, or of the pixels of a mask.
+        Bce = "bce",
         /// Binary cross-entropy of the pixels and soft Dice, added: for masks, as all that follow.
         BceDice = "bce-dice",
         /// Soft Dice of each picture.
         Dice = "dice",
         /// Soft Jaccard of each picture.
         Jaccard = "jaccard",
-        /// Binary cross-entropy of the pixels.
-        Bce = "bce",
     }
 }
 
 impl LossKind {
-    /// What it is a loss of.
-    pub fn task(self) -> Task {
+    /// Whether it is one of models for `task`.
+    pub fn fits(self, task: Task) -> bool {
         match self {
-            Self::CrossEntropy => Task::Classify,
-            Self::BceDice | Self::Dice | Self::Jaccard | Self::Bce => Task::Segment,
+            Self::CrossEntropy | Self::Focal | Self::SigmoidFocal => task == Task::Classify,
+            Self::BceDice | Self::Dice | Self::Jaccard => task == Task::Segment,
+            Self::Bce => true,
         }
+    }
+
+    /// Of classes: whether each has a sigmoid of its own, so that a picture may have several.
+    pub fn of_sigmoids(self) -> bool {
+        matches!(self, Self::Bce | Self::SigmoidFocal)
     }
 }
 
@@ -130,7 +142,7 @@ impl Monitor {
     /// Whether it can be had from a model for `task`.
     fn fits(self, task: Task) -> bool {
         match self {
-            Self::BalancedAccuracy => task == Task::Classify,
+            Self::BalancedAccuracy | Self::Auc => task == Task::Classify,
             Self::Jaccard | Self::Dice => task == Task::Segment,
             Self::Loss => true,
         }
@@ -185,6 +197,22 @@ impl Normalisation {
             Self::Ham10000 => ([0.7630, 0.5456, 0.5700], [0.1409, 0.1526, 0.1700]),
             Self::Unit => ([0.0; 3], [1.0; 3]),
         }
+    }
+}
+
+/// The constants of the focal losses (Lin et al., "Focal loss for dense object detection", 2017).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FocalConfig {
+    /// The exponent: how much less counts what is classified well.
+    pub gamma: f64,
+    /// With sigmoids: the weight of classes that a picture has, one minus that of those it has not.
+    pub alpha: f64,
+}
+
+impl Default for FocalConfig {
+    fn default() -> Self {
+        Self { gamma: 2.0, alpha: 0.25 }
     }
 }
 
@@ -270,6 +298,9 @@ pub struct TrainConfig {
     /// The loss; runs from before there was a choice have cross-entropy.
     #[serde(default)]
     pub loss: LossKind,
+    /// The constants of the focal losses.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub focal: FocalConfig,
     /// Class weights in the loss.
     pub class_weights: ClassWeighting,
     /// Label smoothing.
@@ -331,6 +362,7 @@ impl Default for TrainConfig {
             weight_decay: 0.0,
             momentum: 0.9,
             loss: LossKind::CrossEntropy,
+            focal: FocalConfig::default(),
             class_weights: ClassWeighting::Balanced,
             label_smoothing: 0.0,
             patience: 0,
@@ -379,11 +411,11 @@ impl TrainConfig {
     fn validate_task(&self, task: Task) -> Result<()> {
         let segment = task == Task::Segment;
         let (loss, monitor) = (self.loss.name(), self.monitor.name());
-        let losses: Vec<&str> = LossKind::ALL.iter().filter(|l| l.task() == task).map(|l| l.name()).collect();
+        let losses: Vec<&str> = LossKind::ALL.iter().filter(|l| l.fits(task)).map(|l| l.name()).collect();
         let monitors: Vec<&str> = Monitor::ALL.iter().filter(|m| m.fits(task)).map(|m| m.name()).collect();
         let classifies = "for models that classify";
         let checks = [
-            (self.loss.task() == task, format!("--loss {loss}"), format!("choose one of: {}", losses.join(", "))),
+            (self.loss.fits(task), format!("--loss {loss}"), format!("choose one of: {}", losses.join(", "))),
             (
                 self.monitor.fits(task),
                 format!("--monitor {monitor}"),
@@ -397,6 +429,10 @@ impl TrainConfig {
             ),
             (!segment || self.label_smoothing == 0.0, "--label-smoothing".into(), format!("it is {classifies}")),
         ];
+        if !segment && self.loss != LossKind::CrossEntropy && self.label_smoothing != 0.0 {
+            let what = format!("--label-smoothing does not go together with --loss {loss}");
+            return Err(Error::new(Kind::Usage, what).next("it is for cross-entropy"));
+        }
         match checks.into_iter().find(|(ok, ..)| !ok) {
             None => Ok(()),
             Some((_, flag, next)) => {
@@ -406,7 +442,7 @@ impl TrainConfig {
     }
 
     fn validate_numbers(&self) -> Result<()> {
-        let checks: [(&str, bool, &str); 16] = [
+        let checks: [(&str, bool, &str); 18] = [
             ("--size", self.size.is_valid(), ImageSize::RANGE),
             ("--batch", (1..=65_536).contains(&self.batch), "between 1 and 65536"),
             (
@@ -420,6 +456,8 @@ impl TrainConfig {
             ("--weight-decay", (0.0..=1.0).contains(&self.weight_decay), "between 0 and 1"),
             ("--momentum", (0.0..1.0).contains(&self.momentum), "at least 0 and below 1"),
             ("--label-smoothing", (0.0..1.0).contains(&self.label_smoothing), "at least 0 and below 1"),
+            ("--focal-gamma", self.focal.gamma >= 0.0 && self.focal.gamma.is_finite(), "at least 0"),
+            ("--focal-alpha", (0.0..=1.0).contains(&self.focal.alpha), "between 0 and 1"),
             ("--rotation", (0.0..=180.0).contains(&self.augment.rotation), "between 0 and 180 degrees"),
             ("--zoom", (0.0..1.0).contains(&self.augment.zoom), "at least 0 and below 1"),
             ("--brightness", (0.0..1.0).contains(&self.augment.brightness), "at least 0 and below 1"),

@@ -256,7 +256,7 @@ pub fn run(
             plans(&phase).memory(gpu.caps()).ok()
         }
     };
-    let place = Workplace::new(gpu, first, objective.class_weights(), phase)?;
+    let place = Workplace::new(gpu, first, &objective, phase)?;
     check()?;
 
     let (folder, progress) = match resumed {
@@ -465,7 +465,7 @@ impl<'a> Engine<'a> {
         self.progress.phase = PhaseStart { number: self.progress.phase.number + 1, epoch, step };
         note.into_iter().for_each(|note| (self.notify)(Event::Note(note)));
         let memory = graphs.memory();
-        let place = Workplace::new(self.gpu, graphs, self.objective.class_weights(), self.phase())?;
+        let place = Workplace::new(self.gpu, graphs, &self.objective, self.phase())?;
         place.follow(self.gpu, &self.place, step)?;
         self.place = place;
         let config = self.phase();

@@ -26,6 +26,10 @@ pub(super) mod input {
     pub const SAMPLES: &str = "samples";
     /// Class of each row, u32 `[N]`; where classes are learned.
     pub const LABELS: &str = "labels";
+    /// In the place of the class, where each has a sigmoid of its own: whether a row has it, f32 `[N, K]`.
+    pub const TARGETS: &str = "targets";
+    /// With targets: the weight of each row in the loss, f32 `[N]`.
+    pub const ROW_WEIGHTS: &str = "row weights";
     /// Epoch, u32 `[1]`.
     pub const EPOCH: &str = "epoch";
     /// Learning rate, f32 `[1]`.

@@ -29,8 +29,8 @@ mod session;
 
 pub use checkpoint::{Checkpoint, PhaseStart, Progress};
 pub use config::{
-    AugmentConfig, ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, ScheduleKind,
-    SplitConfig, TrainConfig,
+    AugmentConfig, ClassWeighting, FocalConfig, LossKind, Monitor, Normalisation, OptimizerKind, Precision,
+    ScheduleKind, SplitConfig, TrainConfig,
 };
 pub use engine::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning, run};
 pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};
@@ -42,5 +42,5 @@ pub use phase::fitting_graph;
 pub use plateau::PlateauConfig;
 pub use predictor::{MaskMap, ModelSource, Predictor};
 pub use run_folder::RunFolder;
-pub use scores::{Report, Scores};
+pub use scores::{ClassLoss, Report, Scores};
 pub use session::{EvalSession, StepResult, TrainSession};

@@ -1,9 +1,12 @@
 //! What a run is trained for: what the loss is, what the outputs mean, how they are scored. One engine serves all tasks;
 //! where they differ is here, in [`super::scores`], and in what a session uploads with a batch.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use super::config::{ClassWeighting, LossKind, TrainConfig};
 use super::graph::{Images, input};
-use super::scores::{Scores, mask_loss, score};
+use super::scores::{ClassLoss, Scores, mask_loss, score};
 use super::session::EvalSession;
 use crate::autograd::{Tape, Tensor};
 use crate::data::{Batch, Dataset, Masks, PixelStore, SplitAssignment, Weighting, class_weights};
@@ -13,6 +16,8 @@ use crate::metrics::{PixelCounts, SegmentationReport};
 use crate::models::{Model, Task};
 use crate::ops::augment::masks;
 use crate::ops::dice_loss::{Overlap, dice_loss, soft_jaccard_loss};
+use crate::ops::focal_loss::{Focal, focal_loss};
+use crate::ops::sigmoid_focal_loss::{SigmoidFocal, sigmoid_focal_loss};
 use crate::ops::{add, bce_with_logits::bce_with_logits, softmax_cross_entropy::softmax_cross_entropy};
 use crate::tensor::TensorType;
 
@@ -28,6 +33,10 @@ pub enum Objective {
         classes: Vec<String>,
         /// Their weights in the loss.
         weights: Vec<f32>,
+        /// The loss.
+        loss: ClassLoss,
+        /// Further classes of pictures that have several, by their number in the dataset.
+        more: Arc<HashMap<u32, Vec<u32>>>,
     },
     /// The masks of lesions.
     Segment {
@@ -54,6 +63,16 @@ impl Objective {
             };
         }
         let classes = dataset.classes.clone();
+        let loss = ClassLoss::of(config);
+        let several = dataset.samples.iter().enumerate().filter(|(_, sample)| !sample.more.is_empty());
+        let more: HashMap<u32, Vec<u32>> =
+            several.map(|(i, sample)| (i as u32, sample.more.iter().map(|&class| class as u32).collect())).collect();
+        if !more.is_empty() && !loss.kind.of_sigmoids() {
+            let what =
+                format!("{} pictures have several classes, and --loss {} knows one", more.len(), loss.kind.name());
+            return Err(Error::new(Kind::Usage, what).next("use --loss bce or sigmoid-focal"));
+        }
+        let more = Arc::new(more);
         let weighting = match config.class_weights {
             ClassWeighting::Balanced => Some(Weighting::Balanced),
             ClassWeighting::Median => Some(Weighting::MedianFrequency),
@@ -61,11 +80,11 @@ impl Objective {
         };
         let Some(weighting) = weighting else {
             let weights = vec![1.0; classes.len()];
-            return Ok((Self::Classify { classes, weights }, vec![]));
+            return Ok((Self::Classify { classes, weights, loss, more }, vec![]));
         };
         let train_labels = split.train.iter().map(|&i| dataset.samples[i].label);
         let found = class_weights(train_labels, &classes, weighting);
-        Ok((Self::Classify { classes, weights: found.weights }, found.notes))
+        Ok((Self::Classify { classes, weights: found.weights, loss, more }, found.notes))
     }
 
     /// The names of the outputs.
@@ -84,6 +103,14 @@ impl Objective {
         }
     }
 
+    /// Further classes of pictures that have several, by their number in the dataset.
+    pub(super) fn more_labels(&self) -> Arc<HashMap<u32, Vec<u32>>> {
+        match self {
+            Self::Classify { more, .. } => Arc::clone(more),
+            Self::Segment { .. } => Arc::default(),
+        }
+    }
+
     /// Whether pictures are right or wrong, so that they can be counted.
     pub fn counts_correct(&self) -> bool {
         matches!(self, Self::Classify { .. })
@@ -92,6 +119,15 @@ impl Objective {
     /// The columns of `results.csv` between the training loss and the seconds.
     pub fn result_columns(&self) -> &'static [&'static str] {
         match self {
+            Self::Classify { loss, .. } if loss.kind.of_sigmoids() => &[
+                "train_accuracy",
+                "val_loss",
+                "val_accuracy",
+                "val_balanced_accuracy",
+                "val_macro_f1",
+                "val_auc",
+                "val_exact_match",
+            ],
             Self::Classify { .. } => {
                 &["train_accuracy", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1"]
             }
@@ -131,10 +167,10 @@ impl Objective {
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Scores> {
         match self {
-            Self::Classify { classes, weights } => {
+            Self::Classify { classes, weights, loss, .. } => {
                 let logits = session.logits(gpu, batches, progress)?;
-                let labels: Vec<usize> = indices.iter().map(|&i| dataset.samples[i].label).collect();
-                score(&labels, &logits, classes, weights)
+                let labels: Vec<Vec<usize>> = indices.iter().map(|&i| dataset.samples[i].all_labels()).collect();
+                score(&labels, &logits, classes, weights, *loss)
             }
             Self::Segment { loss } => {
                 let (mut counts, mut total) = (vec![], 0.0);
@@ -145,7 +181,7 @@ impl Objective {
                     Ok(())
                 })?;
                 let report = SegmentationReport::new(&counts)?;
-                Ok(Scores { loss: total / counts.len() as f64, report: report.into() })
+                Ok(Scores { loss: total / counts.len() as f64, report: report.into(), multi_label: None })
             }
         }
     }
@@ -167,28 +203,40 @@ pub(super) fn trace_loss(
     images: Option<&Images>,
     logits: Tensor,
 ) -> Result<Tensor> {
-    match config.loss.task() {
-        Task::Classify => {
-            let (pictures, classes) = (tape.shape(logits).rows(), tape.shape(logits).last());
-            let labels = tape.input(input::LABELS, TensorType::u32([pictures]));
-            let weights = tape.input(input::CLASS_WEIGHTS, TensorType::f32([classes]));
-            softmax_cross_entropy(tape, logits, labels, Some(weights), config.label_smoothing as f32)
+    let (batch, last) = (tape.shape(logits).dims()[0], tape.shape(logits).last());
+    if tape.shape(logits).rank() == 2 {
+        let gamma = config.focal.gamma as f32;
+        if config.loss.of_sigmoids() {
+            let targets = tape.input(input::TARGETS, TensorType::f32([batch, last]));
+            let weights = tape.input(input::ROW_WEIGHTS, TensorType::f32([batch]));
+            let spec = match config.loss {
+                LossKind::SigmoidFocal => SigmoidFocal { gamma, alpha: Some(config.focal.alpha as f32) },
+                // Without its two constants the focal loss is binary cross-entropy.
+                _ => SigmoidFocal { gamma: 0.0, alpha: None },
+            };
+            return sigmoid_focal_loss(tape, logits, targets, Some(weights), spec);
         }
-        Task::Segment => {
-            let images = images.ok_or_else(|| Error::new(Kind::Internal, "masks are learned from pictures alone"))?;
-            let targets = masks(tape, images.pixels, images.samples, images.epoch, config.train_augment())?;
-            let overlap = Overlap::default();
-            match config.loss {
-                LossKind::Dice => dice_loss(tape, logits, targets, None, overlap),
-                LossKind::Jaccard => soft_jaccard_loss(tape, logits, targets, None, overlap),
-                LossKind::Bce => bce_with_logits(tape, logits, targets),
-                LossKind::BceDice => {
-                    let bce = bce_with_logits(tape, logits, targets)?;
-                    let dice = dice_loss(tape, logits, targets, None, overlap)?;
-                    add::add(tape, bce, dice)
-                }
-                LossKind::CrossEntropy => Err(Error::new(Kind::Internal, "cross-entropy is no loss of masks")),
-            }
+        let labels = tape.input(input::LABELS, TensorType::u32([batch]));
+        let weights = tape.input(input::CLASS_WEIGHTS, TensorType::f32([last]));
+        return match config.loss {
+            LossKind::Focal => focal_loss(tape, logits, labels, Some(weights), Focal { gamma, by_weight: true }),
+            _ => softmax_cross_entropy(tape, logits, labels, Some(weights), config.label_smoothing as f32),
+        };
+    }
+    let images = images.ok_or_else(|| Error::new(Kind::Internal, "masks are learned from pictures alone"))?;
+    let targets = masks(tape, images.pixels, images.samples, images.epoch, config.train_augment())?;
+    let overlap = Overlap::default();
+    match config.loss {
+        LossKind::Dice => dice_loss(tape, logits, targets, None, overlap),
+        LossKind::Jaccard => soft_jaccard_loss(tape, logits, targets, None, overlap),
+        LossKind::Bce => bce_with_logits(tape, logits, targets),
+        LossKind::BceDice => {
+            let bce = bce_with_logits(tape, logits, targets)?;
+            let dice = dice_loss(tape, logits, targets, None, overlap)?;
+            add::add(tape, bce, dice)
+        }
+        LossKind::CrossEntropy | LossKind::Focal | LossKind::SigmoidFocal => {
+            Err(Error::new(Kind::Internal, format!("{} is no loss of masks", config.loss.name())))
         }
     }
 }

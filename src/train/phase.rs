@@ -7,6 +7,7 @@ use super::checkpoint::Checkpoint;
 use super::features::{Features, MOST};
 use super::freezing::Network;
 use super::graph::{EvalGraph, Fit, Source, TRAINING_PART, TRAINING_STEP, TrainGraph};
+use super::objective::Objective;
 use super::session::{
     EvalSession, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
 };
@@ -212,10 +213,11 @@ impl Workplace {
     ///
     /// # Errors
     /// Those of [`Executable::new`](crate::autograd::Executable::new).
-    pub fn new(gpu: &Gpu, graphs: Graphs, class_weights: &[f32], config: &TrainConfig) -> Result<Self> {
+    pub fn new(gpu: &Gpu, graphs: Graphs, objective: &Objective, config: &TrainConfig) -> Result<Self> {
         let Graphs { network, train, eval, backbone } = graphs;
         let mut store = Store::new();
-        let train = TrainSession::new(gpu, train, class_weights, &mut store)?;
+        let train = TrainSession::new(gpu, train, objective.class_weights(), &mut store)?;
+        let train = train.with_more_labels(objective.more_labels());
         let eval = EvalSession::new(gpu, eval, &mut store)?;
         let backbone = backbone.map(|graph| EvalSession::new(gpu, graph, &mut store)).transpose()?;
         gpu.save_pipelines();

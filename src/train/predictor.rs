@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::scores::{Scores, not_finite, score};
+use super::scores::{ClassLoss, Scores, not_finite, score};
 use super::session::{EvalSession, load_weights};
 use super::{EvalGraph, HostModel, Normalisation, Precision, TrainConfig};
 use crate::autograd::Store;
@@ -94,20 +94,21 @@ impl Predictor {
         self.session.logits(gpu, batches, progress)
     }
 
-    /// Scores the classes of images: labels in order, batches of the same images. The loss is weighted by `class_weights`, `[K]`.
+    /// Scores the classes of images: those of each, the first one first, in order; batches of the same images. The loss
+    /// is weighted by `class_weights`, `[K]`.
     ///
     /// # Errors
     /// As [`logits`](Self::logits); [`Kind::Diverged`](crate::Kind::Diverged) if the outputs are not numbers.
     pub fn evaluate(
         &mut self,
         gpu: &Gpu,
-        labels: &[usize],
+        labels: &[Vec<usize>],
         class_weights: &[f32],
         batches: impl IntoIterator<Item = Result<Batch>>,
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Scores> {
         let logits = self.logits(gpu, batches, progress)?;
-        score(labels, &logits, &self.classes, class_weights)
+        score(labels, &logits, &self.classes, class_weights, ClassLoss::of(&self.config))
     }
 }
 

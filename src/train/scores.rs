@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{LossKind, Monitor};
+use super::TrainConfig;
+use super::config::{FocalConfig, LossKind, Monitor};
 use crate::error::{Error, Kind, Result};
-use crate::metrics::{ClassificationReport, SegmentationReport, softmax};
+use crate::metrics::{ClassificationReport, MultiLabelReport, SegmentationReport, sigmoid, softmax};
 use crate::ops::dice_loss::Overlap;
 
 /// The scores of a set of images.
@@ -17,6 +18,9 @@ pub struct Scores {
     /// Everything else.
     #[serde(flatten)]
     pub report: Report,
+    /// Where each class has a sigmoid of its own: the scores of each class by itself. The others go by the largest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multi_label: Option<MultiLabelReport>,
 }
 
 /// The scores but for the loss.
@@ -58,6 +62,8 @@ impl Scores {
             ("accuracy", Report::Classes(r)) => Some(r.accuracy),
             ("balanced_accuracy", Report::Classes(r)) => Some(r.balanced_accuracy),
             ("macro_f1", Report::Classes(r)) => Some(r.macro_f1),
+            ("auc", Report::Classes(r)) => self.multi_label.as_ref().map_or(r.macro_auc, |m| m.macro_auc),
+            ("exact_match", Report::Classes(_)) => self.multi_label.as_ref().map(|m| m.exact_match),
             ("dice", Report::Masks(r)) => Some(r.dice),
             ("jaccard", Report::Masks(r)) => Some(r.jaccard),
             ("threshold_jaccard", Report::Masks(r)) => Some(r.threshold_jaccard),
@@ -72,6 +78,7 @@ impl Scores {
     pub fn monitored(&self, monitor: Monitor) -> Option<f64> {
         match monitor {
             Monitor::BalancedAccuracy => self.named("balanced_accuracy"),
+            Monitor::Auc => self.named("auc"),
             Monitor::Jaccard => self.named("jaccard"),
             Monitor::Dice => self.named("dice"),
             Monitor::Loss => Some(-self.loss),
@@ -85,24 +92,84 @@ pub(super) fn not_finite() -> Error {
         .next("use a smaller --lr, or check the weight file")
 }
 
-/// Scores logits `[N, K]` against labels. `class_weights` weigh the loss.
+/// The loss of a classifier.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClassLoss {
+    /// Which.
+    pub kind: LossKind,
+    /// The constants of the focal ones.
+    pub focal: FocalConfig,
+}
+
+impl ClassLoss {
+    /// That of a configuration.
+    pub fn of(config: &TrainConfig) -> Self {
+        Self { kind: config.loss, focal: config.focal }
+    }
+
+    /// Probabilities `[N, K]` of logits.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if there are no whole rows.
+    fn probabilities(self, logits: &[f32], classes: usize) -> Result<Vec<f64>> {
+        if self.kind.of_sigmoids() { Ok(sigmoid(logits)) } else { softmax(logits, classes) }
+    }
+
+    /// The loss of one picture, without its weight.
+    fn of_picture(self, logits: &[f32], probabilities: &[f64], labels: &[usize]) -> f64 {
+        let FocalConfig { gamma, alpha } = self.focal;
+        if !self.kind.of_sigmoids() {
+            let p = probabilities[labels[0]].max(f64::MIN_POSITIVE);
+            let gamma = if self.kind == LossKind::Focal { gamma } else { 0.0 };
+            return -(1.0 - p).powf(gamma) * p.ln();
+        }
+        let of_class = |(class, (&x, &s)): (usize, (&f32, &f64))| {
+            let (x, has) = (f64::from(x), labels.contains(&class));
+            // log(1 + exp(x)) - t x without overflow.
+            let bce = x.max(0.0) - if has { x } else { 0.0 } + (-x.abs()).exp().ln_1p();
+            match (self.kind, has) {
+                (LossKind::SigmoidFocal, true) => alpha * (1.0 - s).powf(gamma) * bce,
+                (LossKind::SigmoidFocal, false) => (1.0 - alpha) * s.powf(gamma) * bce,
+                _ => bce,
+            }
+        };
+        logits.iter().zip(probabilities).enumerate().map(of_class).sum::<f64>() / logits.len() as f64
+    }
+}
+
+/// The weight of a picture in the loss: the mean over its classes.
+pub(super) fn weight_of(labels: &[usize], class_weights: &[f32]) -> f32 {
+    let of = |&label: &usize| class_weights.get(label).copied().unwrap_or_default();
+    labels.iter().map(of).sum::<f32>() / labels.len().max(1) as f32
+}
+
+/// Scores logits `[N, K]` against the classes of each picture, the first one first. `class_weights` weigh the loss.
 ///
 /// # Errors
 /// [`Kind::Diverged`] if a logit is not a number; those of the metrics.
-pub(super) fn score(labels: &[usize], logits: &[f32], classes: &[String], class_weights: &[f32]) -> Result<Scores> {
+pub(super) fn score(
+    labels: &[Vec<usize>],
+    logits: &[f32],
+    classes: &[String],
+    class_weights: &[f32],
+    loss: ClassLoss,
+) -> Result<Scores> {
     if logits.iter().any(|v| !v.is_finite()) {
         return Err(not_finite());
     }
-    let probabilities = softmax(logits, classes.len())?;
-    let rows = probabilities.chunks_exact(classes.len());
-    let (mut loss, mut total) = (0.0, 0.0);
-    for (row, &label) in rows.zip(labels) {
-        let weight = f64::from(class_weights[label]);
-        loss -= weight * row[label].max(f64::MIN_POSITIVE).ln();
+    let k = classes.len();
+    let probabilities = loss.probabilities(logits, k)?;
+    let rows = logits.chunks_exact(k).zip(probabilities.chunks_exact(k));
+    let (mut sum, mut total) = (0.0, 0.0);
+    for ((logits, probabilities), labels) in rows.zip(labels) {
+        let weight = f64::from(weight_of(labels, class_weights));
+        sum += weight * loss.of_picture(logits, probabilities, labels);
         total += weight;
     }
-    let report = ClassificationReport::new(classes, labels, &probabilities)?;
-    Ok(Scores { loss: if total > 0.0 { loss / total } else { 0.0 }, report: report.into() })
+    let first: Vec<usize> = labels.iter().map(|labels| labels[0]).collect();
+    let report = ClassificationReport::new(classes, &first, &probabilities)?;
+    let multi_label = loss.kind.of_sigmoids().then(|| MultiLabelReport::new(k, labels, &probabilities)).transpose()?;
+    Ok(Scores { loss: if total > 0.0 { sum / total } else { 0.0 }, report: report.into(), multi_label })
 }
 
 /// The loss of one picture's mask, in f64: what the device computes of a batch is the mean over its pictures.
@@ -133,7 +200,9 @@ pub(super) fn mask_loss(kind: LossKind, logits: &[f32], drawn: &[bool]) -> Resul
         LossKind::Dice => Ok(overlap(2.0)),
         LossKind::Jaccard => Ok(overlap(1.0)),
         LossKind::BceDice => Ok(bce() + overlap(2.0)),
-        LossKind::CrossEntropy => Err(Error::new(Kind::Internal, "cross-entropy is no loss of masks")),
+        LossKind::CrossEntropy | LossKind::Focal | LossKind::SigmoidFocal => {
+            Err(Error::new(Kind::Internal, format!("{} is no loss of masks", kind.name())))
+        }
     }
 }
 

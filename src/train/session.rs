@@ -1,9 +1,11 @@
 //! A training or evaluation graph on a device, step by step.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::graph::{EvalGraph, TrainGraph, input};
+use super::scores::weight_of;
 use crate::autograd::{Executable, Memory, PendingOutputs, Plan, Store};
 use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
@@ -58,6 +60,10 @@ pub struct TrainSession {
     parameters: Vec<Parameter>,
     task: Task,
     class_weights: Vec<f32>,
+    /// Whether each class has a sigmoid of its own.
+    sigmoids: bool,
+    /// Further classes of some samples.
+    more: Arc<HashMap<u32, Vec<u32>>>,
     reads: Reads,
     /// Images of a run of the graph: a batch, or one part of it.
     rows: usize,
@@ -85,7 +91,9 @@ impl TrainSession {
     pub fn new(gpu: &Gpu, graph: TrainGraph, class_weights: &[f32], store: &mut Store) -> Result<Self> {
         let executable = Executable::new(gpu, graph.plan, store)?;
         LossScaling::initialise(gpu, store)?;
-        if graph.task == Task::Classify {
+        let has = |name: &str| executable.plan().inputs.iter().any(|(n, _)| n == name);
+        let sigmoids = has(input::TARGETS);
+        if has(input::CLASS_WEIGHTS) {
             executable.set_input(gpu, input::CLASS_WEIGHTS, bytemuck::cast_slice(class_weights))?;
         }
         let reads = Reads::of(executable.plan());
@@ -93,7 +101,45 @@ impl TrainSession {
         let rows = rows.and_then(|(_, ty)| ty.shape.dims().first().copied()).unwrap_or_default();
         let (class_weights, parameters, task) = (class_weights.to_vec(), graph.parameters, graph.task);
         let in_flight = VecDeque::new();
-        Ok(Self { executable, parameters, task, class_weights, reads, rows, in_flight, unfinished: None })
+        let more = Arc::default();
+        Ok(Self {
+            executable,
+            parameters,
+            task,
+            class_weights,
+            sigmoids,
+            more,
+            reads,
+            rows,
+            in_flight,
+            unfinished: None,
+        })
+    }
+
+    /// Learns further classes of some pictures, by their number in the dataset, where each class has a sigmoid of its own.
+    #[must_use]
+    pub fn with_more_labels(mut self, more: Arc<HashMap<u32, Vec<u32>>>) -> Self {
+        self.more = more;
+        self
+    }
+
+    /// All classes of a row.
+    fn labels_of(&self, label: u32, sample: u32) -> Vec<usize> {
+        let more = self.more.get(&sample).filter(|_| self.sigmoids);
+        [label].iter().chain(more.into_iter().flatten()).map(|&class| class as usize).collect()
+    }
+
+    /// Uploads which classes the rows have, and the rows' weights.
+    fn set_targets(&self, gpu: &Gpu, labels: &[u32], samples: &[u32], weights: &[f32]) -> Result<()> {
+        let k = self.class_weights.len();
+        let mut targets = vec![0.0_f32; labels.len() * k];
+        for (row, (&label, &sample)) in targets.chunks_exact_mut(k).zip(labels.iter().zip(samples)) {
+            for class in self.labels_of(label, sample) {
+                row[class] = 1.0;
+            }
+        }
+        self.executable.set_input(gpu, input::TARGETS, bytemuck::cast_slice(&targets))?;
+        self.executable.set_input(gpu, input::ROW_WEIGHTS, bytemuck::cast_slice(weights))
     }
 
     /// The model's parameters.
@@ -130,11 +176,11 @@ impl TrainSession {
         }
         e.set_input(gpu, input::LR, &(lr as f32).to_le_bytes())?;
         // The loss is the mean over its images, by the weights of their classes.
-        let weight_of = |label: &u32| match self.task {
-            Task::Classify => self.class_weights.get(*label as usize).copied().unwrap_or_default(),
+        let weight_of = |(&label, &sample): (&u32, &u32)| match self.task {
+            Task::Classify => weight_of(&self.labels_of(label, sample), &self.class_weights),
             Task::Segment => 1.0,
         };
-        let weights: Vec<f32> = batch.labels.iter().map(weight_of).collect();
+        let weights: Vec<f32> = batch.labels.iter().zip(&batch.samples).map(weight_of).collect();
         let whole: f32 = weights.iter().sum();
         let mut finished = None;
         for part in 0..parts {
@@ -147,7 +193,9 @@ impl TrainSession {
             if self.reads == Reads::Pictures {
                 e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples[of(images)]))?;
             }
-            if self.task == Task::Classify {
+            if self.sigmoids {
+                self.set_targets(gpu, labels, &batch.samples[of(images)], &weights[of(images)])?;
+            } else if self.task == Task::Classify {
                 e.set_input(gpu, input::LABELS, bytemuck::cast_slice(labels))?;
             }
             if in_parts {

@@ -83,6 +83,7 @@ pub fn dataset(seed: u32, count: usize, masks: bool) -> Dataset {
             mask: masks.then(|| source.clone()),
             source,
             label: view.label,
+            more: vec![],
             group: lesion_id(view.lesion),
             split: None,
         }
