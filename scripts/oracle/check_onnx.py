@@ -3,11 +3,11 @@
 
     scripts/oracle/check_onnx.py [--binary target/release/lesion-gpu] [--models resnet18,unet-small] [--opset 18]
 
-Each model is trained for one step on generated pictures, so that weights and running statistics are not those it began
-with, exported with a batch of any size, and given the same three pictures as `predict`, all of noise and exactly as large as
-the model wants them (so no resizing is compared): alone in the first run, together in the second. Prints a row a model:
-the largest difference by the largest logit. Of a model that segments only the masks can be compared: the row says how far
-from zero a logit was whose pixel is not as it should be. Fails above 1e-4. Needs numpy, pillow, onnx and onnxruntime.
+Each model gets random weights and running statistics, is exported with a batch of any size, and is given the same three
+pictures as `predict`, exactly as large as the model wants them (so no resizing is compared): together, and one by one.
+Prints a row a model: the largest difference by the largest logit. Of a model that segments only the masks can be compared:
+the row says how far from zero a logit was whose pixel is not as it should be. Fails above 1e-4. Needs numpy, pillow,
+safetensors, onnx and onnxruntime.
 """
 
 import argparse
@@ -21,8 +21,10 @@ import numpy as np
 import onnx
 import onnxruntime
 from PIL import Image
+from safetensors.numpy import save_file
 
 TOLERANCE = 1e-4
+CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 
 
 def run(*command):
@@ -45,20 +47,36 @@ def pictures(folder, size, seed):
     return files, np.stack(arrays).transpose(0, 3, 1, 2)
 
 
-def masks(binary, checkpoint, files, logits, folder):
+def weights(binary, model, size, file, rng):
+    """Random weights that keep activations at about one."""
+    tensors = {}
+    for tensor in json.loads(run(binary, "models", model, "--size", size, "--classes", len(CLASSES), "--json"))["tensors"]:
+        name, shape = tensor["name"], tensor["shape"]
+        if name.endswith("running_var"):
+            values = rng.uniform(0.5, 1.5, shape)
+        elif len(shape) > 1:
+            values = rng.normal(0, np.sqrt(2 / max(1, np.prod(shape[1:]))), shape)
+        else:
+            norm = 1.0 if name.endswith("weight") else 0.0
+            values = norm + rng.normal(0, 0.1, shape)
+        tensors[name] = values.astype(np.float32)
+    save_file(tensors, file)
+
+
+def masks(predict, files, logits, folder):
     """`predict` gives masks, not logits: the largest logit on the wrong side of zero, by the largest."""
-    run(binary, "predict", checkpoint, *files, "--out", folder)
+    run(*predict, *files, "--out", folder)
     drawn = np.stack([np.asarray(Image.open(folder / f"{file.stem}_segmentation.png")) > 127 for file in files])
     assert drawn.shape == logits.shape, (drawn.shape, logits.shape)
     return np.abs(logits[drawn != (logits > 0)]).max(initial=0) / np.abs(logits).max()
 
 
 def check(binary, model, size, opset, folder, seed):
-    run_folder, exported = folder / "run", folder / "model.onnx"
-    run(binary, "train", "--data", "synthetic:60", "--model", model, "--size", size, "--batch", 4, "--epochs", 1,
-        "--steps", 1, "--run", run_folder, "--no-cache", "--quiet", "--seed", seed)
-    checkpoint = run_folder / "weights" / "last.safetensors"
-    run(binary, "export", checkpoint, "--out", exported, "--opset", opset)
+    file, exported = folder / "random.safetensors", folder / "model.onnx"
+    weights(binary, model, size, file, np.random.default_rng(seed))
+    bare = ["--model", model, "--weights", file, "--size", size, "--classes", ",".join(CLASSES)]
+    run(binary, "export", *bare, "--out", exported, "--opset", opset)
+    predict = [binary, "predict", *bare]
     onnx.checker.check_model(onnx.load(exported), full_check=True)
     files, images = pictures(folder, size, seed)
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
@@ -66,8 +84,8 @@ def check(binary, model, size, opset, folder, seed):
     alone = np.concatenate([session.run(["logits"], {"images": images[i : i + 1]})[0] for i in range(len(images))])
     if together.ndim == 4:
         assert np.abs(together - alone).max() <= TOLERANCE * np.abs(together).max(), "the batch makes a difference"
-        return masks(binary, checkpoint, files, together[:, 0], folder / "masks"), exported.stat().st_size
-    answers = json.loads(run(binary, "predict", checkpoint, *files, "--logits", "--format", "json"))
+        return masks(predict, files, together[:, 0], folder / "masks"), exported.stat().st_size
+    answers = json.loads(run(*predict, *files, "--logits", "--format", "json"))
     ours = np.array([a["logits"] for a in answers])
     assert together.shape == ours.shape, (together.shape, ours.shape)
     scale = np.abs(ours).max()

@@ -72,10 +72,18 @@ struct Detail {
     #[serde(flatten)]
     row: Row,
     parts: Vec<Part>,
+    /// What a weight file holds: parameters and running statistics.
+    tensors: Vec<FileTensor>,
     batch: usize,
     /// Bytes on the device of a training step with Adam, in f32.
     training_bytes: u64,
     training_bytes_without_reuse: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct FileTensor {
+    name: String,
+    shape: Vec<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -165,9 +173,12 @@ fn one(args: &ModelsArgs, model: Model) -> Result<()> {
         macs: l.macs,
         output: l.output.dims().to_vec(),
     });
+    let tensors = summary.parameters.iter();
+    let tensors = tensors.map(|p| FileTensor { name: p.name.clone(), shape: p.file_shape.dims().to_vec() });
     let detail = Detail {
         row: args.row(model, Some(&summary))?,
         parts: parts.collect(),
+        tensors: tensors.collect(),
         batch,
         training_bytes: memory.total(),
         training_bytes_without_reuse: memory.without_reuse,
