@@ -56,6 +56,7 @@ goldens! {
     efficientnet_b0: "efficientnet-b0",
     vit_small_16: "vit-small-16",
     unet_small: "unet-small",
+    unet_resnet18: "unet-resnet18",
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -205,7 +206,7 @@ fn drawn_weight(model: &str, seed: u32, parameter: &Parameter) -> Vec<f32> {
     let batch_norm =
         own_name.starts_with("bn") || module.ends_with("downsample.1") || (kind == "weight" && dims.len() == 1);
     let last_of_block = match model {
-        "resnet18" => key.ends_with(".bn2.weight"),
+        "resnet18" | "unet-resnet18" => key.ends_with(".bn2.weight"),
         "resnet50" | "resnet50-se" | "seresnet50" => key.ends_with(".bn3.weight"),
         _ => false,
     };

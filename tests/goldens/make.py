@@ -70,11 +70,11 @@ SAMPLES = 16
 LEARNING_RATE = {"simple-cnn": 1e-4, "resnet18": 1e-4, "resnet50": 3e-5, "resnet50-se": 3e-5, "seresnet50": 1e-4}
 LEARNING_RATE |= {"resnet34": 3e-5, "resnet101": 1e-5, "resnet152": 2e-6}
 LEARNING_RATE |= {"inception-resnet-v2": 1e-5, "efficientnet-b0": 1e-4, "vit-small-16": 1e-4}
-LEARNING_RATE |= {"unet-small": 1e-4}
+LEARNING_RATE |= {"unet-small": 1e-4, "unet-resnet18": 1e-4}
 MARGIN = 1e-4
 # Models whose first batch is drawn again, as `batch/0/images/<attempt>`, until the two largest inputs of every max-pooling
 # window are this far apart: with more than a hundred thousand windows rounding would else decide in one of them.
-APART = {"inception-resnet-v2", "unet-small"}
+APART = {"inception-resnet-v2", "unet-small", "unet-resnet18"}
 TIE = 4e-6
 # The gamma of a residual block's last batch-norm is made small, so that the blocks' sum keeps its scale with depth.
 LAST_BN = {
@@ -90,6 +90,7 @@ LAST_BN = {
     "efficientnet-b0": None,
     "vit-small-16": None,
     "unet-small": None,
+    "unet-resnet18": ".bn2.weight",
 }
 # (file stem, model, height, width, batch)
 GOLDENS = [
@@ -106,6 +107,7 @@ GOLDENS = [
     ("efficientnet-b0", "efficientnet-b0", 64, 64, 4),
     ("vit-small-16", "vit-small-16", 64, 64, 3),
     ("unet-small", "unet-small", 32, 48, 2),
+    ("unet-resnet18", "unet-resnet18", 48, 64, 2),
 ]
 
 
@@ -238,6 +240,44 @@ class UNet(nn.Module):
         return self.head(x)
 
 
+class UNetResNet18(nn.Module):
+    """torchvision's ResNet-18 as encoder; decoder and names as in segmentation_models_pytorch."""
+
+    class Block(nn.Module):
+        def __init__(self, channels, filters):
+            super().__init__()
+            layer = lambda c: nn.Sequential(
+                nn.Conv2d(c, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU()
+            )
+            self.conv1, self.conv2 = layer(channels), layer(filters)
+
+        def forward(self, x):
+            return self.conv2(self.conv1(x))
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = torchvision.models.resnet18(weights=None)
+        del self.encoder.fc
+        self.decoder = nn.Module()
+        channels = [512 + 256, 256 + 128, 128 + 64, 64 + 64, 32]
+        self.decoder.blocks = nn.ModuleList(self.Block(c, f) for c, f in zip(channels, [256, 128, 64, 32, 16]))
+        self.segmentation_head = nn.Sequential(nn.Conv2d(16, 1, 3, padding=1))
+
+    def forward(self, x):
+        e = self.encoder
+        skips = [None, e.relu(e.bn1(e.conv1(x)))]
+        y = e.maxpool(skips[-1])
+        for layer in (e.layer1, e.layer2, e.layer3, e.layer4):
+            y = layer(y)
+            skips.append(y)
+        skips.pop()
+        for block in self.decoder.blocks:
+            skip = skips.pop()
+            y = nn.functional.interpolate(y, size=(x if skip is None else skip).shape[2:], mode="nearest")
+            y = block(y if skip is None else torch.cat([y, skip], 1))
+        return self.segmentation_head(y)
+
+
 class SqueezeExcite(nn.Module):
     """Global average pool -> C/16, ReLU -> C, sigmoid -> scale; both linear layers have a bias."""
 
@@ -307,6 +347,8 @@ def build(model, height, width, classes=CLASSES):
         return timm.create_model("vit_small_patch16_224", pretrained=False, num_classes=classes, img_size=height)
     if model == "unet-small":
         return UNet(16, 3, True)
+    if model == "unet-resnet18":
+        return UNetResNet18()
     raise ValueError(model)
 
 
@@ -367,6 +409,9 @@ def relus(net):
             else:
                 layers = [child for child, _ in owner.named_children() if child.startswith("bn")]
             yield relu, [(prefix + layer + ".bias", 1.0) for layer in layers]
+        elif isinstance(owner, nn.Sequential) and len(owner) == 3 and isinstance(owner[2], nn.ReLU):
+            # A convolution, its batch-norm and the ReLU.
+            yield owner[2], [(prefix + "1.bias", 1.0)]
 
 
 def part_from_zero(model, init, images):
