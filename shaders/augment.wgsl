@@ -19,6 +19,7 @@ struct Params {
     std_r: f32,
     std_g: f32,
     std_b: f32,
+    bgr: u32,
 }
 
 const WG: u32 = 64u;
@@ -120,6 +121,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
         let contrast = 1.0 + p.contrast * symmetric(5u);
         v = clamp(v * contrast + 0.5 * (1.0 - contrast), vec3f(0.0), vec3f(1.0));
         v = (v - vec3f(p.mean_r, p.mean_g, p.mean_b)) / vec3f(p.std_r, p.std_g, p.std_b);
+        v = select(v, v.zyx, p.bgr != 0u);
         let first = (to.x * area + to.y) * 3u;
         y[first] = E(v.x);
         y[first + 1u] = E(v.y);

@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
-use crate::train::TrainConfig;
+use crate::train::{TrainConfig, normalisation_of};
 
 /// Flags of `train`, by their clap names, and the keys of the configuration that they set.
 pub(super) const KEYS: &[(&str, &[&str])] = &[
@@ -89,7 +89,11 @@ pub(super) fn merge(file: &Path, flags: &TrainConfig, given: &dyn Fn(&str) -> bo
         let keys: Vec<&str> = path.split('.').collect();
         set(&mut all, &keys, get(&flags, &keys));
     }
-    Value::Table(all).try_into().map_err(|e| bad(&e))
+    let mut config: TrainConfig = Value::Table(all).try_into().map_err(|e| bad(&e))?;
+    if !own.contains_key("normalisation") && !given("normalize") {
+        config.normalisation = normalisation_of(&config.model, config.weights.as_deref().map(Path::new))?;
+    }
+    Ok(config)
 }
 
 fn table(config: &TrainConfig) -> Result<Table> {

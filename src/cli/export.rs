@@ -69,6 +69,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
     }
     let source = args.bare.resolve_at_any_size(args.run.clone())?;
     let model = HostModel::read(&source)?;
+    model.notes.iter().for_each(|note| eprintln!("note: {note}"));
     let size = size.unwrap_or(model.config.size);
     match extension.as_str() {
         "onnx" => {

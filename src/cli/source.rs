@@ -15,7 +15,7 @@ pub(super) struct BareArgs {
     /// The model
     #[arg(long, requires = "weights")]
     model: Option<String>,
-    /// A safetensors file with torchvision's key names
+    /// Its weights: safetensors, PyTorch's .pth, Keras's .h5 or .keras
     #[arg(long, value_name = "FILE", requires = "model")]
     weights: Option<PathBuf>,
     /// Class names in the order of the outputs [default: HAM10000's if there are seven]
@@ -24,7 +24,7 @@ pub(super) struct BareArgs {
     /// Size of the images in pixels: N for a square, or WIDTHxHEIGHT [default: 224]
     #[arg(long)]
     size: Option<ImageSize>,
-    /// Pixel statistics: imagenet, ham10000 or unit [default: imagenet]
+    /// Pixel statistics: imagenet, ham10000, unit, caffe (BGR) or tf ([-1, 1]) [default: what goes with the weights]
     #[arg(long, requires = "weights")]
     normalize: Option<Normalisation>,
     /// Accept a file that lacks some parameters, which then have random values
@@ -64,14 +64,14 @@ impl BareArgs {
                     model: model.clone(),
                     file: file.clone(),
                     size,
-                    normalisation: self.normalize.unwrap_or(Normalisation::ImageNet),
+                    normalisation: self.normalize,
                     classes: self.classes.clone(),
                     allow_partial: self.allow_partial,
                 })
             }
             (None, None, Some(run)) => Ok(ModelSource::Run(run)),
             _ => Err(Error::new(Kind::Usage, "which model is not clear")
-                .next("give either the folder of a run, or --model NAME --weights FILE.safetensors")),
+                .next("give either the folder of a run, or --model NAME --weights FILE")),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::models::Model;
 use crate::train::{
     AugmentConfig, Checkpoint, ClassWeighting, EpochResult, Event, FocalConfig, Interrupt, LossKind, Monitor,
     Normalisation, OptimizerKind, PlateauConfig, Precision, Report, RunFolder, RunOptions, ScheduleKind, SplitConfig,
-    TrainConfig, Tuning, run as train,
+    TrainConfig, Tuning, normalisation_of, run as train,
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
@@ -80,7 +80,7 @@ const CONFIGURATION: [&str; 52] = [
 Examples:
   lesion-gpu train --data synthetic --model simple-cnn --epochs 5
   lesion-gpu train --data HAM10000.zip --model resnet18 --size 128 --epochs 30 --schedule cosine
-  lesion-gpu train --data my.csv --model resnet50 --weights resnet50.safetensors --allow-partial
+  lesion-gpu train --data my.csv --model resnet50 --weights resnet50.pth
   lesion-gpu train --data HAM10000.zip --masks HAM10000_segmentations_lesion_tschandl.zip --model unet-small --size 128x96
   lesion-gpu train --resume runs/resnet18-001")]
 pub(super) struct TrainArgs {
@@ -105,11 +105,11 @@ pub(super) struct TrainArgs {
     quiet: bool,
 
     /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50,
-    /// inception-resnet-v2, efficientnet-b0, vit-small-16; to segment: unet-small, unet, unet-resnet18, unet-resnet34,
-    /// unet-resnet50
+    /// resnet50-keras, resnet101-keras, resnet152-keras, inception-resnet-v2, efficientnet-b0, vit-small-16; to segment:
+    /// unet-small, unet, unet-resnet18, unet-resnet34, unet-resnet50
     #[arg(long, default_value = "resnet18", help_heading = "Model")]
     model: String,
-    /// Start from this safetensors file (torchvision's key names)
+    /// Start from this file: safetensors, PyTorch's .pth, Keras's .h5 or .keras. A classifier for other classes is replaced
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     weights: Option<PathBuf>,
     /// Accept a weight file that lacks some parameters, and say which
@@ -206,9 +206,10 @@ pub(super) struct TrainArgs {
     /// Leave faulty samples out instead of failing
     #[arg(long, help_heading = "Data")]
     skip_bad: bool,
-    /// Pixel statistics: imagenet, ham10000 or unit
-    #[arg(long, default_value = "imagenet", help_heading = "Data")]
-    normalize: Normalisation,
+    /// Pixel statistics: imagenet, ham10000, unit, caffe (BGR) or tf ([-1, 1]) [default: what goes with the weights, else
+    /// imagenet]
+    #[arg(long, help_heading = "Data")]
+    normalize: Option<Normalisation>,
     /// Visit the images in file order
     #[arg(long, help_heading = "Data")]
     no_shuffle: bool,
@@ -303,7 +304,10 @@ impl TrainArgs {
             seed: self.seed,
             shuffle: !self.no_shuffle,
             skip_bad: self.skip_bad,
-            normalisation: self.normalize,
+            normalisation: match self.normalize {
+                Some(chosen) => chosen,
+                None => normalisation_of(&self.model, self.weights.as_deref())?,
+            },
             weights: self.weights.as_ref().map(|p| p.display().to_string()),
             allow_partial: self.allow_partial,
             split: SplitConfig { fractions, seed: self.split_seed, grouped: !self.leaky_split },
@@ -350,6 +354,10 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
     if !args.quiet {
         let a = gpu.adapter();
         progress.line(&format!("device   {} ({}, {})", a.name, a.class.name(), a.driver));
+    }
+    let chosen = config.normalisation;
+    if !args.quiet && args.resume.is_none() && args.normalize.is_none() && chosen != Normalisation::ImageNet {
+        progress.line(&format!("note     {}", chosen.note()));
     }
     let result = train(&gpu, &config, &options, interrupt, &mut |event| {
         if !args.quiet {

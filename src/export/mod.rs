@@ -89,14 +89,19 @@ fn tensor<'a>(model: &'a HostModel, parameter: &Parameter) -> Result<&'a HostTen
     model.weights.get(&parameter.name).ok_or_else(missing)
 }
 
-/// Takes mean and standard deviation off the pixels.
+/// Takes mean and standard deviation off the pixels, and exchanges red and blue where the network wants it so.
 fn normalised(model: &HostModel, graph: &mut Graph, images: &Value) -> Value {
     graph.set_scope("normalise");
     let (mean, std) = model.config.normalisation.mean_std();
     let channels = |values: [f32; 3]| HostTensor::new([1, 3, 1, 1], values.to_vec());
     let (mean, std) = (graph.constant("mean", &channels(mean)), graph.constant("std", &channels(std)));
     let centred = graph.node_like("Sub", &[images, &mean], &[], images);
-    graph.node_like("Div", &[&centred, &std], &[], images)
+    let scaled = graph.node_like("Div", &[&centred, &std], &[], images);
+    if !model.config.normalisation.is_bgr() {
+        return scaled;
+    }
+    let order = graph.integers("bgr", &[2, 1, 0]);
+    graph.node_like("Gather", &[&scaled, &order], &[Attribute::Int("axis", 1)], images)
 }
 
 /// Of the classes, which exclude each other, or of each pixel.

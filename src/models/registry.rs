@@ -1,6 +1,6 @@
 //! The models by name.
 
-use super::resnet::{Block, ResNet, SqueezeExcite};
+use super::resnet::{Block, ResNet, SqueezeExcite, Variant};
 use super::unet::{self, UNet};
 use super::{Head, efficientnet, inception_resnet_v2, simple_cnn, unet_resnet, vit};
 use crate::autograd::Tensor;
@@ -17,7 +17,7 @@ pub enum Task {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Architecture {
+pub(super) enum Architecture {
     SimpleCnn,
     ResNet(ResNet),
     InceptionResNetV2,
@@ -32,7 +32,7 @@ enum Architecture {
 pub struct Model {
     name: &'static str,
     about: &'static str,
-    architecture: Architecture,
+    pub(super) architecture: Architecture,
 }
 
 const fn resnet(
@@ -42,11 +42,17 @@ const fn resnet(
     layers: [usize; 4],
     squeeze_excite: SqueezeExcite,
 ) -> Model {
-    Model { name, about, architecture: Architecture::ResNet(ResNet { block, layers, squeeze_excite }) }
+    let variant = Variant::Torch;
+    Model { name, about, architecture: Architecture::ResNet(ResNet { block, layers, squeeze_excite, variant }) }
+}
+
+const fn keras_resnet(name: &'static str, about: &'static str, layers: [usize; 4]) -> Model {
+    let (block, squeeze_excite, variant) = (Block::Bottleneck, SqueezeExcite::None, Variant::Keras);
+    Model { name, about, architecture: Architecture::ResNet(ResNet { block, layers, squeeze_excite, variant }) }
 }
 
 const fn unet_resnet(name: &'static str, about: &'static str, block: Block, layers: [usize; 4]) -> Model {
-    let encoder = ResNet { block, layers, squeeze_excite: SqueezeExcite::None };
+    let encoder = ResNet { block, layers, squeeze_excite: SqueezeExcite::None, variant: Variant::Torch };
     Model { name, about, architecture: Architecture::UNetResNet(encoder) }
 }
 
@@ -75,6 +81,9 @@ const MODELS: &[Model] = &[
         [3, 4, 6, 3],
         SqueezeExcite::EveryBlock,
     ),
+    keras_resnet("resnet50-keras", "ResNet-50 as Keras has it", [3, 4, 6, 3]),
+    keras_resnet("resnet101-keras", "ResNet-101 as Keras has it", [3, 4, 23, 3]),
+    keras_resnet("resnet152-keras", "ResNet-152 as Keras has it", [3, 8, 36, 3]),
     Model { name: "inception-resnet-v2", about: "Inception-ResNet-v2", architecture: Architecture::InceptionResNetV2 },
     Model { name: "efficientnet-b0", about: "EfficientNet-B0", architecture: Architecture::EfficientNetB0 },
     Model {
@@ -255,7 +264,8 @@ mod tests {
     use crate::nn::{Mode, Parameter};
     use crate::tensor::TensorType;
 
-    /// Counts published with torchvision, with the paper (SE-ResNet-50), and for the baseline at 128x128.
+    /// Counts published with torchvision, with the paper (SE-ResNet-50), by Keras's `summary()`, and for the baseline at
+    /// 128x128.
     #[test]
     fn parameter_counts() {
         let counts = [
@@ -266,6 +276,9 @@ mod tests {
             ("resnet101", 64, 1000, 44_549_160),
             ("resnet152", 64, 1000, 60_192_808),
             ("seresnet50", 64, 1000, 28_088_024),
+            ("resnet50-keras", 64, 1000, 25_583_592),
+            ("resnet101-keras", 64, 1000, 44_601_832),
+            ("resnet152-keras", 64, 1000, 60_268_520),
             ("inception-resnet-v2", 75, 1000, 55_843_464),
             ("efficientnet-b0", 64, 1000, 5_288_548),
             ("vit-small-16", 224, 1000, 22_050_664),

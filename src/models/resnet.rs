@@ -1,7 +1,8 @@
 //! Residual networks (He et al., "Deep residual learning for image recognition", 2016, table 1), exactly as
 //! torchvision has them: stride on the 3x3 convolution of a bottleneck ("v1.5"), batch-norm eps 1e-5, the same
-//! parameter names. And two relatives with squeeze-and-excitation (Hu et al., "Squeeze-and-excitation networks",
-//! 2018).
+//! parameter names. Those that Keras has, which are other networks: stride on the first 1x1 convolution, as in the paper, a
+//! bias in every convolution, eps 1.001e-5. And two relatives with squeeze-and-excitation (Hu et al.,
+//! "Squeeze-and-excitation networks", 2018).
 
 use crate::autograd::Tensor;
 use crate::error::Result;
@@ -36,12 +37,22 @@ pub(super) enum SqueezeExcite {
     FinalMap,
 }
 
+/// Whose details it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Variant {
+    /// torchvision's.
+    Torch,
+    /// Keras's.
+    Keras,
+}
+
 /// A member of the family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ResNet {
     pub block: Block,
     pub layers: [usize; 4],
     pub squeeze_excite: SqueezeExcite,
+    pub variant: Variant,
 }
 
 /// The ratio by which squeeze-and-excitation narrows: the paper's default.
@@ -66,8 +77,7 @@ impl ResNet {
     /// The maps of images `[N, H, W, 3]`, each half as large as the one before: of the first convolution, and of the four
     /// stages.
     pub fn maps(self, net: &mut Net<'_>, x: Tensor) -> Result<[Tensor; 5]> {
-        let x = net.conv("conv1", x, Conv::new(64, 7).stride(2).padding(3))?;
-        let x = net.batch_norm("bn1", x)?;
+        let x = self.conv_norm(net, ["conv1", "bn1"], x, Conv::new(64, 7).stride(2).padding(3))?;
         let stem = net.relu(x)?;
         let mut x = net.max_pool(stem, 3, 2, 1)?;
         let mut maps = [stem; 5];
@@ -83,37 +93,47 @@ impl ResNet {
 
     fn block(self, net: &mut Net<'_>, x: Tensor, planes: usize, stride: usize) -> Result<Tensor> {
         let width = planes * self.block.expansion();
+        let [first, second] = match self.variant {
+            Variant::Torch => [1, stride],
+            Variant::Keras => [stride, 1],
+        };
         let mut y = match self.block {
             Block::Basic => {
-                let y = net.conv("conv1", x, Conv::new(planes, 3).stride(stride).padding(1))?;
-                let y = net.batch_norm("bn1", y)?;
+                let y = self.conv_norm(net, ["conv1", "bn1"], x, Conv::new(planes, 3).stride(stride).padding(1))?;
                 let y = net.relu(y)?;
-                let y = net.conv("conv2", y, Conv::new(planes, 3).padding(1))?;
-                net.batch_norm("bn2", y)?
+                self.conv_norm(net, ["conv2", "bn2"], y, Conv::new(planes, 3).padding(1))?
             }
             Block::Bottleneck => {
-                let y = net.conv("conv1", x, Conv::new(planes, 1))?;
-                let y = net.batch_norm("bn1", y)?;
+                let y = self.conv_norm(net, ["conv1", "bn1"], x, Conv::new(planes, 1).stride(first))?;
                 let y = net.relu(y)?;
-                let y = net.conv("conv2", y, Conv::new(planes, 3).stride(stride).padding(1))?;
-                let y = net.batch_norm("bn2", y)?;
+                let y = self.conv_norm(net, ["conv2", "bn2"], y, Conv::new(planes, 3).stride(second).padding(1))?;
                 let y = net.relu(y)?;
-                let y = net.conv("conv3", y, Conv::new(width, 1))?;
-                net.batch_norm("bn3", y)?
+                self.conv_norm(net, ["conv3", "bn3"], y, Conv::new(width, 1))?
             }
         };
         if self.squeeze_excite == SqueezeExcite::EveryBlock {
             y = net.squeeze_excite("se", y, REDUCTION)?;
         }
         let shortcut = if stride != 1 || net.shape(x).last() != width {
-            net.scope("downsample", |net| {
-                let x = net.conv("0", x, Conv::new(width, 1).stride(stride))?;
-                net.batch_norm("1", x)
-            })?
+            net.scope("downsample", |net| self.conv_norm(net, ["0", "1"], x, Conv::new(width, 1).stride(stride)))?
         } else {
             x
         };
         let y = net.add(y, shortcut)?;
         net.relu(y)
+    }
+
+    /// A convolution and its batch-norm.
+    fn conv_norm(self, net: &mut Net<'_>, [conv, norm]: [&str; 2], x: Tensor, layer: Conv) -> Result<Tensor> {
+        match self.variant {
+            Variant::Torch => {
+                let x = net.conv(conv, x, layer)?;
+                net.batch_norm(norm, x)
+            }
+            Variant::Keras => {
+                let x = net.conv(conv, x, layer.bias())?;
+                net.batch_norm_eps(norm, x, 1.001e-5)
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Parameters have torchvision's names and layout, so other tools can read them; optimizer state is called
 //! `optimizer.…`; the rest is JSON in the file's metadata.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,12 @@ struct Metadata {
     config: TrainConfig,
     classes: Vec<String>,
     progress: Progress,
+}
+
+/// The configuration of the run that a weight file with this metadata is a checkpoint of, if it is one.
+pub(super) fn config_in(metadata: &BTreeMap<String, String>) -> Option<TrainConfig> {
+    let metadata: Metadata = serde_json::from_str(metadata.get(KEY)?).ok()?;
+    Some(metadata.config)
 }
 
 /// The contents of a checkpoint.

@@ -158,6 +158,10 @@ named! {
         Ham10000 = "ham10000",
         /// None: pixels in `[0, 1]`.
         Unit = "unit",
+        /// Blue, green, red, less the means of ImageNet and not scaled, as in Caffe: what Keras's ResNets expect.
+        Caffe = "caffe",
+        /// Pixels in `[-1, 1]`, as in TensorFlow: what Inception-ResNet-v2 and timm's vision transformer expect.
+        Tf = "tf",
     }
 }
 
@@ -196,6 +200,27 @@ impl Normalisation {
             Self::ImageNet => ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
             Self::Ham10000 => ([0.7630, 0.5456, 0.5700], [0.1409, 0.1526, 0.1700]),
             Self::Unit => ([0.0; 3], [1.0; 3]),
+            Self::Caffe => ([123.68, 116.779, 103.939].map(|mean| mean / 255.0), [1.0 / 255.0; 3]),
+            Self::Tf => ([0.5; 3], [0.5; 3]),
+        }
+    }
+
+    /// Whether the network gets blue, green and red in this order.
+    pub fn is_bgr(self) -> bool {
+        self == Self::Caffe
+    }
+
+    /// A line that says that it was chosen by the program, and how to choose another.
+    pub fn note(self) -> String {
+        format!("pictures are normalised as '{}' (--normalize takes another)", self.name())
+    }
+
+    /// What published weights of a model expect.
+    pub fn of_published(model: &str) -> Self {
+        match model {
+            "inception-resnet-v2" | "vit-small-16" => Self::Tf,
+            keras if keras.ends_with("-keras") => Self::Caffe,
+            _ => Self::ImageNet,
         }
     }
 }
@@ -516,7 +541,8 @@ impl TrainConfig {
     /// What happens to evaluation pictures: normalisation only.
     pub fn eval_augment(&self) -> Augment {
         let (mean, std) = self.normalisation.mean_std();
-        Augment { half: self.precision == Precision::Mixed, ..Augment::none(mean, std) }
+        let bgr = self.normalisation.is_bgr();
+        Augment { half: self.precision == Precision::Mixed, bgr, ..Augment::none(mean, std) }
     }
 }
 

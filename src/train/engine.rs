@@ -273,10 +273,12 @@ pub fn run(
             (folder, checkpoint.progress)
         }
         None => {
-            let file = weights.as_ref().map(|file| (&file.tensors, config.allow_partial));
-            if let Some(difference) = place.begin(gpu, config.seed, file)?.filter(|difference| !difference.is_empty()) {
-                notify(Event::Note(format!("loaded what fits of the weight file:\n  {}", difference.describe())));
-            }
+            let file = weights.map(|file| (model, file, config.allow_partial));
+            let notes = place.begin(gpu, config.seed, file).map_err(|e| match &config.weights {
+                Some(path) if e.kind() == Kind::Weights => e.at(path),
+                _ => e,
+            })?;
+            notes.into_iter().for_each(|note| notify(Event::Note(note)));
             let folder = RunFolder::create(options.run.as_deref(), &options.runs_root, &config.model)?;
             folder.write_config(config)?;
             folder.write_environment(gpu, &choices)?;

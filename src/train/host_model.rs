@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::objective::MASK_CLASS;
-use super::{Checkpoint, ModelSource, RunFolder, TrainConfig};
+use super::starting_weights::{normalisation_for, rename};
+use super::{Checkpoint, ModelSource, Normalisation, RunFolder, TrainConfig};
 use crate::autograd::{Tape, Tensor};
 use crate::data::{HAM10000_CLASSES, ImageSize};
 use crate::error::{Error, Kind, Result};
@@ -11,6 +12,9 @@ use crate::models::{Model, Task};
 use crate::nn::{Mode, Net, Parameter};
 use crate::tensor::TensorType;
 use crate::weights::{self, Tensors};
+
+/// A size of pictures that every model takes: for parameters' names, which do not depend on it.
+const NAMING_SIZE: usize = 224;
 
 /// A trained model in host memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +27,8 @@ pub struct HostModel {
     pub weights: Tensors,
     /// Whether some of them may be missing.
     pub allow_partial: bool,
+    /// What there is to say of the weight file, a line each.
+    pub notes: Vec<String>,
 }
 
 /// A model on a tape, as it is evaluated.
@@ -53,18 +59,25 @@ impl HostModel {
                         .next("let it finish an epoch, or name weights/last.safetensors"));
                 }
                 let Checkpoint { config, classes, weights, .. } = Checkpoint::read(&file)?;
-                Ok(Self { config, classes, weights, allow_partial: false })
+                Ok(Self { config, classes, weights, allow_partial: false, notes: vec![] })
             }
             ModelSource::Weights { model, file, size, normalisation, classes, allow_partial } => {
-                let weights = weights::read(file)?.tensors;
                 let model = Model::find(model)?;
+                let names = model.summary(NAMING_SIZE, 1)?.parameters;
+                let read = rename(model, &names, weights::read(file)?).map_err(|e| e.at(file.display()))?;
+                let chosen = normalisation_for(model.name(), Some(&read.metadata));
+                let (weights, mut notes) = (read.tensors, read.notes);
+                if normalisation.is_none() && chosen != Normalisation::ImageNet {
+                    notes.push(chosen.note());
+                }
+                let normalisation = normalisation.unwrap_or(chosen);
                 let classes = match (model.task(), classes) {
                     (Task::Classify, Some(classes)) => classes.clone(),
-                    (Task::Classify, None) => default_classes(&weights, file)?,
+                    (Task::Classify, None) => default_classes(&names, &weights, file)?,
                     (Task::Segment, _) => vec![MASK_CLASS.to_owned()],
                 };
-                let config = TrainConfig { size: *size, normalisation: *normalisation, ..TrainConfig::of(model) };
-                Ok(Self { config, classes, weights, allow_partial: *allow_partial })
+                let config = TrainConfig { size: *size, normalisation, ..TrainConfig::of(model) };
+                Ok(Self { config, classes, weights, allow_partial: *allow_partial, notes })
             }
         }
     }
@@ -87,10 +100,11 @@ impl HostModel {
 }
 
 /// Class names from the number of outputs of a bare weight file.
-fn default_classes(weights: &Tensors, file: &Path) -> Result<Vec<String>> {
-    let last = ["fc.bias", "fc2.bias"].iter().find_map(|name| weights.get(*name));
-    let count = last.map(|bias| bias.shape().len()).ok_or_else(|| {
-        Error::new(Kind::Weights, "the number of classes cannot be told from this file: it has no fc.bias")
+fn default_classes(names: &[Parameter], weights: &Tensors, file: &Path) -> Result<Vec<String>> {
+    // The classifier comes last.
+    let bias = names.last().map_or("", |p| &p.name);
+    let count = weights.get(bias).map(|bias| bias.shape().len()).ok_or_else(|| {
+        Error::new(Kind::Weights, format!("the number of classes cannot be told from this file: it has no {bias}"))
             .at(file.display())
             .next("name the classes with --classes a,b,c")
     })?;

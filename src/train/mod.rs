@@ -9,6 +9,7 @@
 //! - `plateau`: a learning rate that falls when nothing gets better
 //! - `engine`: the training loop
 //! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well
+//! - `starting_weights`: a weight file on its way into a model
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
 
 mod checkpoint;
@@ -26,6 +27,7 @@ mod predictor;
 mod run_folder;
 mod scores;
 mod session;
+mod starting_weights;
 
 pub use checkpoint::{Checkpoint, PhaseStart, Progress};
 pub use config::{
@@ -44,3 +46,4 @@ pub use predictor::{MaskMap, ModelSource, Predictor};
 pub use run_folder::RunFolder;
 pub use scores::{ClassLoss, Report, Scores};
 pub use session::{EvalSession, StepResult, TrainSession};
+pub use starting_weights::{normalisation_of, rename};

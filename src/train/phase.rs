@@ -11,6 +11,7 @@ use super::objective::Objective;
 use super::session::{
     EvalSession, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
 };
+use super::starting_weights::start;
 use super::{AugmentConfig, TrainConfig};
 use crate::autograd::{Memory, Store, Tunable};
 use crate::data::{Batch, LastBatch, Loader, LoaderOptions, PixelStore};
@@ -21,7 +22,7 @@ use crate::nn::Parameter;
 use crate::ops::STEP;
 use crate::optim::{LossScaling, STATE_PREFIX, average_of};
 use crate::tune::distinct;
-use crate::weights::{Difference, Tensors};
+use crate::weights::{Tensors, WeightFile};
 
 /// The graphs of a phase.
 pub(super) struct Graphs {
@@ -225,16 +226,17 @@ impl Workplace {
         Ok(Self { train, eval, parameters, store, averaging, backbone, features: None })
     }
 
-    /// Draws the weights, and takes those of a file in their place as far as it has them.
+    /// Draws the weights, and takes those of a file in their place as far as it has them: the model, the file, and whether
+    /// it may lack some. Returns what there is to say of the file, a line each.
     ///
     /// # Errors
-    /// As [`load_weights`].
-    pub fn begin(&self, gpu: &Gpu, seed: u32, file: Option<(&Tensors, bool)>) -> Result<Option<Difference>> {
+    /// As [`start`].
+    pub fn begin(&self, gpu: &Gpu, seed: u32, file: Option<(Model, WeightFile, bool)>) -> Result<Vec<String>> {
         initialise(gpu, &self.store, &self.parameters, seed)?;
-        let load = |(tensors, partial)| load_weights(gpu, &self.store, &self.parameters, tensors, partial);
-        let difference = file.map(load).transpose()?;
+        let load = |(model, file, partial)| start(gpu, &self.store, model, &self.parameters, file, partial);
+        let notes = file.map(load).transpose()?.unwrap_or_default();
         self.begin_averages(gpu)?;
-        Ok(difference)
+        Ok(notes)
     }
 
     /// Takes the weights over from the phase before; `step` steps were done.

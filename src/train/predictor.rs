@@ -27,8 +27,8 @@ pub enum ModelSource {
         file: PathBuf,
         /// Size of the images in pixels.
         size: ImageSize,
-        /// Pixel statistics.
-        normalisation: Normalisation,
+        /// Pixel statistics; by default those that go with the file.
+        normalisation: Option<Normalisation>,
         /// Class names of a classifier; by default those of HAM10000 if the file has seven outputs, else numbers.
         classes: Option<Vec<String>>,
         /// Accept a file that lacks some of the parameters.
@@ -46,6 +46,8 @@ pub struct Predictor {
     pub classes: Vec<String>,
     /// What the weight file lacked or had too much; empty unless it was accepted partially.
     pub difference: Difference,
+    /// What else there is to say of the weight file, a line each.
+    pub notes: Vec<String>,
     session: EvalSession,
 }
 
@@ -63,7 +65,7 @@ impl Predictor {
         precision: Option<Precision>,
         tuning: Option<&TuningCache>,
     ) -> Result<Self> {
-        let HostModel { mut config, classes, weights, allow_partial } = HostModel::read(source)?;
+        let HostModel { mut config, classes, weights, allow_partial, notes } = HostModel::read(source)?;
         config.validate()?;
         config.precision = precision.unwrap_or(config.precision);
         config.precision.check(gpu)?;
@@ -78,7 +80,7 @@ impl Predictor {
         super::session::initialise(gpu, &store, session.parameters(), config.seed)?;
         let difference = load_weights(gpu, &store, session.parameters(), &weights, allow_partial)?;
         gpu.save_pipelines();
-        Ok(Self { config, task: model.task(), classes, difference, session })
+        Ok(Self { config, task: model.task(), classes, difference, notes, session })
     }
 
     /// Logits `[pictures, classes]` of all valid pictures. `progress` is called with the batches done.

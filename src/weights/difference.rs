@@ -45,7 +45,8 @@ impl Difference {
         let mut list = |what: &str, names: Vec<String>| {
             if !names.is_empty() {
                 let more = names.len().saturating_sub(6);
-                let shown = names.into_iter().take(6).collect::<Vec<_>>();
+                // A stranger's names may hold anything, control characters too.
+                let shown: Vec<String> = names.iter().take(6).map(|name| name.escape_debug().to_string()).collect();
                 let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
                 lines.push(format!("{what} ({}): {}{rest}", shown.len() + more, shown.join(", ")));
             }

@@ -91,7 +91,7 @@ impl<'a> Walk<'a> {
             let member = self.file.object(address)?;
             if member.is_dataset() {
                 if let Some(tensor) = self.file.floats(&member, &mut self.budget)? {
-                    self.insert(path, name, tensor);
+                    self.insert(path, name, tensor)?;
                 }
             } else if name == "vars" {
                 let known = config.pointer("/config/name").and_then(serde_json::Value::as_str);
@@ -109,7 +109,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A dataset by name: what remains of its path are the layer and the variable.
-    fn insert(&mut self, path: &[&str], name: &str, tensor: HostTensor) {
+    fn insert(&mut self, path: &[&str], name: &str, tensor: HostTensor) -> Result<()> {
         let variable = name.split_once(':').map_or(name, |(variable, _)| variable);
         let layer = path.last().copied().unwrap_or("model");
         let mut key = format!("{layer}/{variable}");
@@ -117,7 +117,10 @@ impl<'a> Walk<'a> {
         if self.tensors.contains_key(&key) {
             key = format!("{}/{variable}", path.join("/"));
         }
+        // Where groups go round in circles, names come again under ever longer paths.
+        self.budget.take(Some(key.len()), 1)?;
         self.tensors.insert(key, tensor);
+        Ok(())
     }
 
     /// The numbered variables of a layer. What they are follows from their number and shapes: layers declare the kernel
@@ -142,7 +145,7 @@ impl<'a> Walk<'a> {
         };
         for (i, (number, tensor)) in variables.into_iter().enumerate() {
             let number = number.to_string();
-            self.insert(&[layer], names.get(i).copied().unwrap_or(&number), tensor);
+            self.insert(&[layer], names.get(i).copied().unwrap_or(&number), tensor)?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ mod safetensors;
 mod torch;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use self::archive::Archive;
@@ -27,6 +27,9 @@ use self::elements::Budget;
 pub use self::safetensors::{parse_safetensors, read_safetensors, write_safetensors};
 use crate::error::{Error, Kind, Result};
 use crate::tensor::HostTensor;
+
+/// Larger files are not read. The largest model here, in f64 and with two moments of an optimizer, has 1.4 GiB.
+const MAX_BYTES: u64 = 4 << 30;
 
 /// Tensors by name, in the file's layout.
 pub type Tensors = BTreeMap<String, HostTensor>;
@@ -59,8 +62,46 @@ pub struct WeightFile {
 /// # Errors
 /// [`Kind::Io`] if it cannot be read, [`Kind::Weights`] if it is of no known format or damaged.
 pub fn read(path: &Path) -> Result<WeightFile> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("read the weight file", path, &e))?;
+    let bytes = bytes_of(path)?;
     parse(&bytes).map_err(|e| e.at(path.display()))
+}
+
+/// All bytes of a file that is not absurdly large.
+fn bytes_of(path: &Path) -> Result<Vec<u8>> {
+    let fail = |e: std::io::Error| Error::io("read the weight file", path, &e);
+    let file = std::fs::File::open(path).map_err(fail)?;
+    let mut bytes = vec![];
+    let too_large = file.metadata().map_err(fail)?.len() > MAX_BYTES;
+    if !too_large {
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
+    }
+    if too_large || bytes.len() as u64 > MAX_BYTES {
+        let limit = MAX_BYTES >> 30;
+        return Err(Error::new(
+            Kind::Weights,
+            format!("the file has more than {limit} GiB, more than any weights here"),
+        )
+        .at(path.display())
+        .next("check that this is the weight file"));
+    }
+    Ok(bytes)
+}
+
+/// The free text of a weight file, without reading its tensors; none in formats that have no such text.
+///
+/// # Errors
+/// [`Kind::Io`] if it cannot be read, [`Kind::Weights`] if it is damaged.
+pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    let fail = |e: std::io::Error| Error::io("read the weight file", path, &e);
+    let file = std::fs::File::open(path).map_err(fail)?;
+    let size = file.metadata().map_err(fail)?.len();
+    let mut start = vec![];
+    (&file).take(9).read_to_end(&mut start).map_err(fail)?;
+    let (Some(length), Some(b'{')) = (start.first_chunk(), start.get(8)) else { return Ok(BTreeMap::new()) };
+    // Beyond the file's end the header is damaged, and that will be said.
+    let rest = u64::from_le_bytes(*length).min(size).saturating_sub(1);
+    (&file).take(rest).read_to_end(&mut start).map_err(fail)?;
+    safetensors::metadata(&start[8..]).map_err(|e| e.at(path.display()))
 }
 
 /// Parses the bytes of a weight file, as [`read`].

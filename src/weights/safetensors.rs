@@ -1,8 +1,10 @@
 //! Safetensors: a JSON header with names, shapes and offsets, then the raw elements. The format that runs are kept in.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ::safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::Deserialize;
 
 use super::elements::{ByteOrder, Element};
 use super::{Tensors, WeightFile, write_atomically};
@@ -14,8 +16,27 @@ use crate::tensor::HostTensor;
 /// # Errors
 /// [`Kind::Io`] if it cannot be read, [`Kind::Weights`] if it is not a valid safetensors file.
 pub fn read_safetensors(path: &Path) -> Result<WeightFile> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("read the weight file", path, &e))?;
+    let bytes = super::bytes_of(path)?;
     parse_safetensors(&bytes).map_err(|e| e.at(path.display()))
+}
+
+/// What is of interest in a header without the tensors.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__", default)]
+    metadata: BTreeMap<String, String>,
+}
+
+/// The free text in a header, which is JSON.
+pub(super) fn metadata(header: &[u8]) -> Result<BTreeMap<String, String>> {
+    let header: Header = serde_json::from_slice(header).map_err(|e| {
+        Error::new(Kind::Weights, format!("not a valid safetensors file: {e}")).next("check that the file is complete")
+    })?;
+    Ok(header.metadata)
+}
+
+fn invalid(e: ::safetensors::SafeTensorError) -> Error {
+    Error::new(Kind::Weights, format!("not a valid safetensors file: {e}")).next("check that the file is complete")
 }
 
 /// Parses the bytes of a safetensors file, as [`read_safetensors`].
@@ -23,11 +44,8 @@ pub fn read_safetensors(path: &Path) -> Result<WeightFile> {
 /// # Errors
 /// [`Kind::Weights`] if they are not valid.
 pub fn parse_safetensors(bytes: &[u8]) -> Result<WeightFile> {
-    let invalid = |e: ::safetensors::SafeTensorError| {
-        Error::new(Kind::Weights, format!("not a valid safetensors file: {e}")).next("check that the file is complete")
-    };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(invalid)?;
     let file = SafeTensors::deserialize(bytes).map_err(invalid)?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(invalid)?;
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
     let mut tensors = Tensors::new();
     for (name, view) in file.tensors() {

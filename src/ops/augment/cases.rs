@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case> {
     let (exact, resampled) = (1e-6, 2e-4);
     let list = [
         ("none", [2, 9, 9], none, exact),
+        ("bgr", [3, 5, 5], Augment { bgr: true, ..none }, exact),
         ("none, one pixel", [1, 1, 1], none, exact),
         ("hflip", [5, 7, 7], Augment { hflip: true, ..none }, exact),
         ("vflip", [5, 8, 8], Augment { vflip: true, ..none }, exact),

@@ -14,7 +14,7 @@
 //! 3. brightness: times a factor uniform in `1 ± brightness`;
 //! 4. contrast: the distance from 0.5 (a fixed middle grey, not the picture's own mean) times a factor uniform in
 //!    `1 ± contrast`;
-//! 5. clamped to `[0, 1]`, then `(v - mean) / std` for each channel.
+//! 5. clamped to `[0, 1]`, then `(v - mean) / std` for each channel, and red and blue exchanged where a network wants it so.
 //!
 //! A mask goes through 1 and 2 only, as a value in `[0, 1]`. Where it is resampled, a pixel that the lesion covers by half
 //! is one half: the losses take such targets, and a threshold would let rounding decide.
@@ -64,6 +64,7 @@ uniform_block! {
         std_r: f32,
         std_g: f32,
         std_b: f32,
+        bgr: u32,
     }
 }
 
@@ -86,6 +87,8 @@ pub struct Augment {
     pub mean: [f32; 3],
     /// Divides each channel.
     pub std: [f32; 3],
+    /// Whether the result's channels are blue, green, red. Mean and standard deviation are always those of red, green, blue.
+    pub bgr: bool,
     /// Seed of the draws.
     pub seed: u32,
     /// Whether the result is f16.
@@ -104,6 +107,7 @@ impl Augment {
             contrast: 0.0,
             mean,
             std,
+            bgr: false,
             seed: 0,
             half: false,
         }
@@ -217,6 +221,7 @@ impl Augment {
             std_r: self.std[0],
             std_g: self.std[1],
             std_b: self.std[2],
+            bgr: u32::from(self.bgr),
         };
         // A workgroup never straddles two pictures.
         let groups = n * area.div_ceil(WORKGROUP as usize);
@@ -264,6 +269,7 @@ mod tests {
         contrast: 0.2,
         mean: [0.7, 0.5, 0.5],
         std: [0.2, 0.2, 0.2],
+        bgr: false,
         seed: 7,
         half: false,
     };
