@@ -8,7 +8,7 @@ use clap::Args;
 use super::config_file::merge;
 use super::fine_tune::FineTuneArgs;
 use super::progress::Progress;
-use super::{DeviceArgs, LoadArgs, bytes, memory_budget, say, tuning_cache};
+use super::{DeviceArgs, LoadArgs, bytes, memory_budget, published, say, tuning_cache};
 use crate::data::ImageSize;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Gpu};
@@ -20,12 +20,13 @@ use crate::train::{
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 52] = [
+const CONFIGURATION: [&str; 53] = [
     "data",
     "masks",
     "run",
     "model",
     "weights",
+    "pretrained",
     "allow_partial",
     "size",
     "precision",
@@ -82,6 +83,7 @@ Examples:
   lesion-gpu train --data HAM10000.zip --model resnet18 --size 128 --epochs 30 --schedule cosine
   lesion-gpu train --data my.csv --model resnet50 --weights resnet50.pth
   lesion-gpu train --data HAM10000.zip --masks HAM10000_segmentations_lesion_tschandl.zip --model unet-small --size 128x96
+  lesion-gpu train --data HAM10000.zip --model resnet50 --pretrained --size 224
   lesion-gpu train --resume runs/resnet18-001")]
 pub(super) struct TrainArgs {
     /// HAM10000 folder or zip, a CSV with columns path,label[,group][,split], or `synthetic[:COUNT]`; for models that
@@ -112,6 +114,10 @@ pub(super) struct TrainArgs {
     /// Start from this file: safetensors, PyTorch's .pth, Keras's .h5 or .keras. A classifier for other classes is replaced
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     weights: Option<PathBuf>,
+    /// Start from the model's published weights (see `lesion-gpu models`): found on this machine, or fetched. Their pixel
+    /// statistics are used unless --normalize names others
+    #[arg(long, conflicts_with = "weights", help_heading = "Model")]
+    pretrained: bool,
     /// Accept a weight file that lacks some parameters, and say which
     #[arg(long, requires = "weights", help_heading = "Model")]
     allow_partial: bool,
@@ -323,6 +329,32 @@ impl TrainArgs {
     }
 }
 
+impl TrainArgs {
+    /// Makes the configuration start from the model's published weights; a line that says so. The head is for other classes,
+    /// so that the file need not fit as a whole.
+    fn published(
+        &self,
+        config: &mut TrainConfig,
+        given: &dyn Fn(&str) -> bool,
+        interrupt: &Interrupt,
+    ) -> Result<String> {
+        let known = published::known(&config.model)?;
+        let path = published::fetch(&known, self.load.cache.clone(), &mut Progress::new(), interrupt)?;
+        if !given("normalize") {
+            config.normalisation = known.normalize.parse()?;
+        }
+        let line = format!(
+            "weights  {} ({}), pixel statistics {}",
+            path.display(),
+            known.licence,
+            config.normalisation.name()
+        );
+        config.weights = Some(path.display().to_string());
+        config.allow_partial = true;
+        Ok(line)
+    }
+}
+
 /// The dataset as it can be found from any folder.
 fn absolute(data: &str) -> Result<String> {
     if data == "synthetic" || data.starts_with("synthetic:") {
@@ -333,8 +365,9 @@ fn absolute(data: &str) -> Result<String> {
 }
 
 pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &Interrupt) -> Result<()> {
-    let config = args.config(given)?;
+    let mut config = args.config(given)?;
     config.validate()?;
+    let published = if args.pretrained { Some(args.published(&mut config, given, interrupt)?) } else { None };
     let gpu = args.device.open()?;
     let options = RunOptions {
         run: args.resume.clone().or_else(|| args.run.clone()),
@@ -354,6 +387,7 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
     if !args.quiet {
         let a = gpu.adapter();
         progress.line(&format!("device   {} ({}, {})", a.name, a.class.name(), a.driver));
+        published.iter().for_each(|line| progress.line(line));
     }
     let chosen = config.normalisation;
     if !args.quiet && args.resume.is_none() && args.normalize.is_none() && chosen != Normalisation::ImageNet {
@@ -485,7 +519,7 @@ mod tests {
 
     #[test]
     fn every_flag_of_a_configuration_overrides_a_file() {
-        for flag in CONFIGURATION.iter().filter(|flag| !["run", "no_tune"].contains(flag)) {
+        for flag in CONFIGURATION.iter().filter(|flag| !["run", "no_tune", "pretrained"].contains(flag)) {
             assert!(KEYS.iter().any(|(name, _)| name == flag), "--{flag} sets no key");
         }
     }
