@@ -171,7 +171,7 @@ fn one(args: &ModelsArgs, model: Model) -> Result<()> {
         name: l.name.clone(),
         parameters: l.trainable,
         macs: l.macs,
-        output: l.output.dims().to_vec(),
+        output: l.output.dims().iter().skip(1).copied().collect(),
     });
     let tensors = summary.parameters.iter();
     let tensors = tensors.map(|p| FileTensor { name: p.name.clone(), shape: p.file_shape.dims().to_vec() });

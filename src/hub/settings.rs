@@ -63,7 +63,7 @@ impl Settings {
             hub_cache: hub_cache.or_else(|| home.map(|h| h.join("hub"))),
             torch_cache: torch.map(|t| t.join("hub").join("checkpoints")),
             folder,
-            pauses: [1, 2, 4, 8].map(Duration::from_secs).to_vec(),
+            pauses: [1, 2, 4].map(Duration::from_secs).to_vec(),
             silence: Duration::from_secs(30),
         })
     }
