@@ -2,6 +2,7 @@
 
 mod bench;
 mod config_file;
+mod convert;
 mod devices;
 mod doctor;
 mod eval;
@@ -72,6 +73,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Label pictures, or draw their lesions' masks
     Predict(predict::PredictArgs),
+    /// Write a weight file of any known format as safetensors
+    Convert(convert::ConvertArgs),
     /// Write a trained model for other programs: ONNX, or bare weights
     Export(export::ExportArgs),
     /// List the models: parameters, cost, smallest images, published weights
@@ -192,6 +195,7 @@ pub fn main() -> ExitCode {
             Command::Train(args) => train::run(&args, &given, &interrupt),
             Command::Eval(args) => eval::run(&args, &interrupt),
             Command::Predict(args) => predict::run(&args, &interrupt),
+            Command::Convert(args) => convert::run(&args),
             Command::Export(args) => export::run(&args),
             Command::Models(args) => models::run(&args, &interrupt),
             Command::Bench(args) => bench::run(&args, &interrupt),

@@ -232,12 +232,15 @@ fn json(value: &impl Serialize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::Normalisation;
 
     #[test]
     fn published_weights_are_of_models_there_are() {
         for known in Known::all() {
             let model = Model::find(known.model).unwrap();
             assert!(model.smallest_size(7).unwrap() <= known.size, "{}", known.model);
+            let statistics = known.normalize.parse::<Normalisation>().unwrap();
+            assert_eq!(statistics, Normalisation::of_published(known.model), "{}", known.model);
         }
     }
 }

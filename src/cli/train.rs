@@ -330,8 +330,7 @@ impl TrainArgs {
 }
 
 impl TrainArgs {
-    /// Makes the configuration start from the model's published weights; a line that says so. The head is for other classes,
-    /// so that the file need not fit as a whole.
+    /// Makes the configuration start from the model's published weights; a line that says so.
     fn published(
         &self,
         config: &mut TrainConfig,
@@ -350,7 +349,6 @@ impl TrainArgs {
             config.normalisation.name()
         );
         config.weights = Some(path.display().to_string());
-        config.allow_partial = true;
         Ok(line)
     }
 }

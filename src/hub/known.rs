@@ -75,11 +75,17 @@ const KNOWN: &[Known] = &[
         "resnet152",
         &[hub("timm/resnet152.tv_in1k"), Source::Url("https://download.pytorch.org/models/resnet152-394f9c45.pth")],
     ),
-    // timm's file of this network has other names.
     torchvision(
         "efficientnet-b0",
         &[Source::Url("https://download.pytorch.org/models/efficientnet_b0_rwightman-7f5810bc.pth")],
     ),
+    Known {
+        model: "seresnet50",
+        sources: &[hub("timm/seresnet50.ra2_in1k")],
+        normalize: "imagenet",
+        size: 224,
+        licence: "Apache-2.0",
+    },
     Known {
         model: "inception-resnet-v2",
         sources: &[hub("timm/inception_resnet_v2.tf_in1k")],
