@@ -56,6 +56,7 @@ goldens! {
     efficientnet_b0: "efficientnet-b0",
     vit_small_16: "vit-small-16",
     unet_small: "unet-small",
+    unet: "unet",
     unet_resnet18: "unet-resnet18",
 }
 

@@ -70,11 +70,11 @@ SAMPLES = 16
 LEARNING_RATE = {"simple-cnn": 1e-4, "resnet18": 1e-4, "resnet50": 3e-5, "resnet50-se": 3e-5, "seresnet50": 1e-4}
 LEARNING_RATE |= {"resnet34": 3e-5, "resnet101": 1e-5, "resnet152": 2e-6}
 LEARNING_RATE |= {"inception-resnet-v2": 1e-5, "efficientnet-b0": 1e-4, "vit-small-16": 1e-4}
-LEARNING_RATE |= {"unet-small": 1e-4, "unet-resnet18": 1e-4}
+LEARNING_RATE |= {"unet-small": 1e-4, "unet": 1e-5, "unet-resnet18": 2e-5}
 MARGIN = 1e-4
 # Models whose first batch is drawn again, as `batch/0/images/<attempt>`, until the two largest inputs of every max-pooling
 # window are this far apart: with more than a hundred thousand windows rounding would else decide in one of them.
-APART = {"inception-resnet-v2", "unet-small", "unet-resnet18"}
+APART = {"inception-resnet-v2", "unet-small", "unet", "unet-resnet18"}
 TIE = 4e-6
 # The gamma of a residual block's last batch-norm is made small, so that the blocks' sum keeps its scale with depth.
 LAST_BN = {
@@ -90,6 +90,7 @@ LAST_BN = {
     "efficientnet-b0": None,
     "vit-small-16": None,
     "unet-small": None,
+    "unet": None,
     "unet-resnet18": ".bn2.weight",
 }
 # (file stem, model, height, width, batch)
@@ -107,6 +108,7 @@ GOLDENS = [
     ("efficientnet-b0", "efficientnet-b0", 64, 64, 4),
     ("vit-small-16", "vit-small-16", 64, 64, 3),
     ("unet-small", "unet-small", 32, 48, 2),
+    ("unet", "unet", 32, 32, 2),
     ("unet-resnet18", "unet-resnet18", 48, 64, 2),
 ]
 
@@ -347,6 +349,8 @@ def build(model, height, width, classes=CLASSES):
         return timm.create_model("vit_small_patch16_224", pretrained=False, num_classes=classes, img_size=height)
     if model == "unet-small":
         return UNet(16, 3, True)
+    if model == "unet":
+        return UNet(64, 2, False)
     if model == "unet-resnet18":
         return UNetResNet18()
     raise ValueError(model)
