@@ -58,7 +58,8 @@ impl Twin for AugmentTwin {
                         let tap = |down: i64, right: i64| colour(y0 as i64 + down, x0 as i64 + right, byte);
                         let top = tap(0, 0) * (T::one() - fx) + tap(0, 1) * fx;
                         let bottom = tap(1, 0) * (T::one() - fx) + tap(1, 1) * fx;
-                        let at = y.at(image, row, column, if how.bgr { 2 - channel } else { channel });
+                        let swapped = how.bgr && !self.masks;
+                        let at = y.at(image, row, column, if swapped { 2 - channel } else { channel });
                         let v = top * (T::one() - fy) + bottom * fy;
                         if self.masks {
                             y.data[at] = v;
