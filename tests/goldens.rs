@@ -207,8 +207,8 @@ fn drawn_weight(model: &str, seed: u32, parameter: &Parameter) -> Vec<f32> {
     let batch_norm =
         own_name.starts_with("bn") || module.ends_with("downsample.1") || (kind == "weight" && dims.len() == 1);
     let last_of_block = match model {
-        "resnet18" | "unet-resnet18" => key.ends_with(".bn2.weight"),
-        "resnet50" | "resnet50-se" | "seresnet50" => key.ends_with(".bn3.weight"),
+        "resnet18" | "resnet34" | "unet-resnet18" => key.ends_with(".bn2.weight"),
+        "resnet50" | "resnet101" | "resnet152" | "resnet50-se" | "seresnet50" => key.ends_with(".bn3.weight"),
         _ => false,
     };
     let scale = if last_of_block { 0.3 } else { 1.0 };
