@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use lesion_gpu::autograd::{Executable, Plan, Store, Tape};
@@ -118,6 +119,51 @@ fn keras_files_are_read_by_layer_and_variable() {
 }
 
 #[test]
+fn keras_layers_of_the_same_name_are_both_kept() {
+    let want = [("dense/kernel", &[2, 3][..]), ("layers/functional/layers/dense/kernel", &[3, 5])];
+    assert_eq!(read("twins.weights.h5").tensors, filled_all(&want));
+}
+
+/// The length of the header comes first, and may be any number: 0x80 begins a pickle, too.
+#[test]
+fn safetensors_are_told_by_their_header_whatever_its_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let mut seen = [false; 256];
+    for padding in (0..2048).step_by(8) {
+        let mut file = WeightFile { tensors: filled_all(&[("a", &[2])]), ..WeightFile::default() };
+        file.metadata.insert("padding".into(), "x".repeat(padding));
+        weights::write_safetensors(&path, &file).unwrap();
+        seen[usize::from(std::fs::read(&path).unwrap()[0])] = true;
+        assert_eq!(weights::read(&path).unwrap(), file, "{padding}");
+    }
+    assert!(seen[0x80]);
+}
+
+/// Told by its first bytes alone, a file would decide how much memory its metadata takes.
+#[test]
+fn a_header_of_absurd_length_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    std::fs::write(&path, [&150_000_000_u64.to_le_bytes()[..], b"{"].concat()).unwrap();
+    // Sparse: it takes no room on the disk.
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(200_000_000).unwrap();
+    let error = weights::metadata(&path).unwrap_err();
+    assert!(error.kind() == Kind::Weights && error.to_string().contains("more than 100 MB"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn files_are_written_with_the_permissions_of_any_new_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+    std::fs::write(folder.path().join("plain"), b"").unwrap();
+    weights::write_atomically(&folder.path().join("ours"), b"x").unwrap();
+    assert_eq!(format!("{:o}", mode("ours")), format!("{:o}", mode("plain")));
+}
+
+#[test]
 fn hdf5_chunks_filters_and_element_types_are_read() {
     let names = ["layer/deflated", "layer/chunks", "layer/big_endian"];
     let mut want = Tensors::from(names.map(|name| (name.to_owned(), filled(&[10, 9]))));
@@ -180,10 +226,25 @@ fn legacy(object: &[u8]) -> Vec<u8> {
 
 /// The pickle of a dict with a tensor of `extent` elements, all of them the same one.
 fn expanded(extent: u32) -> Vec<u8> {
+    called("a", extent)
+}
+
+/// The same under another name.
+fn called(name: &str, extent: u32) -> Vec<u8> {
     let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQ";
-    let (key, call) = (b"\x80\x02}X\x01\0\0\0a", b"ctorch._utils\n_rebuild_tensor_v2\n(");
+    let key = [&b"\x80\x02}X"[..], &(name.len() as u32).to_le_bytes(), name.as_bytes()].concat();
+    let call = b"ctorch._utils\n_rebuild_tensor_v2\n(";
     let end = b"\x85K\0\x85\x89ccollections\nOrderedDict\n)RtRs.";
     [&key[..], call, storage, b"K\0J", &extent.to_le_bytes(), end].concat()
+}
+
+#[test]
+fn what_wrappers_put_before_names_is_left_out_in_any_order() {
+    for before in ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."] {
+        let file = weights::parse(&legacy(&called(&format!("{before}a"), 3))).unwrap();
+        assert_eq!(file.tensors.keys().collect::<Vec<_>>(), ["a"], "{before}");
+        assert!(file.notes.join("").contains(&format!("'{before}'")), "{:?}", file.notes);
+    }
 }
 
 #[test]
@@ -196,6 +257,18 @@ fn claims_beyond_the_files_size_are_errors() {
     let nested = [&b"\x80\x02)"[..], &[0x85; 1_000_000], b"."].concat();
     assert_eq!(weights::parse(&nested).unwrap_err().kind(), Kind::Weights);
     assert_eq!(weights::parse(&legacy(&nested)).unwrap_err().kind(), Kind::Weights);
+    // Instructions of a byte whose values take many: slots of the stack, tuples, lists, dicts, memo.
+    for instructions in [&b")"[..], b"N", b"]", b"}", b"N\x94", b"N\x85", b"](NNe0"] {
+        let pickle = [b"\x80\x04N", &instructions.repeat(2_000_000 / instructions.len())[..], b"N."].concat();
+        let error = weights::parse(&pickle).unwrap_err();
+        assert!(error.to_string().contains("far more"), "{instructions:?}: {error}");
+    }
+    // An archive packs such a pickle to almost nothing.
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(vec![]));
+    archive.start_file("x/data.pkl", zip::write::SimpleFileOptions::default()).unwrap();
+    archive.write_all(&[&b"\x80\x02"[..], &[b'N'; 65 << 20], b"."].concat()).unwrap();
+    let error = weights::parse(&archive.finish().unwrap().into_inner()).unwrap_err();
+    assert!(error.to_string().contains("more than 64 MiB"), "{error}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::weights::{Convention, Tensors, WeightFile};
 /// # Errors
 /// [`Kind::Weights`](crate::error::Kind::Weights) if the file is Keras's and cannot be the model's.
 pub fn rename(model: Model, parameters: &[Parameter], file: WeightFile) -> Result<WeightFile> {
-    let WeightFile { tensors, metadata, convention, mut notes } = file;
+    let WeightFile { tensors, left_out, metadata, convention, mut notes } = file;
     let tensors = match convention {
         Convention::Torch => model.from_torch(parameters, tensors),
         Convention::Keras => {
@@ -27,7 +27,7 @@ pub fn rename(model: Model, parameters: &[Parameter], file: WeightFile) -> Resul
             found.tensors
         }
     };
-    Ok(WeightFile { tensors, metadata, convention: Convention::Torch, notes })
+    Ok(WeightFile { tensors, left_out, metadata, convention: Convention::Torch, notes })
 }
 
 /// The normalisation of pictures where the user does not choose: what a checkpoint or an exported file says, else what

@@ -26,6 +26,14 @@ impl<'a> Archive<'a> {
         self.zip.file_names_raw().filter_map(|name| std::str::from_utf8(name).ok())
     }
 
+    /// The length that an entry states, unpacked.
+    ///
+    /// # Errors
+    /// [`Kind::Weights`] if it is not there.
+    pub fn size(&mut self, name: &str) -> Result<u64> {
+        Ok(self.zip.by_name(name).map_err(|e| damaged(&e).at(name))?.size())
+    }
+
     /// The bytes of an entry, whose length and checksum must be as stated.
     ///
     /// # Errors

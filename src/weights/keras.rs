@@ -52,14 +52,15 @@ pub(super) fn parse_hdf5(bytes: &[u8], budget: Budget) -> Result<WeightFile> {
 
 fn read(bytes: &[u8], config: &serde_json::Value, budget: Budget) -> Result<WeightFile> {
     let file = Hdf5::open(bytes)?;
-    let mut walk = Walk { file, budget, tensors: Tensors::new() };
+    let mut walk = Walk { file, budget, tensors: Tensors::new(), left_out: vec![] };
     let root = walk.file.root()?;
     walk.group(&root, &mut vec![], config, MAX_DEPTH)?;
     if walk.tensors.is_empty() {
         return Err(Error::new(Kind::Weights, "the HDF5 file holds no float tensors")
             .next("give a file that Keras saved with model.save or model.save_weights"));
     }
-    Ok(WeightFile { tensors: walk.tensors, convention: Convention::Keras, ..WeightFile::default() })
+    let Walk { tensors, left_out, .. } = walk;
+    Ok(WeightFile { tensors, left_out, convention: Convention::Keras, ..WeightFile::default() })
 }
 
 /// The tensors found so far.
@@ -67,6 +68,7 @@ struct Walk<'a> {
     file: Hdf5<'a>,
     budget: Budget,
     tensors: Tensors,
+    left_out: Vec<String>,
 }
 
 impl<'a> Walk<'a> {
@@ -90,14 +92,19 @@ impl<'a> Walk<'a> {
             }
             let member = self.file.object(address)?;
             if member.is_dataset() {
-                if let Some(tensor) = self.file.floats(&member, &mut self.budget)? {
-                    self.insert(path, name, tensor)?;
-                }
+                let Some(tensor) = self.file.floats(&member, &mut self.budget)? else {
+                    let name = format!("{}/{name}", path.join("/"));
+                    self.budget.take(Some(name.len()), 1)?;
+                    self.left_out.push(name);
+                    continue;
+                };
+                let layer = path.last().copied().unwrap_or("model");
+                self.insert(path, layer, name, tensor)?;
             } else if name == "vars" {
                 let known = config.pointer("/config/name").and_then(serde_json::Value::as_str);
                 let own = self.file.text(&member, "name")?.or(known);
                 let layer = own.or(path.last().copied()).unwrap_or("model").to_owned();
-                self.variables(&member, &layer)?;
+                self.variables(&member, path, &layer)?;
             } else {
                 path.push(name);
                 let config = names.get(name).copied().unwrap_or(config);
@@ -108,15 +115,18 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// A dataset by name: what remains of its path are the layer and the variable.
-    fn insert(&mut self, path: &[&str], name: &str, tensor: HostTensor) -> Result<()> {
+    /// A dataset by name: what remains of its path are the layer and the variable. Layers of an inner model may be called
+    /// like those of the outer one, and then the later one has its whole path.
+    fn insert(&mut self, path: &[&str], layer: &str, name: &str, tensor: HostTensor) -> Result<()> {
         let variable = name.split_once(':').map_or(name, |(variable, _)| variable);
-        let layer = path.last().copied().unwrap_or("model");
-        let mut key = format!("{layer}/{variable}");
-        // Layers of an inner model may be called like those of the outer one.
-        if self.tensors.contains_key(&key) {
-            key = format!("{}/{variable}", path.join("/"));
-        }
+        let whole = path.join("/");
+        let names = [format!("{layer}/{variable}"), format!("{whole}/{variable}"), format!("{whole}/{name}")];
+        let free = names.into_iter().find(|key| !self.tensors.contains_key(key));
+        let key = free.ok_or_else(|| {
+            let key = format!("{whole}/{name}");
+            Error::new(Kind::Weights, format!("the HDF5 file has two tensors called {}", key.escape_debug()))
+                .next("give every layer a name of its own and save the model again")
+        })?;
         // Where groups go round in circles, names come again under ever longer paths.
         self.budget.take(Some(key.len()), 1)?;
         self.tensors.insert(key, tensor);
@@ -125,7 +135,7 @@ impl<'a> Walk<'a> {
 
     /// The numbered variables of a layer. What they are follows from their number and shapes: layers declare the kernel
     /// before the bias, and batch-norm gamma (if it has one), beta, mean and variance.
-    fn variables(&mut self, group: &Object<'a>, layer: &str) -> Result<()> {
+    fn variables(&mut self, group: &Object<'a>, path: &[&str], layer: &str) -> Result<()> {
         let mut variables = BTreeMap::new();
         for (name, address) in self.file.members(group)? {
             let member = self.file.object(address)?;
@@ -145,7 +155,7 @@ impl<'a> Walk<'a> {
         };
         for (i, (number, tensor)) in variables.into_iter().enumerate() {
             let number = number.to_string();
-            self.insert(&[layer], names.get(i).copied().unwrap_or(&number), tensor)?;
+            self.insert(path, layer, names.get(i).copied().unwrap_or(&number), tensor)?;
         }
         Ok(())
     }

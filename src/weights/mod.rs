@@ -31,6 +31,9 @@ use crate::tensor::HostTensor;
 /// Larger files are not read. The largest model here, in f64 and with two moments of an optimizer, has 1.4 GiB.
 const MAX_BYTES: u64 = 4 << 30;
 
+/// Longer headers of safetensors are not read; the format's own reader has the same bound.
+const MAX_HEADER: u64 = 100_000_000;
+
 /// Tensors by name, in the file's layout.
 pub type Tensors = BTreeMap<String, HostTensor>;
 
@@ -49,6 +52,8 @@ pub enum Convention {
 pub struct WeightFile {
     /// Float tensors by name. Other element types (PyTorch's `num_batches_tracked`) are left out.
     pub tensors: Tensors,
+    /// The names of the tensors that were left out.
+    pub left_out: Vec<String>,
     /// Free text by key.
     pub metadata: BTreeMap<String, String>,
     /// Whose names and layouts these are.
@@ -99,7 +104,12 @@ pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     (&file).take(9).read_to_end(&mut start).map_err(fail)?;
     let (Some(length), Some(b'{')) = (start.first_chunk(), start.get(8)) else { return Ok(BTreeMap::new()) };
     // Beyond the file's end the header is damaged, and that will be said.
-    let rest = u64::from_le_bytes(*length).min(size).saturating_sub(1);
+    let length = u64::from_le_bytes(*length).min(size);
+    if length > MAX_HEADER {
+        let message = format!("not a valid safetensors file: its header has {length} bytes, more than 100 MB");
+        return Err(Error::new(Kind::Weights, message).at(path.display()).next("check that this is the weight file"));
+    }
+    let rest = length.saturating_sub(1);
     (&file).take(rest).read_to_end(&mut start).map_err(fail)?;
     safetensors::metadata(&start[8..]).map_err(|e| e.at(path.display()))
 }
@@ -114,7 +124,11 @@ pub fn parse(bytes: &[u8]) -> Result<WeightFile> {
             .next("give safetensors, PyTorch's .pth or .pt, or Keras's .h5 or .keras, and check that it is complete")
     };
     let budget = Budget::of_file(bytes.len());
-    if bytes.starts_with(b"PK\x03\x04") {
+    // The length of the header in eight bytes, then the header, in JSON. The length may begin as any other format does, but
+    // no other has this in its ninth byte.
+    if bytes.get(8) == Some(&b'{') {
+        parse_safetensors(bytes)
+    } else if bytes.starts_with(b"PK\x03\x04") {
         let archive = Archive::open(bytes)?;
         if keras::is_keras(&archive) {
             return keras::parse_archive(archive, budget);
@@ -125,9 +139,6 @@ pub fn parse(bytes: &[u8]) -> Result<WeightFile> {
         torch::parse_legacy(bytes, budget)
     } else if hdf5::is_hdf5(bytes) {
         keras::parse_hdf5(bytes, budget)
-    } else if bytes.get(8) == Some(&b'{') {
-        // The length of the header in eight bytes, then the header, in JSON.
-        parse_safetensors(bytes)
     } else {
         Err(unknown())
     }
@@ -141,7 +152,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let fail = |e: &std::io::Error| Error::io("write", path, e);
     let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| fail(&e))?;
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(|e| fail(&e))?;
+    let mut builder = tempfile::Builder::new();
+    // As any new file: the umask takes off what others may not do. Temporary files are the owner's alone by default.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut temporary = builder.tempfile_in(folder).map_err(|e| fail(&e))?;
     temporary.write_all(bytes).map_err(|e| fail(&e))?;
     temporary.as_file().sync_all().map_err(|e| fail(&e))?;
     temporary.persist(path).map_err(|e| fail(&e.error))?;

@@ -4,11 +4,12 @@
 //!
 //! Opcodes are those of Python's `pickle` in protocols 2 to 4, as `torch.save` writes them (`Lib/pickletools.py` in
 //! Python's sources is the reference). Values lie in arenas and refer to each other by index: shared and cyclic
-//! structures cost nothing, and nothing recurses. Memory is a small multiple of the pickle's length.
+//! structures cost nothing, and nothing recurses. What lies in the arenas, on the stack and in the memo is taken off the
+//! file's budget, so memory is a small multiple of the file's length, whatever the pickle says.
 
 use std::collections::HashMap;
 
-use super::elements::Element;
+use super::elements::{Budget, Element};
 use crate::error::{Error, Kind, Result};
 
 /// Most axes a tensor may have.
@@ -88,8 +89,6 @@ pub(super) struct Storage<'a> {
     pub scalar: Scalar,
     /// Where it begins in the storage called `key`, in elements: old files have views of storages.
     pub offset: usize,
-    /// How many elements it has.
-    pub count: usize,
 }
 
 /// A tensor: a strided view of a storage.
@@ -155,12 +154,13 @@ impl<'a> Object<'a> {
 /// Runs the pickle at the beginning of `bytes`. Returns what it holds, and how many bytes it took.
 ///
 /// # Errors
-/// [`Kind::Weights`] if it is damaged, or names anything but tensors.
-pub(super) fn load(bytes: &[u8]) -> Result<(Object<'_>, usize)> {
-    let object =
-        Object { root: Value::None, storages: vec![], tuples: vec![], lists: vec![], dicts: vec![], tensors: vec![] };
+/// [`Kind::Weights`] if it is damaged, names anything but tensors, or holds more than the budget has left.
+pub(super) fn load<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<(Object<'a>, usize)> {
+    // The first tuple is the empty one, which all share.
+    let tuples = vec![vec![]];
+    let object = Object { root: Value::None, storages: vec![], tuples, lists: vec![], dicts: vec![], tensors: vec![] };
     let mut machine =
-        Machine { input: bytes, at: 0, stack: vec![], marks: vec![], memo: HashMap::new(), object, copied: 0 };
+        Machine { input: bytes, at: 0, stack: vec![], highest: 0, marks: vec![], memo: HashMap::new(), object, budget };
     machine.run()?;
     Ok((machine.object, machine.at))
 }
@@ -203,19 +203,40 @@ fn global<'a>(module: &str, name: &str) -> Result<Value<'a>> {
     })
 }
 
-struct Machine<'a> {
+struct Machine<'a, 'b> {
     input: &'a [u8],
     at: usize,
     stack: Vec<Value<'a>>,
+    /// How high the stack was at most: its memory is paid once.
+    highest: usize,
     /// Heights of the stack.
     marks: Vec<usize>,
     memo: HashMap<u32, Value<'a>>,
     object: Object<'a>,
-    /// Values copied from one container to another, which could otherwise go on for ever.
-    copied: usize,
+    budget: &'b mut Budget,
 }
 
-impl<'a> Machine<'a> {
+/// Bytes of a value.
+const SLOT: usize = size_of::<Value<'_>>();
+/// Bytes of a container without its values: its vector, and what the allocator keeps of it.
+const CONTAINER: usize = 2 * size_of::<Vec<Value<'_>>>();
+
+impl<'a> Machine<'a, '_> {
+    fn push(&mut self, value: Value<'a>) -> Result<()> {
+        if self.stack.len() == self.highest {
+            self.budget.take(Some(1), SLOT)?;
+            self.highest += 1;
+        }
+        self.stack.push(value);
+        Ok(())
+    }
+
+    fn mark(&mut self) -> Result<()> {
+        self.budget.take(Some(1), size_of::<usize>())?;
+        self.marks.push(self.stack.len());
+        Ok(())
+    }
+
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
         let end = self.at.checked_add(count).filter(|&end| end <= self.input.len());
         let end = end.ok_or_else(|| damaged("it ends too early"))?;
@@ -278,39 +299,45 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
-    fn push_tuple(&mut self, values: Vec<Value<'a>>) {
-        self.stack.push(Value::Tuple(self.object.tuples.len()));
+    fn push_tuple(&mut self, values: Vec<Value<'a>>) -> Result<()> {
+        if values.is_empty() {
+            return self.push(Value::Tuple(0));
+        }
+        self.budget.take(Some(CONTAINER + values.len() * SLOT), 1)?;
         self.object.tuples.push(values);
+        self.push(Value::Tuple(self.object.tuples.len() - 1))
     }
 
-    fn push_list(&mut self) {
-        self.stack.push(Value::List(self.object.lists.len()));
+    fn push_list(&mut self) -> Result<()> {
+        self.budget.take(Some(1), CONTAINER)?;
         self.object.lists.push(vec![]);
+        self.push(Value::List(self.object.lists.len() - 1))
     }
 
-    fn new_dict(&mut self) -> Value<'a> {
+    fn new_dict(&mut self) -> Result<Value<'a>> {
+        self.budget.take(Some(1), CONTAINER)?;
         self.object.dicts.push(vec![]);
-        Value::Dict(self.object.dicts.len() - 1)
+        Ok(Value::Dict(self.object.dicts.len() - 1))
     }
 
     /// The last `count` values as a tuple.
     fn tuple_of(&mut self, count: usize) -> Result<()> {
         let mut values = (0..count).map(|_| self.pop()).collect::<Result<Vec<_>>>()?;
         values.reverse();
-        self.push_tuple(values);
-        Ok(())
+        self.push_tuple(values)
     }
 
     fn memorise(&mut self, index: u32) -> Result<()> {
         let value = self.top()?;
-        self.memo.insert(index, value);
+        if self.memo.insert(index, value).is_none() {
+            self.budget.take(Some(1), 2 * SLOT)?;
+        }
         Ok(())
     }
 
     fn recall(&mut self, index: u32) -> Result<()> {
         let value = self.memo.get(&index).ok_or_else(|| damaged("it recalls a value that is not there"))?;
-        self.stack.push(*value);
-        Ok(())
+        self.push(*value)
     }
 
     /// Runs to the end of the pickle.
@@ -330,7 +357,7 @@ impl<'a> Machine<'a> {
                 0x95 => {
                     self.take(8)?;
                 }
-                b'(' => self.marks.push(self.stack.len()),
+                b'(' => self.mark()?,
                 b'0' => {
                     self.pop()?;
                 }
@@ -339,7 +366,7 @@ impl<'a> Machine<'a> {
                 }
                 b'2' => {
                     let top = self.top()?;
-                    self.stack.push(top);
+                    self.push(top)?;
                 }
                 b'q' => {
                     let index = self.byte()?.into();
@@ -364,7 +391,7 @@ impl<'a> Machine<'a> {
                 b'c' | 0x93 | b'Q' | b'R' | 0x81 | b'b' => self.object(opcode)?,
                 _ => {
                     let value = self.scalar(opcode)?;
-                    self.stack.push(value);
+                    self.push(value)?;
                 }
             }
         }
@@ -420,24 +447,24 @@ impl<'a> Machine<'a> {
     fn container(&mut self, opcode: u8) -> Result<()> {
         match opcode {
             b'}' => {
-                let dict = self.new_dict();
-                self.stack.push(dict);
+                let dict = self.new_dict()?;
+                self.push(dict)?;
             }
-            b']' => self.push_list(),
-            b')' => self.push_tuple(vec![]),
+            b']' => self.push_list()?,
+            b')' => self.push_tuple(vec![])?,
             b't' => {
                 let values = self.pop_mark()?;
-                self.push_tuple(values);
+                self.push_tuple(values)?;
             }
             b'l' => {
                 let values = self.pop_mark()?;
-                self.push_list();
+                self.push_list()?;
                 self.append(values)?;
             }
             b'd' => {
                 let values = self.pop_mark()?;
-                let dict = self.new_dict();
-                self.stack.push(dict);
+                let dict = self.new_dict()?;
+                self.push(dict)?;
                 self.set_items(&values)?;
             }
             b'a' => {
@@ -464,6 +491,7 @@ impl<'a> Machine<'a> {
 
     /// Appends to the list on top of the stack.
     fn append(&mut self, mut values: Vec<Value<'a>>) -> Result<()> {
+        self.budget.take(Some(values.len()), SLOT)?;
         let list = match self.top()? {
             Value::List(i) => self.object.lists.get_mut(i),
             _ => None,
@@ -474,6 +502,7 @@ impl<'a> Machine<'a> {
 
     /// Sets keys and values, which take turns, in the dict on top of the stack.
     fn set_items(&mut self, values: &[Value<'a>]) -> Result<()> {
+        self.budget.take(Some(values.len()), SLOT)?;
         let dict = match self.top()? {
             Value::Dict(i) => self.object.dicts.get_mut(i),
             _ => None,
@@ -492,19 +521,19 @@ impl<'a> Machine<'a> {
         match opcode {
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
-                self.stack.push(global(module, name)?);
+                self.push(global(module, name)?)?;
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let (Value::Text(module), Value::Text(name)) = (module, name) else {
                     return Err(damaged("a name is not a text"));
                 };
-                self.stack.push(global(module, name)?);
+                self.push(global(module, name)?)?;
             }
             b'Q' => {
                 let id = self.pop()?;
                 let storage = self.storage(id)?;
-                self.stack.push(storage);
+                self.push(storage)?;
             }
             b'b' => {
                 // Attributes of a dict: `_metadata` of a state_dict, which says nothing about tensors.
@@ -516,7 +545,7 @@ impl<'a> Machine<'a> {
             _ => {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
                 let value = self.call(callable, arguments)?;
-                self.stack.push(value);
+                self.push(value)?;
             }
         }
         Ok(())
@@ -528,7 +557,7 @@ impl<'a> Machine<'a> {
         };
         let arguments = self.object.tuple(arguments).ok_or_else(|| damaged("the arguments are not a tuple"))?;
         match (callable, arguments) {
-            (Callable::OrderedDict, []) => Ok(self.new_dict()),
+            (Callable::OrderedDict, []) => self.new_dict(),
             // Python 2 writes the items as a list of pairs.
             (Callable::OrderedDict, &[items]) => self.ordered_dict(items),
             (Callable::RebuildParameter, &[data @ Value::Tensor(_), ..]) => Ok(data),
@@ -542,6 +571,7 @@ impl<'a> Machine<'a> {
                 if tensor.shape.len() != tensor.strides.len() {
                     return Err(damaged("a tensor's shape and strides do not go together"));
                 }
+                self.budget.take(Some(size_of::<TensorRef>() + 2 * tensor.shape.len() * size_of::<usize>()), 1)?;
                 self.object.tensors.push(tensor);
                 Ok(Value::Tensor(self.object.tensors.len() - 1))
             }
@@ -553,10 +583,8 @@ impl<'a> Machine<'a> {
     fn ordered_dict(&mut self, items: Value<'a>) -> Result<Value<'a>> {
         let wrong = || damaged("the items of a dict are not pairs");
         let items = self.object.list(items).ok_or_else(wrong)?;
-        self.copied += items.len();
-        if self.copied > self.input.len() {
-            return Err(damaged("it copies more than it holds"));
-        }
+        // One list may be copied again and again.
+        self.budget.take(Some(CONTAINER + 2 * items.len() * SLOT), 1)?;
         let pair = |&item: &Value<'a>| match self.object.tuple(item).or_else(|| self.object.list(item)) {
             Some(&[key, value]) => Ok((key, value)),
             _ => Err(wrong()),
@@ -583,21 +611,21 @@ impl<'a> Machine<'a> {
     fn storage(&mut self, id: Value<'a>) -> Result<Value<'a>> {
         let wrong = || damaged("a storage's description is wrong");
         let id = self.object.tuple(id).ok_or_else(wrong)?;
-        let &[Value::Text(what), kind, Value::Text(key), Value::Text(_), Value::Int(count), ..] = id else {
+        let &[Value::Text(what), kind, Value::Text(key), Value::Text(_), Value::Int(_), ..] = id else {
             return match id.first() {
                 Some(Value::Text("module")) => Err(refuse("torch.nn", "Module")),
                 _ => Err(wrong()),
             };
         };
         let (Value::StorageType(scalar), "storage") = (kind, what) else { return Err(wrong()) };
-        let (offset, count) = match id.get(5).map(|&view| self.object.tuple(view)) {
-            Some(Some(&[_, Value::Int(offset), Value::Int(count)])) => (offset, count),
+        let offset = match id.get(5).map(|&view| self.object.tuple(view)) {
+            Some(Some(&[_, Value::Int(offset), Value::Int(_)])) => offset,
             Some(Some(_)) => return Err(wrong()),
-            None | Some(None) => (0, count),
+            None | Some(None) => 0,
         };
-        let number = |n: i64| usize::try_from(n).map_err(|_| wrong());
-        let storage = Storage { key, scalar, offset: number(offset)?, count: number(count)? };
-        self.object.storages.push(storage);
+        let offset = usize::try_from(offset).map_err(|_| wrong())?;
+        self.budget.take(Some(1), size_of::<Storage<'_>>())?;
+        self.object.storages.push(Storage { key, scalar, offset });
         Ok(Value::Storage(self.object.storages.len() - 1))
     }
 }

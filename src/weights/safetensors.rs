@@ -47,16 +47,17 @@ pub fn parse_safetensors(bytes: &[u8]) -> Result<WeightFile> {
     let file = SafeTensors::deserialize(bytes).map_err(invalid)?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(invalid)?;
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
-    let mut tensors = Tensors::new();
+    let (mut tensors, mut left_out) = (Tensors::new(), vec![]);
     for (name, view) in file.tensors() {
-        if let Some(data) = floats(&view) {
-            tensors.insert(name, HostTensor::new(view.shape(), data));
+        match floats(&view) {
+            Some(data) => drop(tensors.insert(name, HostTensor::new(view.shape(), data))),
+            None => left_out.push(name),
         }
     }
-    Ok(WeightFile { tensors, metadata, ..WeightFile::default() })
+    Ok(WeightFile { tensors, left_out, metadata, ..WeightFile::default() })
 }
 
-/// The elements as f32; `None` for an integer tensor.
+/// The elements as f32; `None` for integers, and for floats of eight bits and less.
 fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
     let element = match view.dtype() {
         Dtype::F16 => Element::F16,

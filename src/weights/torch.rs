@@ -15,10 +15,14 @@ use crate::tensor::HostTensor;
 
 /// The number that old files begin with, as bytes of a pickled integer.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// Larger pickles are not read. Names and shapes of a hundred thousand tensors take less.
+const MAX_PICKLE: u64 = 64 << 20;
 /// Where checkpoints keep their `state_dict`.
 const WRAPPERS: [&str; 6] = ["state_dict", "model_state_dict", "model", "net", "network", "weights"];
 /// What wrappers of modules put before every name.
 const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
+/// Most of them in each other.
+const MAX_WRAPPERS: usize = 8;
 
 fn damaged(what: impl std::fmt::Display) -> Error {
     Error::new(Kind::Weights, format!("the PyTorch file is damaged: {what}"))
@@ -46,8 +50,11 @@ pub(super) fn parse_archive(mut archive: Archive<'_>, name: &str, mut budget: Bu
         },
         false => ByteOrder::Little,
     };
+    if archive.size(name)? > MAX_PICKLE {
+        return Err(damaged(format!("the description of its tensors has more than {} MiB", MAX_PICKLE >> 20)));
+    }
     let pickle = archive.read(name, &mut budget)?;
-    let (object, _) = pickle::load(&pickle)?;
+    let (object, _) = pickle::load(&pickle, &mut budget)?;
     let state = StateDict::find(&object)?;
     let mut tensors = Tensors::new();
     // Storage by storage, so that the bytes of only one are in memory.
@@ -72,7 +79,7 @@ pub(super) fn is_pickle(bytes: &[u8]) -> bool {
 pub(super) fn parse_legacy(bytes: &[u8], mut budget: Budget) -> Result<WeightFile> {
     let mut rest = bytes;
     let mut next = || -> Result<Object<'_>> {
-        let (object, length) = pickle::load(rest)?;
+        let (object, length) = pickle::load(rest, &mut budget)?;
         rest = rest.get(length..).unwrap_or_default();
         Ok(object)
     };
@@ -218,11 +225,16 @@ impl<'a> StateDict<'a> {
                 if keys.is_empty() { "none".into() } else { keys.join(", ") }
             )));
         }
-        for prefix in PREFIXES {
-            if tensors.keys().all(|name| name.starts_with(prefix)) {
-                tensors = tensors.into_iter().map(|(name, tensor)| (&name[prefix.len()..], tensor)).collect();
-                notes.push(format!("every name in the file begins with '{prefix}', which was left out"));
-            }
+        // Wrappers may lie in each other, in any order.
+        let mut before = String::new();
+        for _ in 0..MAX_WRAPPERS {
+            let common = PREFIXES.iter().find(|prefix| tensors.keys().all(|name| name.starts_with(**prefix)));
+            let Some(prefix) = common else { break };
+            tensors = tensors.into_iter().map(|(name, tensor)| (&name[prefix.len()..], tensor)).collect();
+            before += prefix;
+        }
+        if !before.is_empty() {
+            notes.push(format!("every name in the file begins with '{before}', which was left out"));
         }
         Ok(Self { tensors, notes })
     }
@@ -241,6 +253,8 @@ impl<'a> StateDict<'a> {
     }
 
     fn finish(self, tensors: Tensors) -> WeightFile {
-        WeightFile { tensors, convention: Convention::Torch, notes: self.notes, ..WeightFile::default() }
+        let left_out = self.tensors.keys().filter(|name| !tensors.contains_key(**name));
+        let left_out = left_out.map(|name| (*name).to_owned()).collect();
+        WeightFile { tensors, left_out, convention: Convention::Torch, notes: self.notes, ..WeightFile::default() }
     }
 }

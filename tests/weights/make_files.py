@@ -87,6 +87,12 @@ def make_keras():
         file["layer/kernel"] = data
     with h5py.File(HERE / "latest-chunks.h5", "w", libver="latest") as file:
         file.create_dataset("layer/kernel", data=data, chunks=(4, 5))
+    # Two layers of the same name, in the model and in a model inside it, as `save_weights` of Keras 3 lays them out.
+    with h5py.File(HERE / "twins.weights.h5", "w") as file:
+        for path, shape in [("layers/dense", (2, 3)), ("layers/functional/layers/dense", (3, 5))]:
+            variables = file.create_group(f"{path}/vars")
+            variables.attrs["name"] = "dense"
+            variables["0"] = filled(shape)
 
 
 def strip_names(source, target):
