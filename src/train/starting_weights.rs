@@ -96,7 +96,9 @@ fn new_head(parameters: &[Parameter], tensors: &mut Tensors) -> (Vec<String>, Op
             tensors.remove(&format!("{last}.{kind}"));
         }
     }
-    let fresh: Vec<String> = head.iter().filter(|p| !tensors.contains_key(&p.name)).map(|p| p.name.clone()).collect();
+    // A layer of which the file has only a part is damaged rather than missing.
+    let begun = |p: &Parameter| head.iter().any(|q| q.layer() == p.layer() && tensors.contains_key(&q.name));
+    let fresh: Vec<String> = head.iter().filter(|p| !begun(p)).map(|p| p.name.clone()).collect();
     // A head of other layers than ours, under the same first name.
     let root = format!("{}.", last.split('.').next().unwrap_or(&last));
     let before = tensors.len();
@@ -148,6 +150,13 @@ mod tests {
         let (fresh, line) = new_head(&seven, &mut tensors);
         assert_eq!(fresh.len(), 2);
         assert!(line.unwrap().contains("no classifier"));
+
+        // Half a classifier is not none.
+        for half in ["fc.weight", "fc.bias"] {
+            let mut tensors = file(&seven);
+            tensors.remove(half).unwrap();
+            assert_eq!(new_head(&seven, &mut tensors), (vec![], None), "{half}");
+        }
 
         // The block before the classifier is a part of the head.
         let (fresh, _) = new_head(&parameters("resnet50-se", 7), &mut file(&parameters("resnet50", 1000)));
