@@ -10,8 +10,8 @@ use lesion_gpu::models::Model;
 use lesion_gpu::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use lesion_gpu::onnx::{Batch, OPSETS};
 use lesion_gpu::tensor::HostTensor;
-use lesion_gpu::train::{HostModel, TrainConfig};
-use lesion_gpu::weights::Tensors;
+use lesion_gpu::train::{HostModel, LossKind, ModelSource, Outputs, TrainConfig};
+use lesion_gpu::weights::{Tensors, write_safetensors};
 use prost::Message as _;
 
 const NO_SIZE: ImageSize = ImageSize { width: 0, height: 0 };
@@ -141,6 +141,18 @@ fn batch_probabilities_and_operator_sets_are_as_asked_for() {
         ("probabilities", vec!["4".into(), "3".into()])
     );
     assert_eq!(graph.node.last().map(|n: &NodeProto| n.op_type.as_str()), Some("Softmax"));
+    // Classes that do not exclude each other have a sigmoid each, and the file says so.
+    let mut yes_or_no = uniform(model, 32);
+    for (loss, node, outputs) in [
+        (LossKind::Bce, "Sigmoid", "sigmoid"),
+        (LossKind::SigmoidFocal, "Sigmoid", "sigmoid"),
+        (LossKind::Focal, "Softmax", "softmax"),
+    ] {
+        yes_or_no.config.loss = loss;
+        let file = onnx(&yes_or_no, OnnxOptions { size: 32.into(), probabilities: true, ..DYNAMIC }).unwrap();
+        assert_eq!(file.graph.unwrap().node.last().unwrap().op_type, node, "{loss:?}");
+        assert_eq!(file.metadata_props.iter().find(|p| p.key == "outputs").unwrap().value, outputs, "{loss:?}");
+    }
     for opset in OPSETS {
         assert_eq!(exported(model, OnnxOptions { opset, ..DYNAMIC }).opset_import[0].version, opset);
     }
@@ -167,6 +179,41 @@ fn weights_that_do_not_fit_are_refused() {
     ] {
         assert!(error.kind() == Kind::Weights && error.to_string().contains("fc1.bias"), "{error}");
     }
+}
+
+/// What was exported is read back as it was: classes, and what turns outputs into probabilities.
+#[test]
+fn exported_weights_say_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("w.safetensors");
+    let model = Model::find("simple-cnn").unwrap();
+    let read = || {
+        HostModel::read(&ModelSource::Weights {
+            model: "simple-cnn".into(),
+            file: file.clone(),
+            size: 32.into(),
+            normalisation: None,
+            classes: None,
+            allow_partial: false,
+        })
+        .unwrap()
+    };
+    let mut host = uniform(model, 32);
+    host.config.loss = LossKind::SigmoidFocal;
+    host.classes = ["a", "b", "c", "d", "e", "f", "g"].map(str::to_owned).to_vec();
+    host.weights.insert("fc2.weight".into(), HostTensor::full([7, 128], 0.5));
+    host.weights.insert("fc2.bias".into(), HostTensor::full([7], 0.5));
+    let mut exported = safetensors(&host, 32.into()).unwrap();
+    write_safetensors(&file, &exported).unwrap();
+    let back = read();
+    assert_eq!((&back.classes, back.outputs()), (&host.classes, Outputs::Sigmoid));
+    assert!(back.notes.is_empty(), "{:?}", back.notes);
+    // A bare file of seven classes could be anything: what is assumed is said.
+    exported.metadata.clear();
+    write_safetensors(&file, &exported).unwrap();
+    let back = read();
+    assert_eq!((back.classes[0].as_str(), back.outputs()), ("akiec", Outputs::Softmax));
+    assert!(back.notes.join("").contains("HAM10000's are assumed"), "{:?}", back.notes);
 }
 
 /// Masks come out as maps, of pictures that need not be square.

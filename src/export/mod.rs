@@ -7,7 +7,7 @@ use crate::nn::Parameter;
 use crate::onnx::proto::ModelProto;
 use crate::onnx::{Attribute, Batch, Graph, Value};
 use crate::tensor::HostTensor;
-use crate::train::{HostModel, TracedModel};
+use crate::train::{HostModel, Outputs, TracedModel, describe};
 use crate::weights::{Difference, WeightFile};
 
 /// The name of an ONNX graph's input.
@@ -35,7 +35,7 @@ pub fn safetensors(model: &HostModel, size: ImageSize) -> Result<WeightFile> {
     let tensors = traced.parameters.iter().map(|p| Ok((p.name.clone(), tensor(model, p)?.clone())));
     let tensors = tensors.collect::<Result<_>>()?;
     // The format is what PyTorch's loaders look for.
-    let metadata = metadata(model, size).into_iter().chain([("format", "pt".to_owned())]);
+    let metadata = describe(&model.config, &model.classes, size).into_iter().chain([("format", "pt".to_owned())]);
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).collect();
     Ok(WeightFile { tensors, metadata, ..WeightFile::default() })
 }
@@ -58,7 +58,7 @@ pub fn onnx(model: &HostModel, options: OnnxOptions) -> Result<ModelProto> {
     };
     let mut output = tape.append_onnx(&mut graph, &[(images, given)], logits, &variable)?;
     if options.probabilities {
-        output = probabilities(Model::find(&model.config.model)?.task(), &mut graph, &output)?;
+        output = probabilities(model, &mut graph, &output)?;
     }
     let name = if options.probabilities { "probabilities" } else { "logits" };
     graph.output(&output, name)?;
@@ -68,7 +68,7 @@ pub fn onnx(model: &HostModel, options: OnnxOptions) -> Result<ModelProto> {
          Output '{name}'. For research only: not a medical device.",
         size.height, size.width
     );
-    Ok(graph.finish(network, &doc, &metadata(model, size)))
+    Ok(graph.finish(network, &doc, &describe(&model.config, &model.classes, size)))
 }
 
 /// The model on a tape, if its weights fit.
@@ -104,25 +104,16 @@ fn normalised(model: &HostModel, graph: &mut Graph, images: &Value) -> Value {
     graph.node_like("Gather", &[&scaled, &order], &[Attribute::Int("axis", 1)], images)
 }
 
-/// Of the classes, which exclude each other, or of each pixel.
-fn probabilities(task: Task, graph: &mut Graph, logits: &Value) -> Result<Value> {
+/// Of the classes, which exclude each other or not as in training, or of each pixel.
+fn probabilities(model: &HostModel, graph: &mut Graph, logits: &Value) -> Result<Value> {
+    let task = Model::find(&model.config.model)?.task();
     graph.set_scope("probabilities");
-    Ok(match task {
-        Task::Classify => {
-            let rows = graph.rows(logits)?;
-            graph.node_like("Softmax", &[&rows], &[Attribute::Int("axis", -1)], &rows)
-        }
-        Task::Segment => graph.node_like("Sigmoid", &[logits], &[], logits),
+    if task == Task::Segment {
+        return Ok(graph.node_like("Sigmoid", &[logits], &[], logits));
+    }
+    let rows = graph.rows(logits)?;
+    Ok(match model.outputs() {
+        Outputs::Softmax => graph.node_like("Softmax", &[&rows], &[Attribute::Int("axis", -1)], &rows),
+        Outputs::Sigmoid => graph.node_like("Sigmoid", &[&rows], &[], &rows),
     })
-}
-
-/// What the weights are of.
-fn metadata(model: &HostModel, size: ImageSize) -> Vec<(&'static str, String)> {
-    let config = &model.config;
-    vec![
-        ("model", config.model.clone()),
-        ("classes", serde_json::Value::from(model.classes.as_slice()).to_string()),
-        ("size", size.to_string()),
-        ("normalisation", config.normalisation.name().to_owned()),
-    ]
 }

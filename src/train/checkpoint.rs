@@ -15,7 +15,7 @@ use crate::optim::STATE_PREFIX;
 use crate::weights::{Tensors, WeightFile, read_safetensors, write_safetensors};
 
 /// The metadata key.
-const KEY: &str = "lesion-gpu.checkpoint";
+pub(super) const KEY: &str = "lesion-gpu.checkpoint";
 /// Version of the metadata.
 const FORMAT: u32 = 1;
 
@@ -65,6 +65,12 @@ struct Metadata {
 pub(super) fn config_in(metadata: &BTreeMap<String, String>) -> Option<TrainConfig> {
     let metadata: Metadata = serde_json::from_str(metadata.get(KEY)?).ok()?;
     Some(metadata.config)
+}
+
+/// The class names of the run that a weight file with this metadata is a checkpoint of, if it is one.
+pub(super) fn classes_in(metadata: &BTreeMap<String, String>) -> Option<Vec<String>> {
+    let metadata: Metadata = serde_json::from_str(metadata.get(KEY)?).ok()?;
+    Some(metadata.classes)
 }
 
 /// The contents of a checkpoint.

@@ -1,10 +1,11 @@
 //! A trained model in host memory: for everything that needs no device.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::objective::MASK_CLASS;
 use super::starting_weights::{normalisation_for, rename};
-use super::{Checkpoint, ModelSource, Normalisation, RunFolder, TrainConfig};
+use super::{Checkpoint, LossKind, ModelSource, Normalisation, RunFolder, TrainConfig, checkpoint};
 use crate::autograd::{Tape, Tensor};
 use crate::data::{HAM10000_CLASSES, ImageSize};
 use crate::error::{Error, Kind, Result};
@@ -29,6 +30,31 @@ pub struct HostModel {
     pub allow_partial: bool,
     /// What there is to say of the weight file, a line each.
     pub notes: Vec<String>,
+}
+
+/// What turns a model's outputs into probabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outputs {
+    /// A softmax over all: the classes exclude each other.
+    Softmax,
+    /// A sigmoid of each.
+    Sigmoid,
+}
+
+impl Outputs {
+    /// Those of a model that was trained with this configuration.
+    fn of(config: &TrainConfig) -> Self {
+        let segments = Model::find(&config.model).is_ok_and(|model| model.task() == Task::Segment);
+        if segments || config.loss.of_sigmoids() { Self::Sigmoid } else { Self::Softmax }
+    }
+
+    /// Its name in an exported file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Softmax => "softmax",
+            Self::Sigmoid => "sigmoid",
+        }
+    }
 }
 
 /// A model on a tape, as it is evaluated.
@@ -66,6 +92,8 @@ impl HostModel {
                 let names = model.summary(NAMING_SIZE, 1)?.parameters;
                 let read = rename(model, &names, weights::read(file)?).map_err(|e| e.at(file.display()))?;
                 let chosen = normalisation_for(model.name(), Some(&read.metadata));
+                let loss = loss_for(model.task(), &read.metadata);
+                let stated = stated_classes(&read.metadata);
                 let (weights, mut notes) = (read.tensors, read.notes);
                 if normalisation.is_none() && chosen != Normalisation::ImageNet {
                     notes.push(chosen.note());
@@ -73,13 +101,22 @@ impl HostModel {
                 let normalisation = normalisation.unwrap_or(chosen);
                 let classes = match (model.task(), classes) {
                     (Task::Classify, Some(classes)) => classes.clone(),
-                    (Task::Classify, None) => default_classes(&names, &weights, file)?,
+                    (Task::Classify, None) => match stated {
+                        Some(stated) if count_of(&names, &weights).is_none_or(|n| n == stated.len()) => stated,
+                        _ => default_classes(&names, &weights, file, &mut notes)?,
+                    },
                     (Task::Segment, _) => vec![MASK_CLASS.to_owned()],
                 };
-                let config = TrainConfig { size: *size, normalisation, ..TrainConfig::of(model) };
+                let mut config = TrainConfig { size: *size, normalisation, ..TrainConfig::of(model) };
+                config.loss = loss.unwrap_or(config.loss);
                 Ok(Self { config, classes, weights, allow_partial: *allow_partial, notes })
             }
         }
+    }
+
+    /// What turns its outputs into probabilities.
+    pub fn outputs(&self) -> Outputs {
+        Outputs::of(&self.config)
     }
 
     /// Traces the model, with its head, as it is evaluated in f32 on `batch` images of a size.
@@ -99,16 +136,61 @@ impl HostModel {
     }
 }
 
+/// What the metadata of exported weights says: how a model was configured, its classes, the size of its images.
+pub fn describe(config: &TrainConfig, classes: &[String], size: ImageSize) -> [(&'static str, String); 5] {
+    [
+        ("model", config.model.clone()),
+        ("classes", serde_json::Value::from(classes).to_string()),
+        ("size", size.to_string()),
+        ("normalisation", config.normalisation.name().to_owned()),
+        ("outputs", Outputs::of(config).name().to_owned()),
+    ]
+}
+
+/// A loss of sigmoids, if a checkpoint or an exported file says that classes do not exclude each other.
+fn loss_for(task: Task, metadata: &BTreeMap<String, String>) -> Option<LossKind> {
+    let sigmoids = match checkpoint::config_in(metadata) {
+        Some(config) => config.loss.of_sigmoids(),
+        // As `export` writes it.
+        None => metadata.get("outputs")? == Outputs::Sigmoid.name(),
+    };
+    (task == Task::Classify && sigmoids).then_some(LossKind::Bce)
+}
+
+/// The class names that a checkpoint or an exported file states.
+fn stated_classes(metadata: &BTreeMap<String, String>) -> Option<Vec<String>> {
+    let exported = || serde_json::from_str(metadata.get("classes")?).ok();
+    checkpoint::classes_in(metadata).or_else(exported).filter(|classes: &Vec<String>| !classes.is_empty())
+}
+
+/// The classifier's bias, which comes last.
+fn last_bias(names: &[Parameter]) -> &str {
+    names.last().map_or("", |p| &p.name)
+}
+
+/// The number of outputs of a bare weight file.
+fn count_of(names: &[Parameter], weights: &Tensors) -> Option<usize> {
+    weights.get(last_bias(names)).map(|bias| bias.shape().len())
+}
+
 /// Class names from the number of outputs of a bare weight file.
-fn default_classes(names: &[Parameter], weights: &Tensors, file: &Path) -> Result<Vec<String>> {
-    // The classifier comes last.
-    let bias = names.last().map_or("", |p| &p.name);
-    let count = weights.get(bias).map(|bias| bias.shape().len()).ok_or_else(|| {
+fn default_classes(
+    names: &[Parameter],
+    weights: &Tensors,
+    file: &Path,
+    notes: &mut Vec<String>,
+) -> Result<Vec<String>> {
+    let bias = last_bias(names);
+    let count = count_of(names, weights).ok_or_else(|| {
         Error::new(Kind::Weights, format!("the number of classes cannot be told from this file: it has no {bias}"))
             .at(file.display())
             .next("name the classes with --classes a,b,c")
     })?;
     Ok(if count == HAM10000_CLASSES.len() {
+        let names = HAM10000_CLASSES.join(",");
+        notes.push(format!(
+            "the weight file does not name its {count} classes: HAM10000's are assumed ({names}); --classes names others"
+        ));
         HAM10000_CLASSES.map(str::to_owned).to_vec()
     } else {
         (0..count).map(|i| i.to_string()).collect()

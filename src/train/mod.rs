@@ -38,7 +38,7 @@ pub use engine::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning, 
 pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};
 pub use freezing::{Network, frozen};
 pub use graph::{EvalGraph, Fit, TrainGraph, fitting_eval_graph};
-pub use host_model::{HostModel, TracedModel};
+pub use host_model::{HostModel, Outputs, TracedModel, describe};
 pub use objective::{Objective, masks_of};
 pub use phase::fitting_graph;
 pub use plateau::PlateauConfig;
