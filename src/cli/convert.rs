@@ -8,7 +8,7 @@ use clap::Args;
 use super::{bytes, say};
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
-use crate::train::rename;
+use crate::train::{bare_metadata, rename};
 use crate::weights::{self, Convention, Difference, WeightFile, write_safetensors};
 
 #[derive(Debug, Args)]
@@ -39,9 +39,17 @@ pub(super) struct ConvertArgs {
 pub(super) fn run(args: &ConvertArgs) -> Result<()> {
     let out = args.to.display();
     if args.to.extension().is_none_or(|e| !e.eq_ignore_ascii_case("safetensors")) {
-        return Err(Error::new(Kind::Usage, "weights are written as safetensors only")
+        return Err(Error::new(Kind::Usage, "this command writes safetensors only")
             .at(out)
             .next("name the file .safetensors; for an ONNX graph use `lesion-gpu export`"));
+    }
+    // The original is never touched, under whatever name.
+    if let (Ok(from), Ok(to)) = (args.from.canonicalize(), args.to.canonicalize())
+        && from == to
+    {
+        return Err(Error::new(Kind::Usage, "IN and OUT are the same file")
+            .at(out)
+            .next("choose another name for OUT"));
     }
     if args.to.exists() && !args.overwrite {
         return Err(Error::new(Kind::Usage, "the file exists").at(out).next("choose another name, or add --overwrite"));
@@ -67,6 +75,18 @@ pub(super) fn run(args: &ConvertArgs) -> Result<()> {
     if renamed > 0 {
         say(format!("note   {renamed} of {} tensors were renamed", file.tensors.len()));
     }
+    if file.tensors.is_empty() {
+        return Err(Error::new(Kind::Weights, "the file holds no float tensors, so there is nothing to convert")
+            .at(args.from.display())
+            .next("check that this is the weight file"));
+    }
+    if let [first, rest @ ..] = file.left_out.as_slice() {
+        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        say(format!(
+            "note   left out, because of other types than f64, f32, f16 and bf16: {}{more}",
+            first.escape_debug()
+        ));
+    }
     file.metadata.insert("format".into(), "pt".into());
     write_safetensors(&args.to, &file)?;
     let values: usize = file.tensors.values().map(|t| t.shape().len()).sum();
@@ -79,7 +99,9 @@ pub(super) fn run(args: &ConvertArgs) -> Result<()> {
 /// classes is the file's own.
 fn named(args: &ConvertArgs, model: Model, file: WeightFile) -> Result<WeightFile> {
     let parameters = model.summary(args.size.into(), 2)?.parameters;
-    let mut file = rename(model, &parameters, file)?;
+    let mut file = rename(model, &parameters, file).map_err(|e| e.at(args.from.display()))?;
+    // An optimizer's state does not belong to the model, and without it the file is no checkpoint.
+    file.metadata = bare_metadata(file.metadata);
     let names = parameters.iter().map(|p| (p.name.as_str(), &p.file_shape));
     let mut difference = Difference::of(&file.tensors, names);
     let head = parameters.last().and_then(|p| p.name.rsplit_once('.')).map_or("", |(head, _)| head);

@@ -14,6 +14,11 @@ use crate::onnx::Batch;
 use crate::train::HostModel;
 use crate::weights::{write_atomically, write_safetensors};
 
+/// The version of ONNX's operators unless another is asked for.
+const OPSET: i64 = 18;
+/// Most classes that are named.
+const SHOWN: usize = 10;
+
 #[derive(Debug, Args)]
 #[command(before_help = "\
 Examples:
@@ -34,12 +39,12 @@ pub(super) struct ExportArgs {
     /// Write over an existing file
     #[arg(long)]
     overwrite: bool,
-    /// ONNX: images at a time, a number or `dynamic`
-    #[arg(long, default_value = "dynamic", value_name = "N", value_parser = batch)]
-    batch: Batch,
-    /// ONNX: version of the operators, 17 to 21
-    #[arg(long, default_value_t = 18, value_name = "N")]
-    opset: i64,
+    /// ONNX: images at a time, a number or `dynamic` [default: dynamic]
+    #[arg(long, value_name = "N", value_parser = batch)]
+    batch: Option<Batch>,
+    /// ONNX: version of the operators, 17 to 21 [default: 18]
+    #[arg(long, value_name = "N")]
+    opset: Option<i64>,
     /// ONNX: probabilities instead of logits
     #[arg(long)]
     probabilities: bool,
@@ -65,39 +70,71 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
     let extension = args.out.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
     let size = args.bare.size();
     if size.is_some_and(|size| !size.is_valid()) {
-        return Err(Error::new(Kind::Usage, format!("--size must be {}", ImageSize::RANGE)));
+        return Err(args.bare.wrong_size());
     }
+    if args.bare.allow_partial() {
+        return Err(Error::new(
+            Kind::Usage,
+            "--allow-partial is not for export: a file with random values serves nobody",
+        )
+        .next("give a weight file that has all of the model's parameters"));
+    }
+    check_format(args, &extension)?;
     let source = args.bare.resolve_at_any_size(args.run.clone())?;
     let model = HostModel::read(&source)?;
     model.notes.iter().for_each(|note| eprintln!("note: {note}"));
     let size = size.unwrap_or(model.config.size);
     match extension.as_str() {
         "onnx" => {
-            let options = OnnxOptions { size, batch: args.batch, opset: args.opset, probabilities: args.probabilities };
+            let options = OnnxOptions {
+                size,
+                batch: args.batch.unwrap_or(Batch::Dynamic),
+                opset: args.opset.unwrap_or(OPSET),
+                probabilities: args.probabilities,
+            };
             let file = export::onnx(&model, options)?;
             write_atomically(&args.out, &file.bytes()?)?;
         }
-        "safetensors" => write_safetensors(&args.out, &export::safetensors(&model, size)?)?,
-        _ => {
-            return Err(Error::new(Kind::Usage, "the format is told by the file's extension, and this one is unknown")
-                .at(out)
-                .next("name the file .onnx or .safetensors"));
-        }
+        _ => write_safetensors(&args.out, &export::safetensors(&model, size)?)?,
     }
     let length = std::fs::metadata(&args.out).map_err(|e| Error::io("read", &args.out, &e))?.len();
-    let (name, classes) = (&model.config.model, model.classes.join(","));
-    say(format!("{out}: {name} for {size} pixels, classes {classes}, {}", bytes(length)));
+    let (name, classes) = (&model.config.model, shortened(&model.classes));
+    say(format!("{out}: {name} for {size} pixels, {classes}, {}", bytes(length)));
     if extension == "onnx" {
         describe(args, &model, size)?;
     }
     Ok(())
 }
 
+/// Checks that the format is one of ours, and that flags for the other one were not given.
+fn check_format(args: &ExportArgs, extension: &str) -> Result<()> {
+    let out = args.out.display();
+    let onnx =
+        [("--probabilities", args.probabilities), ("--batch", args.batch.is_some()), ("--opset", args.opset.is_some())];
+    match (extension, onnx.iter().find(|(_, given)| *given)) {
+        ("safetensors", Some((flag, _))) => Err(Error::new(Kind::Usage, format!("{flag} is for ONNX graphs alone"))
+            .at(out)
+            .next("name the file .onnx, or leave the flag away")),
+        ("onnx" | "safetensors", _) => Ok(()),
+        _ => Err(Error::new(Kind::Usage, "the format is told by the file's extension, and this one is unknown")
+            .at(out)
+            .next("name the file .onnx or .safetensors")),
+    }
+}
+
+/// The classes, or how many there are and the first of them.
+fn shortened(classes: &[String]) -> String {
+    match classes.get(..SHOWN) {
+        Some(first) if classes.len() > SHOWN => format!("{} classes ({}, ...)", classes.len(), first.join(",")),
+        _ => format!("classes {}", classes.join(",")),
+    }
+}
+
 /// What goes into an ONNX graph, and what comes out.
 fn describe(args: &ExportArgs, model: &HostModel, size: ImageSize) -> Result<()> {
     let batch = match args.batch {
-        Batch::Fixed(n) => n.to_string(),
-        Batch::Dynamic => "batch".into(),
+        Some(Batch::Fixed(n)) => n.to_string(),
+        Some(Batch::Dynamic) | None => "batch".into(),
     };
     let (ImageSize { width, height }, statistics) = (size, model.config.normalisation.name());
     say(format!("input  images [{batch}, 3, {height}, {width}]: RGB in [0, 1]; normalised inside ({statistics})"));

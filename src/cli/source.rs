@@ -18,7 +18,7 @@ pub(super) struct BareArgs {
     /// Its weights: safetensors, PyTorch's .pth, Keras's .h5 or .keras
     #[arg(long, value_name = "FILE", requires = "model")]
     weights: Option<PathBuf>,
-    /// Class names in the order of the outputs [default: HAM10000's if there are seven]
+    /// Class names in the order of the outputs [default: what the file says, else HAM10000's if there are seven]
     #[arg(long, value_name = "A,B,..", value_delimiter = ',', requires = "weights")]
     classes: Option<Vec<String>>,
     /// Size of the images in pixels: N for a square, or WIDTHxHEIGHT [default: 224]
@@ -27,7 +27,7 @@ pub(super) struct BareArgs {
     /// Pixel statistics: imagenet, ham10000, unit, caffe (BGR) or tf ([-1, 1]) [default: what goes with the weights]
     #[arg(long, requires = "weights")]
     normalize: Option<Normalisation>,
-    /// Accept a file that lacks some parameters, which then have random values
+    /// Accept a file that lacks some parameters, which then have random values (not for `export`)
     #[arg(long, requires = "weights")]
     allow_partial: bool,
 }
@@ -36,6 +36,19 @@ impl BareArgs {
     /// Whether a bare weight file is named.
     pub fn given(&self) -> bool {
         self.weights.is_some()
+    }
+
+    /// What is said of a size that no model takes.
+    pub fn wrong_size(&self) -> Error {
+        let given = self.size.map_or(String::new(), |size| size.to_string());
+        Error::new(Kind::Usage, format!("--size must be {}", ImageSize::RANGE))
+            .at(format!("--size {given}"))
+            .next("give the size that the weights were trained at, such as 224 or 128x96")
+    }
+
+    /// Whether a file may lack some of the parameters.
+    pub fn allow_partial(&self) -> bool {
+        self.allow_partial
     }
 
     /// The size that was asked for.
@@ -58,7 +71,7 @@ impl BareArgs {
             (Some(file), Some(model), None) => {
                 let size = self.size.unwrap_or(224.into());
                 if !size.is_valid() {
-                    return Err(Error::new(Kind::Usage, format!("--size must be {}", ImageSize::RANGE)));
+                    return Err(self.wrong_size());
                 }
                 Ok(ModelSource::Weights {
                     model: model.clone(),

@@ -46,4 +46,4 @@ pub use predictor::{MaskMap, ModelSource, Predictor};
 pub use run_folder::RunFolder;
 pub use scores::{ClassLoss, Report, Scores};
 pub use session::{EvalSession, StepResult, TrainSession};
-pub use starting_weights::{normalisation_of, rename};
+pub use starting_weights::{bare_metadata, normalisation_of, rename};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::host_model::describe;
 use super::session::load_weights;
 use super::{Normalisation, checkpoint};
 use crate::autograd::Store;
@@ -28,6 +29,16 @@ pub fn rename(model: Model, parameters: &[Parameter], file: WeightFile) -> Resul
         }
     };
     Ok(WeightFile { tensors, left_out, metadata, convention: Convention::Torch, notes })
+}
+
+/// The metadata of weights alone, without an optimizer's state: of a checkpoint, what `export` would say.
+pub fn bare_metadata(mut metadata: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    if let (Some(config), Some(classes)) = (checkpoint::config_in(&metadata), checkpoint::classes_in(&metadata)) {
+        let description = describe(&config, &classes, config.size).map(|(key, value)| (key.to_owned(), value));
+        metadata.extend(description);
+    }
+    metadata.remove(checkpoint::KEY);
+    metadata
 }
 
 /// The normalisation of pictures where the user does not choose: what a checkpoint or an exported file says, else what
