@@ -1,6 +1,6 @@
 //! What tracing a model tells about it, without a device: parameters, cost, layers, smallest images.
 
-use super::{Model, Task};
+use super::Model;
 use crate::autograd::{Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::nn::{Mode, Net, Parameter};
@@ -76,15 +76,21 @@ impl Model {
     /// What the model is for images of `size` x `size` pixels.
     ///
     /// # Errors
-    /// [`Kind::Shape`] if the images are too small.
+    /// [`Kind::Shape`] if the images are too small, or no multiples of what the model needs.
     pub fn summary(&self, size: usize, classes: usize) -> Result<ModelSummary> {
+        self.traced(size, classes).map_err(|e| match self.smallest_size(classes) {
+            Ok(smallest) if size < smallest => {
+                e.next(format!("{} takes images from {smallest} pixels: use a larger --size", self.name()))
+            }
+            _ => e,
+        })
+    }
+
+    fn traced(&self, size: usize, classes: usize) -> Result<ModelSummary> {
         let mut tape = Tape::new();
         let x = tape.input("images", TensorType::f32([1, size, size, 3]));
         let mut net = Net::new(&mut tape, Mode::Eval, 0);
-        self.forward(&mut net, x, self.outputs(classes)).map_err(|e| match self.task() {
-            Task::Classify => e.next(format!("{} needs larger images: use a larger --size", self.name())),
-            Task::Segment => e,
-        })?;
+        self.forward(&mut net, x, self.outputs(classes))?;
         let parameters = net.into_parameters();
         let trainable = parameters.iter().filter(|p| p.trainable).map(Parameter::count).sum();
         let macs = tape.nodes().iter().map(|node| macs(&tape, &node.inputs, |inputs| node.op.macs(inputs))).sum();
@@ -97,7 +103,7 @@ impl Model {
     /// # Errors
     /// [`Kind::Internal`] if there is none of at most 1024 pixels.
     pub fn smallest_size(&self, classes: usize) -> Result<usize> {
-        let fits = |&size: &usize| self.summary(size, classes).is_ok();
+        let fits = |&size: &usize| self.traced(size, classes).is_ok();
         (1..=LARGEST_MINIMUM).find(fits).ok_or_else(|| {
             let message = format!("{} takes no images of at most {LARGEST_MINIMUM} pixels", self.name());
             Error::new(Kind::Internal, message)
@@ -151,6 +157,14 @@ mod tests {
         for (name, side) in [("simple-cnn", 22), ("inception-resnet-v2", 75), ("vit-small-16", 16)] {
             assert_eq!(Model::find(name).unwrap().smallest_size(7).unwrap(), side, "{name}");
         }
+    }
+
+    #[test]
+    fn only_images_that_are_too_small_are_called_so() {
+        let advice = |name: &str, size| Model::find(name).unwrap().summary(size, 7).unwrap_err().to_string();
+        assert!(advice("vit-small-16", 225).contains("multiple of 16"), "{}", advice("vit-small-16", 225));
+        assert!(advice("inception-resnet-v2", 64).contains("from 75 pixels"), "{}", advice("inception-resnet-v2", 64));
+        assert!(advice("unet-small", 72).contains("multiples of 16"), "{}", advice("unet-small", 72));
     }
 
     #[test]
