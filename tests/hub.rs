@@ -1,148 +1,15 @@
 //! Fetching published weights, from servers on the loopback that behave well and badly.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+#[path = "common/server.rs"]
+mod server;
+
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lesion_gpu::hub::{Known, Progress, Settings, Source};
 use lesion_gpu::{Error, Kind, Result};
-use sha2::{Digest as _, Sha256};
-
-/// What a client asked for. Header names are in lower case.
-#[derive(Debug, Clone)]
-struct Request {
-    method: String,
-    path: String,
-    headers: BTreeMap<String, String>,
-}
-
-impl Request {
-    fn read(stream: &TcpStream) -> Option<Self> {
-        let mut lines = BufReader::new(stream).lines();
-        let first = lines.next()?.ok()?;
-        let mut words = first.split(' ');
-        let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-        let headers = lines.map_while(std::result::Result::ok).take_while(|line| !line.is_empty());
-        let headers = headers.filter_map(|line| {
-            line.split_once(':').map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
-        });
-        Some(Self { method, path, headers: headers.collect() })
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(String::as_str)
-    }
-
-    /// Where a `Range: bytes=N-` begins.
-    fn first(&self) -> Option<usize> {
-        self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
-    }
-}
-
-/// What a server answers.
-#[derive(Debug, Clone, Default)]
-struct Reply {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
-    /// Says it will send this much, whatever the body is.
-    promised: Option<usize>,
-    /// Stays silent before the headers, and before the end.
-    silence: [Duration; 2],
-}
-
-impl Reply {
-    fn new(status: u16) -> Self {
-        Self { status, ..Self::default() }
-    }
-
-    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    fn body(self, body: &[u8]) -> Self {
-        Self { body: body.to_vec(), ..self }
-    }
-
-    fn send(&self, mut stream: TcpStream, head: bool) -> std::io::Result<()> {
-        std::thread::sleep(self.silence[0]);
-        let mut text = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", self.status);
-        self.headers.iter().for_each(|(name, value)| text += &format!("{name}: {value}\r\n"));
-        text += &format!("content-length: {}\r\n\r\n", self.promised.unwrap_or(self.body.len()));
-        stream.write_all(text.as_bytes())?;
-        if !head {
-            stream.write_all(&self.body)?;
-        }
-        stream.flush()?;
-        std::thread::sleep(self.silence[1]);
-        Ok(())
-    }
-}
-
-/// A server that answers each request by a function of it and of how many came before.
-struct Server {
-    address: String,
-    requests: Arc<Mutex<Vec<Request>>>,
-}
-
-impl Server {
-    fn new(answer: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::new(Mutex::new(vec![]));
-        let (log, answer) = (Arc::clone(&requests), Arc::new(answer));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(std::result::Result::ok) {
-                let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
-                std::thread::spawn(move || {
-                    let Some(request) = Request::read(&stream) else { return };
-                    let before = {
-                        let mut log = log.lock().unwrap();
-                        log.push(request.clone());
-                        log.len() - 1
-                    };
-                    // A client that has gone away is no failure of the server's.
-                    let _ = answer(&request, before).send(stream, request.method == "HEAD");
-                });
-            }
-        });
-        Self { address, requests }
-    }
-
-    /// One that has a file, with everything the protocol has: an entity tag, ranges.
-    fn with_file(content: Vec<u8>) -> Self {
-        Self::new(move |request, _| serve(&content, request))
-    }
-
-    fn requests(&self) -> Vec<Request> {
-        self.requests.lock().unwrap().clone()
-    }
-
-    fn gets(&self) -> Vec<Request> {
-        self.requests().into_iter().filter(|r| r.method == "GET").collect()
-    }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn serve(content: &[u8], request: &Request) -> Reply {
-    let tag = format!("\"{}\"", sha256(content));
-    let same = request.header("if-range").is_none_or(|wanted| wanted == tag);
-    match request.first().filter(|_| same) {
-        Some(first) if first >= content.len() => Reply::new(416),
-        Some(first) => Reply::new(206)
-            .with("content-range", format!("bytes {first}-{}/{}", content.len() - 1, content.len()))
-            .body(&content[first..]),
-        None => Reply::new(200).body(content),
-    }
-    .with("etag", tag)
-}
+use server::{Reply, Request, Server, serve, sha256};
 
 /// A file that takes several reads.
 fn content() -> Vec<u8> {
@@ -152,7 +19,7 @@ fn content() -> Vec<u8> {
 fn settings(endpoint: &str, folder: &Path) -> Settings {
     Settings {
         endpoint: endpoint.to_owned(),
-        offline: false,
+        offline: None,
         token: None,
         hub_cache: None,
         torch_cache: None,
@@ -402,7 +269,7 @@ fn the_next_source_is_tried() {
 fn offline_nobody_is_asked() {
     let server = Server::with_file(content());
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings { offline: true, ..settings(&server.address, folder.path()) };
+    let settings = Settings { offline: Some("HF_HUB_OFFLINE"), ..settings(&server.address, folder.path()) };
     let error = fetch(&settings, &known(HUB)).unwrap_err();
     assert!(error.to_string().contains("HF_HUB_OFFLINE") && error.to_string().contains("--weights"), "{error}");
     assert!(server.requests().is_empty());
@@ -416,7 +283,7 @@ fn what_other_tools_have_fetched_is_used_if_it_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     let (hub, torch) = (folder.path().join("hub"), folder.path().join("torch"));
     let settings = Settings {
-        offline: true,
+        offline: Some("HF_HUB_OFFLINE"),
         hub_cache: Some(hub.clone()),
         torch_cache: Some(torch.clone()),
         ..settings(&server.address, &folder.path().join("own"))
@@ -462,4 +329,106 @@ fn two_at_a_time_do_not_mix() {
     for error in wrong {
         assert!(error.unwrap_err().to_string().contains("another lesion-gpu"));
     }
+}
+
+/// Beginning anew up to the same place is no progress.
+#[test]
+fn a_server_that_always_breaks_at_the_same_place_is_given_up() {
+    let bytes = content();
+    let server = Server::new({
+        let bytes = bytes.clone();
+        move |_, before| {
+            assert!(before < 50, "it goes on for ever");
+            Reply { promised: Some(bytes.len()), ..Reply::new(200).body(&bytes[..150_000]) }
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let error = fetch(&settings("http://127.0.0.1:1", folder.path()), &published(&server, &bytes)).unwrap_err();
+    assert!(error.to_string().contains("broke off"), "{error}");
+    // The first got somewhere; then as many as there are pauses, and the last.
+    assert_eq!(server.requests().len(), 5 - 1);
+}
+
+/// What this machine refuses is said as it is, and no other server is asked.
+#[test]
+fn trouble_on_this_machine_is_not_the_networks() {
+    let bytes = content();
+    let (first, second) = (Server::with_file(bytes.clone()), Server::with_file(bytes.clone()));
+    let sources = [published(&first, &bytes).sources, published(&second, &bytes).sources].concat();
+    let known = known(Box::leak(sources.into_boxed_slice()));
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings("http://127.0.0.1:1", folder.path());
+
+    let part = format!("net-{}.pth.{}.part", &sha256(&bytes)[..8], &sha256(&bytes)[..8]);
+    std::fs::create_dir_all(folder.path().join("torchvision")).unwrap();
+    let part = std::fs::File::create(folder.path().join("torchvision").join(part)).unwrap();
+    part.lock().unwrap();
+    let error = fetch(&settings, &known).unwrap_err();
+    assert!(error.what().contains("another lesion-gpu") && error.to_string().contains("wait for it"), "{error}");
+    drop(part);
+
+    let file = folder.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    let error = fetch(&Settings { folder: file.join("hub"), ..settings }, &known).unwrap_err();
+    assert!(error.kind() == Kind::Io && error.what().starts_with("could not write"), "{error}");
+    assert!(second.requests().is_empty());
+}
+
+/// A file that is not the published one may be somebody's own: it stays until the right one is there.
+#[test]
+fn a_wrong_file_is_named_and_stays_until_it_is_replaced() {
+    let bytes = content();
+    let server = Server::with_file(bytes.clone());
+    let known = published(&server, &bytes);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("torchvision").join(format!("net-{}.pth", &sha256(&bytes)[..8]));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, b"mine").unwrap();
+    let online = settings("http://127.0.0.1:1", folder.path());
+    let offline = Settings { offline: Some("TRANSFORMERS_OFFLINE"), ..online.clone() };
+    let mut wrong = vec![];
+    let mut report = |progress: Progress<'_>| {
+        if let Progress::Wrong(path) = progress {
+            wrong.push(path.to_owned());
+        }
+        Ok(())
+    };
+    let error = offline.weights(&known, &mut report).unwrap_err();
+    assert!(error.what().contains("TRANSFORMERS_OFFLINE forbids"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    assert_eq!(std::fs::read(online.weights(&known, &mut report).unwrap()).unwrap(), bytes);
+    assert_eq!(wrong, [path.clone(), path.clone()]);
+    assert_eq!(std::fs::read(path).unwrap(), bytes);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_of_others_that_cannot_be_read_is_as_good_as_absent() {
+    let bytes = content();
+    let server = Server::with_file(bytes.clone());
+    let known = published(&server, &bytes);
+    let folder = tempfile::tempdir().unwrap();
+    // A file whose reading fails, also for those who may read everything.
+    let name = format!("net-{}.pth", &sha256(&bytes)[..8]);
+    std::os::unix::fs::symlink("/proc/self/mem", folder.path().join(name)).unwrap();
+    let settings = settings("http://127.0.0.1:1", &folder.path().join("own"));
+    let settings = Settings { torch_cache: Some(folder.path().to_owned()), ..settings };
+    assert_eq!(std::fs::read(fetch(&settings, &known).unwrap()).unwrap(), bytes);
+}
+
+#[test]
+fn a_token_that_is_refused_or_invalid_is_named() {
+    let server = Server::new(|_, _| Reply::new(401));
+    let folder = tempfile::tempdir().unwrap();
+    let with = |token: &str| {
+        let settings = Settings { token: Some(token.into()), ..settings(&server.address, folder.path()) };
+        fetch(&settings, &known(HUB)).unwrap_err()
+    };
+    let error = with("expired");
+    assert!(error.what().contains("refused the token"), "{error}");
+    assert_eq!(server.requests().len(), 1);
+    let error = with("two\nlines");
+    assert!(error.kind() == Kind::Usage && error.what().contains("the token for the hub is invalid"), "{error}");
+    assert!(!error.to_string().contains("lines"), "a token is nobody's business: {error}");
+    assert_eq!(server.requests().len(), 1);
 }

@@ -97,7 +97,9 @@ struct Part {
 pub(super) fn run(args: &ModelsArgs, interrupt: &Interrupt) -> Result<()> {
     match &args.model {
         Some(name) if args.fetch => {
-            let known = published::known(Model::find(name)?.name())?;
+            // There is no file to name here.
+            let known = published::known(Model::find(name)?.name())
+                .map_err(|e| e.next(format!("choose one of: {}", published::names())))?;
             let mut progress = Progress::quiet_in_a_pipe();
             let path = published::fetch(&known, args.cache.clone(), &mut progress, interrupt)?;
             say(path.display().to_string());

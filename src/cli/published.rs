@@ -15,10 +15,14 @@ use crate::train::Interrupt;
 /// [`Kind::Usage`] for a model without any; [`Kind::Io`] if they cannot be fetched, with what to do by hand.
 pub(super) fn known(model: &str) -> Result<Known> {
     Known::of(model).ok_or_else(|| {
-        let names = Known::all().iter().map(|known| known.model).collect::<Vec<_>>().join(", ");
         Error::new(Kind::Usage, format!("no published weights of {model} are known"))
-            .next(format!("name a file with --weights, or choose one of: {names}"))
+            .next(format!("name a file with --weights, or choose one of: {}", names()))
     })
+}
+
+/// The models that have published weights.
+pub(super) fn names() -> String {
+    Known::all().iter().map(|known| known.model).collect::<Vec<_>>().join(", ")
 }
 
 /// A file with published weights, kept in the folder `cache` (by default lesion-gpu's in the user's cache folder). Ctrl-C
@@ -35,10 +39,16 @@ pub(super) fn fetch(
     let settings = Settings::from_environment(folder.join("hub"), &|name| std::env::var(name).ok())?;
     let title = format!("weights of {}", known.model);
     let path = settings.weights(known, &mut |event| {
-        if let hub::Progress::Fetching(name, done, total) = event {
-            let of = total.map_or(String::new(), |total| format!(" of {}", bytes(total)));
-            let (at, all) = (done as usize >> 10, total.unwrap_or(done) as usize >> 10);
-            progress.show(&title, at, all, || format!("KiB, {}{of} from {name}", bytes(done)));
+        match event {
+            hub::Progress::Fetching(name, done, total) => {
+                let of = total.map_or(String::new(), |total| format!(" of {}", bytes(total)));
+                let (at, all) = (done as usize >> 10, total.unwrap_or(done) as usize >> 10);
+                progress.show(&title, at, all, || format!("KiB, {}{of} from {name}", bytes(done)));
+            }
+            hub::Progress::Wrong(path) => {
+                eprintln!("note: {} is not the published file (another SHA-256) and is not used", path.display());
+            }
+            hub::Progress::Checking(_) => {}
         }
         interrupted(interrupt)
     })?;

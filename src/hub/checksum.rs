@@ -55,13 +55,12 @@ impl Hasher {
         self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Adds all of a file, and returns how many bytes that were.
+    /// Adds all that is left of an open file, called `path`, and returns how many bytes that were.
     ///
     /// # Errors
     /// [`Kind::Io`]; those of `check`, which is called now and then.
-    pub fn read(&mut self, path: &Path, check: &mut dyn FnMut() -> Result<()>) -> Result<u64> {
+    pub fn read(&mut self, file: &mut File, path: &Path, check: &mut dyn FnMut() -> Result<()>) -> Result<u64> {
         let fail = |e: &std::io::Error| Error::io("read", path, e);
-        let mut file = File::open(path).map_err(|e| fail(&e))?;
         let (mut buffer, mut count) = (vec![0; 1 << 20], 0);
         loop {
             check()?;
@@ -82,7 +81,8 @@ impl Hasher {
 /// [`Kind::Weights`] if not, [`Kind::Io`] if it cannot be read.
 pub(super) fn verify(path: &Path, checksum: &Checksum, check: &mut dyn FnMut() -> Result<()>) -> Result<String> {
     let mut hasher = Hasher::default();
-    hasher.read(path, check)?;
+    let mut file = File::open(path).map_err(|e| Error::io("read", path, &e))?;
+    hasher.read(&mut file, path, check)?;
     let found = hasher.hex();
     if checksum.fits(&found) {
         return Ok(found);

@@ -49,7 +49,7 @@ const fn hub(repository: &'static str) -> Source {
     Source::Hub { repository, file: "model.safetensors" }
 }
 
-/// torchvision's ResNets: on the hub as timm's `tv_in1k`, and as published at first.
+/// Weights that torchvision publishes; those of the ResNets are on the hub too, as timm's `tv_in1k`.
 const fn torchvision(model: &'static str, sources: &'static [Source]) -> Known {
     Known { model, sources, normalize: "imagenet", size: 224, licence: "BSD-3-Clause" }
 }

@@ -3,7 +3,8 @@
 //! A file is looked for where it may lie already: in the folders of Hugging Face's and PyTorch's own tools, then in ours.
 //! Else it is fetched, from the hub by its documented protocol: a `HEAD` of
 //! `{endpoint}/{repository}/resolve/{revision}/{file}` names the SHA-256 in `X-Linked-ETag`, a `GET` redirects to
-//! the bytes. No file is used before its checksum was compared.
+//! the bytes. What is fetched gets its name only after its checksum was compared. What is found is compared wherever its
+//! checksum is known: from its name, from a blob's name in Hugging Face's cache, or from our note beside it.
 
 mod checksum;
 mod known;
@@ -17,7 +18,7 @@ pub use settings::Settings;
 
 use self::checksum::{Checksum, verify};
 use self::known::{file_name, hash_in_name};
-use self::transfer::{Transfer, header, look_up, remove};
+use self::transfer::{Failure, Transfer, header, look_up};
 use crate::error::{Error, Kind, Result};
 
 /// The revision that is fetched.
@@ -30,6 +31,8 @@ pub enum Progress<'a> {
     Fetching(&'a str, u64, Option<u64>),
     /// A file's checksum is computed.
     Checking(&'a Path),
+    /// A file that was found is not the published one, by its checksum, and is not used.
+    Wrong(&'a Path),
 }
 
 /// Told what is going on; may put an end to it.
@@ -40,7 +43,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`Kind::Io`] if no source can be reached, [`Kind::Weights`] if a file is not what it should be; both say what to
-    /// do by hand. Those of `report`.
+    /// do by hand. [`Kind::Io`] for what this machine refuses, [`Kind::Usage`] for an invalid token. Those of `report`.
     pub fn weights(&self, known: &Known, report: &mut Report<'_>) -> Result<PathBuf> {
         for source in known.sources {
             if let Some(path) = self.present(source, report)? {
@@ -51,9 +54,10 @@ impl Settings {
         for source in known.sources {
             match self.fetch(source, report) {
                 Ok(path) => return Ok(path),
-                Err(e) if e.kind() == Kind::Interrupted => return Err(e),
+                // No other source would help.
+                Err(Failure::Local(e)) => return Err(e),
                 // The first source's is the one that people know how to deal with.
-                Err(e) => failure = failure.or(Some(e)),
+                Err(Failure::Again(e) | Failure::Final(e)) => failure = failure.or(Some(e)),
             }
         }
         let failure = failure.unwrap_or_else(|| Error::new(Kind::Internal, "weights without a source"));
@@ -102,9 +106,12 @@ impl Settings {
         };
         if let Some(path) = theirs {
             let checksum = checksum_in_name.clone().or_else(|| checksum_of_link(&path));
-            // What other programs keep is theirs: where it is damaged, we fetch our own.
-            if self.is_whole(&path, checksum, report)? {
-                return Ok(Some(path));
+            // What other programs keep is theirs: where it is damaged or not for us to read, we fetch our own.
+            let readable = std::fs::File::open(&path).is_ok();
+            match self.is_whole(&path, checksum, report) {
+                Ok(true) if readable => return Ok(Some(path)),
+                Err(e) if e.kind() != Kind::Io => return Err(e),
+                _ => {}
             }
         }
         let ours = self.kept(source);
@@ -112,20 +119,16 @@ impl Settings {
             return Ok(None);
         }
         let noted = std::fs::read_to_string(noted_at(&ours)).ok().and_then(|text| Checksum::whole(text.trim()));
-        if self.is_whole(&ours, checksum_in_name.or(noted), report)? {
-            return Ok(Some(ours));
-        }
-        remove(&ours)?;
-        remove(&noted_at(&ours))?;
-        Ok(None)
+        // One that is wrong stays, as somebody may have put it there, until the right one takes its place.
+        Ok(self.is_whole(&ours, checksum_in_name.or(noted), report)?.then_some(ours))
     }
 
-    /// Whether a file has its checksum. One without a checksum was put there by the user, who answers for it.
+    /// Whether a file has its checksum. One without a checksum is taken as it is: the user or another program put it there.
     fn is_whole(&self, path: &Path, checksum: Option<Checksum>, report: &mut Report<'_>) -> Result<bool> {
         let Some(checksum) = checksum else { return Ok(true) };
         match verify(path, &checksum, &mut || report(Progress::Checking(path))) {
             Ok(_) => Ok(true),
-            Err(e) if e.kind() == Kind::Weights => Ok(false),
+            Err(e) if e.kind() == Kind::Weights => report(Progress::Wrong(path)).map(|()| false),
             Err(e) => Err(e),
         }
     }
@@ -138,9 +141,9 @@ impl Settings {
         path.is_file().then_some(path)
     }
 
-    fn fetch(&self, source: &Source, report: &mut Report<'_>) -> Result<PathBuf> {
-        if self.offline {
-            return Err(Error::new(Kind::Io, "HF_HUB_OFFLINE forbids it"));
+    fn fetch(&self, source: &Source, report: &mut Report<'_>) -> Result<PathBuf, Failure> {
+        if let Some(variable) = self.offline {
+            return Err(Failure::Final(Error::new(Kind::Io, format!("{variable} forbids it"))));
         }
         let (url, to) = (self.url(source), self.kept(source));
         let checksum = match source {
@@ -150,15 +153,13 @@ impl Settings {
                 .ok_or_else(|| Error::new(Kind::Internal, "the file's name holds no checksum").at(url))?,
         };
         let name = source.name();
-        let transfer = Transfer { settings: self, url, checksum, to: to.clone() };
-        let found = transfer.run(&mut |done, total| report(Progress::Fetching(&name, done, total)))?;
-        let note = noted_at(&to);
-        std::fs::write(&note, found + "\n").map_err(|e| Error::io("write", &note, &e))?;
+        let transfer = Transfer { settings: self, url, checksum, to: to.clone(), note: noted_at(&to) };
+        transfer.run(&mut |done, total| report(Progress::Fetching(&name, done, total)))?;
         Ok(to)
     }
 
     /// The SHA-256 that the hub says a file has.
-    fn checksum_on_hub(&self, url: &str) -> Result<Checksum> {
+    fn checksum_on_hub(&self, url: &str) -> Result<Checksum, Failure> {
         let mut checksum = None;
         look_up(self, url, &mut |headers| {
             let tag = ["x-linked-etag", "etag"].into_iter().find_map(|name| header(headers, name));
@@ -167,7 +168,9 @@ impl Settings {
             checksum.is_some()
         })?;
         checksum.ok_or_else(|| {
-            Error::new(Kind::Io, "the server names no SHA-256 that the file could be checked by").at(url)
+            Failure::Final(
+                Error::new(Kind::Io, "the server names no SHA-256 that the file could be checked by").at(url),
+            )
         })
     }
 }

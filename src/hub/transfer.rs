@@ -5,7 +5,7 @@
 //! or with another version of it, makes us begin anew.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,19 +32,24 @@ pub(super) struct Transfer<'a> {
     pub checksum: Checksum,
     /// Where it goes.
     pub to: PathBuf,
+    /// Where its whole checksum is noted.
+    pub note: PathBuf,
 }
 
 /// Why an attempt did not succeed.
-enum Failure {
-    /// Another attempt may.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The network or the server; another attempt may.
     Again(Error),
-    /// It will not.
+    /// The network or the server, and another attempt will not either. Another server may.
     Final(Error),
+    /// This machine or its user, whichever server is asked.
+    Local(Error),
 }
 
 impl From<Error> for Failure {
     fn from(e: Error) -> Self {
-        Self::Final(e)
+        Self::Local(e)
     }
 }
 
@@ -86,6 +91,25 @@ fn strong_tag(headers: &HeaderMap) -> Option<String> {
     header(headers, "etag").filter(|tag| !tag.starts_with("W/")).map(str::to_owned)
 }
 
+/// The header that says who asks.
+fn authorization(token: &str) -> Result<String> {
+    if token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(format!("Bearer {token}"));
+    }
+    Err(Error::new(
+        Kind::Usage,
+        "the token for the hub is invalid: it holds a line break or another character of no token",
+    )
+    .at("HF_TOKEN, or the file that `hf auth login` leaves")
+    .next("set HF_TOKEN to the token alone, or log in again"))
+}
+
+/// An answer, and whether a token was sent with the request for it.
+struct Answer {
+    response: Response<Body>,
+    with_token: bool,
+}
+
 /// Sends a request and follows redirects. `seen` gets the headers of every answer and may say that it is enough.
 fn request(
     settings: &Settings,
@@ -93,7 +117,7 @@ fn request(
     url: &str,
     headers: &[(&str, String)],
     seen: &mut dyn FnMut(&HeaderMap) -> bool,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Answer, Failure> {
     let mut url = url.to_owned();
     for _ in 0..=REDIRECTS {
         let mut config = Agent::config_builder()
@@ -114,8 +138,9 @@ fn request(
             request = request.header(*name, value);
         }
         let known = origin(&url).is_some() && origin(&url) == origin(&settings.endpoint);
-        if let Some(token) = settings.token.as_ref().filter(|_| known) {
-            request = request.header("authorization", format!("Bearer {token}"));
+        let token = settings.token.as_ref().filter(|_| known);
+        if let Some(token) = token {
+            request = request.header("authorization", authorization(token)?);
         }
         let response = request.call().map_err(|e| {
             let error = network(format!("no answer: {e}"), &url);
@@ -128,18 +153,23 @@ fn request(
         })?;
         let enough = seen(response.headers());
         if enough || !response.status().is_redirection() {
-            return Ok(response);
+            return Ok(Answer { response, with_token: token.is_some() });
         }
         let next = header(response.headers(), "location").and_then(|location| redirected(&url, location));
-        url = next.ok_or_else(|| network("the server redirects to nowhere we may go", &url))?;
+        url = next.ok_or_else(|| Failure::Final(network("the server redirects to nowhere we may go", &url)))?;
     }
-    Err(network(format!("more than {REDIRECTS} redirects"), &url).into())
+    Err(Failure::Final(network(format!("more than {REDIRECTS} redirects"), &url)))
 }
 
 /// What an answer that is no success means.
-fn refusal(status: u16, url: &str) -> Failure {
+fn refusal(answer: &Answer, url: &str) -> Failure {
+    let status = answer.response.status().as_u16();
     let error = |what: &str| network(format!("{what} (status {status})"), url);
     match status {
+        401 if answer.with_token => Failure::Final(error(
+            "the server refused the token: correct HF_TOKEN (or the file that `hf auth login` left), or unset it",
+        )),
+        403 if answer.with_token => Failure::Final(error("the token's account may not have this file")),
         401 | 403 => {
             Failure::Final(error("the server wants to know who asks: set HF_TOKEN to a token of your account"))
         }
@@ -150,17 +180,20 @@ fn refusal(status: u16, url: &str) -> Failure {
 }
 
 /// Runs attempts until one succeeds, or too many in a row got nowhere. An attempt says whether it got further.
-fn persistently<T>(pauses: &[Duration], mut attempt: impl FnMut(&mut bool) -> Result<T, Failure>) -> Result<T> {
+fn persistently<T>(
+    pauses: &[Duration],
+    mut attempt: impl FnMut(&mut bool) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let mut failures = 0;
     loop {
         let mut further = false;
         let error = match attempt(&mut further) {
             Ok(value) => return Ok(value),
-            Err(Failure::Final(e)) => return Err(e),
             Err(Failure::Again(e)) => e,
+            Err(failure) => return Err(failure),
         };
         failures = if further { 0 } else { failures };
-        let Some(&pause) = pauses.get(failures) else { return Err(error) };
+        let Some(&pause) = pauses.get(failures) else { return Err(Failure::Final(error)) };
         failures += 1;
         std::thread::sleep(pause);
     }
@@ -169,19 +202,19 @@ fn persistently<T>(pauses: &[Duration], mut attempt: impl FnMut(&mut bool) -> Re
 /// The headers of a file, redirects followed until `enough` of them are seen. `None` of a body.
 ///
 /// # Errors
-/// [`Kind::Io`] if the server cannot be reached or has no such file.
-pub(super) fn look_up(settings: &Settings, url: &str, enough: &mut dyn FnMut(&HeaderMap) -> bool) -> Result<()> {
+/// If the server cannot be reached or has no such file.
+pub(super) fn look_up(
+    settings: &Settings,
+    url: &str,
+    enough: &mut dyn FnMut(&HeaderMap) -> bool,
+) -> Result<(), Failure> {
     persistently(&settings.pauses, |_| {
         let mut found = false;
-        let response = request(settings, "HEAD", url, &[], &mut |headers| {
+        let answer = request(settings, "HEAD", url, &[], &mut |headers| {
             found = enough(headers);
             found
         })?;
-        match response.status() {
-            _ if found => Ok(()),
-            status if status.is_success() => Ok(()),
-            status => Err(refusal(status.as_u16(), url)),
-        }
+        if found || answer.response.status().is_success() { Ok(()) } else { Err(refusal(&answer, url)) }
     })
 }
 
@@ -191,6 +224,8 @@ struct Part {
     file: File,
     hasher: Hasher,
     length: u64,
+    /// The greatest length so far: beginning anew up to there is no progress.
+    furthest: u64,
 }
 
 impl Part {
@@ -208,9 +243,9 @@ impl Part {
                 .next("wait for it to finish, then run this again"));
         }
         let mut hasher = Hasher::default();
-        let length = hasher.read(&path, check)?;
-        file.seek(SeekFrom::Start(length)).map_err(|e| fail(&e))?;
-        Ok(Self { path, file, hasher, length })
+        // Through the handle that has the lock: on Windows no other may read.
+        let length = hasher.read(&mut file, &path, check)?;
+        Ok(Self { path, file, hasher, length, furthest: length })
     }
 
     fn io(&self, e: &std::io::Error) -> Error {
@@ -223,11 +258,14 @@ impl Part {
         Ok(())
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Appends bytes; returns whether there are now more than there ever were.
+    fn append(&mut self, bytes: &[u8]) -> Result<bool> {
         self.file.write_all(bytes).map_err(|e| self.io(&e))?;
         self.hasher.update(bytes);
         self.length += bytes.len() as u64;
-        Ok(())
+        let further = self.length > self.furthest;
+        self.furthest = self.furthest.max(self.length);
+        Ok(further)
     }
 
     /// The file that holds the entity tag of what the part is of.
@@ -254,12 +292,12 @@ pub(super) fn remove(path: &Path) -> Result<()> {
 }
 
 impl Transfer<'_> {
-    /// Fetches the file, checks it and gives it its name; returns its SHA-256.
+    /// Fetches the file, checks it, notes its SHA-256 and gives it its name.
     ///
     /// # Errors
     /// [`Kind::Io`] if it cannot be fetched; [`Kind::Weights`] if it is not what it should be, and it is then deleted;
     /// those of `report`. What was fetched until then stays, and is continued by the next transfer of this file.
-    pub fn run(&self, report: &mut Report<'_>) -> Result<String> {
+    pub fn run(&self, report: &mut Report<'_>) -> Result<(), Failure> {
         let digits = self.checksum.digits();
         let path = self.to.with_added_extension(format!("{}.part", &digits[..digits.len().min(16)]));
         let mut part = Part::open(path, &mut || report(0, None))?;
@@ -271,12 +309,16 @@ impl Transfer<'_> {
             remove(&part.path)?;
             let (found, wanted) = (&found[..16], &digits[..digits.len().min(16)]);
             let message = format!("what was fetched is not the file: its SHA-256 begins with {found}, not {wanted}");
-            return Err(Error::new(Kind::Weights, message)
-                .at(&self.url)
-                .next("it was deleted: try again; if that repeats, something on the way alters downloads"));
+            return Err(Failure::Final(
+                Error::new(Kind::Weights, message)
+                    .at(&self.url)
+                    .next("it was deleted: try again; if that repeats, something on the way alters downloads"),
+            ));
         }
+        // The note first: a file that has its name can always be checked again.
+        std::fs::write(&self.note, found + "\n").map_err(|e| Error::io("write", &self.note, &e))?;
         std::fs::rename(&part.path, &self.to).map_err(|e| Error::io("write", &self.to, &e))?;
-        Ok(found)
+        Ok(())
     }
 
     fn attempt(&self, part: &mut Part, report: &mut Report<'_>, further: &mut bool) -> Result<(), Failure> {
@@ -285,7 +327,8 @@ impl Transfer<'_> {
             headers.push(("range", format!("bytes={}-", part.length)));
             headers.extend(part.tag().map(|tag| ("if-range", tag)));
         }
-        let mut response = request(self.settings, "GET", &self.url, &headers, &mut |_| false)?;
+        let mut answer = request(self.settings, "GET", &self.url, &headers, &mut |_| false)?;
+        let response = &answer.response;
         let (status, tag) = (response.status().as_u16(), strong_tag(response.headers()));
         let range = header(response.headers(), "content-range").and_then(ContentRange::parse);
         let total = match status {
@@ -310,17 +353,16 @@ impl Transfer<'_> {
                 part.restart()?;
                 return Err(Failure::Again(network("the server does not continue the file", &self.url)));
             }
-            _ => return Err(refusal(status, &self.url)),
+            _ => return Err(refusal(&answer, &self.url)),
         };
-        let mut reader = response.body_mut().with_config().limit(u64::MAX).reader();
+        let mut reader = answer.response.body_mut().with_config().limit(u64::MAX).reader();
         let mut buffer = vec![0; CHUNK];
         report(part.length, total)?;
         loop {
             match reader.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(n) => {
-                    part.append(&buffer[..n])?;
-                    *further = true;
+                    *further |= part.append(&buffer[..n])?;
                     report(part.length, total)?;
                 }
                 Err(e) => return Err(Failure::Again(network(format!("the transfer broke off: {e}"), &self.url))),

@@ -32,9 +32,28 @@ pub fn gpu_with(options: GpuOptions) -> Option<Gpu> {
     }
 }
 
+/// What decides about the hub. Empty is as good as unset.
+const HUB: [&str; 9] = [
+    "HF_ENDPOINT",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
+    "TORCH_HOME",
+    "TRANSFORMERS_OFFLINE",
+];
+
 /// Runs the program in `folder` with its caches there too.
 #[allow(dead_code, reason = "not every test file uses every helper")]
 pub fn program(folder: &Path, args: &[&str]) -> Output {
+    program_with(folder, args, &[])
+}
+
+/// The same with environment variables. Those that concern the hub are as if unset unless they are given.
+#[allow(dead_code, reason = "not every test file uses every helper")]
+pub fn program_with(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Output {
     let cache = folder.join("cache");
     Command::new(env!("CARGO_BIN_EXE_lesion-gpu"))
         .args(args)
@@ -42,6 +61,8 @@ pub fn program(folder: &Path, args: &[&str]) -> Output {
         .env("XDG_CACHE_HOME", &cache)
         .env("HOME", folder)
         .env("LOCALAPPDATA", &cache)
+        .envs(HUB.map(|name| (name, "")))
+        .envs(variables.iter().copied())
         .output()
         .expect("the program runs")
 }
