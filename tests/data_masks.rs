@@ -140,7 +140,9 @@ fn isic_2018_task_1_is_told_by_its_folders() {
             let truth = format!("ISIC2018_Task1_{part}_GroundTruth/ISIC_{i:07}_segmentation.png");
             [(image, picture(i as u8 * 7)), (truth, mask(i as u32))]
         };
-        ids.flat_map(of).chain([(format!("ISIC2018_Task1-2_{part}_Input/LICENSE.txt"), b"CC".to_vec())]).collect()
+        let other = [("LICENSE.txt", b"CC".to_vec()), ("ISIC_0000001_superpixels.png", picture(1))];
+        let other = other.map(|(name, bytes)| (format!("ISIC2018_Task1-2_{part}_Input/{name}"), bytes));
+        ids.flat_map(of).chain(other).collect()
     };
     let write = |name: &str, files: &[(String, Vec<u8>)]| {
         let path = dir.path().join(name);
@@ -185,6 +187,28 @@ fn a_table_may_name_masks_instead_of_classes() {
     assert!(error.contains("lacks the column label"), "{error}");
     let (_, store) = prepare(&table, Masks::In(dir.path().join("m")), false, Cache::Off).unwrap();
     assert_eq!(inside(&store, 1), 12);
+}
+
+#[test]
+fn masks_belong_to_the_pictures_of_their_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = dir.path().join("set.csv");
+    fs::write(&table, "path,label\na/p.png,x\nb/p.png,y\n").unwrap();
+    put(dir.path(), "a/p.png", picture(10));
+    put(dir.path(), "b/p.png", picture(20));
+    // Beside the pictures: the ending makes the mask.
+    put(dir.path(), "a/p_mask.png", mask(4));
+    put(dir.path(), "b/p_mask.png", mask(12));
+    let (_, store) = prepare(&table, Masks::In(dir.path().to_owned()), false, Cache::Off).unwrap();
+    assert_eq!([inside(&store, 0), inside(&store, 1)], [12, 36]);
+    let masks = tempfile::tempdir().unwrap();
+    let text = |masks: &Path| prepare(&table, Masks::In(masks.to_owned()), false, Cache::Off).unwrap_err().to_string();
+    put(masks.path(), "b/p.png", mask(12));
+    let one = text(masks.path());
+    assert!(one.contains("1 picture without a mask") && one.contains("a/p.png: there is no mask of it"), "{one}");
+    fs::rename(masks.path().join("b/p.png"), masks.path().join("p.png")).unwrap();
+    let both = text(masks.path());
+    assert!(both.contains("2 pictures without a mask") && both.contains("of this picture or of b/p.png"), "{both}");
 }
 
 #[test]

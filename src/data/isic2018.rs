@@ -21,6 +21,11 @@ fn is_truth(entry: &Entry) -> bool {
     folder(entry).contains("groundtruth") && masks::id_of(entry.stem()).is_some()
 }
 
+/// Whether a file is a picture: no mask, and not its superpixels, which lie beside the pictures of ISIC 2016 and 2017.
+fn is_picture(stem: &str) -> bool {
+    masks::id_of(stem).is_none() && !stem.to_ascii_lowercase().ends_with("_superpixels")
+}
+
 /// Whether a tree holds masks where this layout has them.
 pub(super) fn is_layout(tree: &Tree) -> bool {
     tree.entries.iter().any(is_truth)
@@ -42,12 +47,12 @@ pub(super) fn open(tree: &Tree, root: &Path, wanted: &Masks) -> Result<Dataset> 
     }
     let found = masks::of_tree(tree);
     let with_truth: Vec<Split> = tree.entries.iter().filter(|e| is_truth(e)).map(part).collect();
-    let pictures = tree.entries.iter().filter(|e| is_image_name(&e.path) && masks::id_of(e.stem()).is_none());
+    let pictures = tree.entries.iter().filter(|e| is_image_name(&e.path) && is_picture(e.stem()));
     let (mut samples, mut faults, mut notes) = (Vec::new(), Faults::default(), Vec::new());
     let mut without = 0;
     for entry in pictures {
         let split = part(entry);
-        let mask = found.get(entry.stem());
+        let mask = found.get(entry.stem()).and_then(|masks| masks.first()).map(|mask| &mask.source);
         if *wanted == Masks::OfDataset && mask.is_none() {
             if with_truth.contains(&split) {
                 faults.push(FaultKind::MissingMask, &entry.source, "there is no mask of it");

@@ -14,7 +14,7 @@ use super::decode::{decode_upright, is_image_name, sides};
 use super::faults::FaultKind;
 use super::size::ImageSize;
 use super::synthetic;
-use super::tree::{Source, SourceReader, Tree};
+use super::tree::{Entry, Source, SourceReader, Tree};
 use crate::error::{Error, Kind, Result};
 
 /// The one class of a dataset that has masks and no classes.
@@ -39,29 +39,46 @@ pub(super) fn id_of(stem: &str) -> Option<&str> {
     (stem.is_char_boundary(at) && stem[at..].eq_ignore_ascii_case(ENDINGS[0])).then(|| &stem[..at])
 }
 
-/// Masks by image id.
-pub(super) type Found = BTreeMap<String, Source>;
+/// A mask that was found.
+pub(super) struct FoundMask {
+    /// Its path below the place it was found in, without the ending.
+    path: String,
+    pub source: Source,
+}
+
+/// Masks by the name of their picture, without folders and ending.
+pub(super) type Found = BTreeMap<String, Vec<FoundMask>>;
 
 /// The masks among the files of a dataset: those named as ISIC does. Of two with one id the first by path counts.
 pub(super) fn of_tree(tree: &Tree) -> Found {
     let mut found = Found::new();
     for entry in tree.entries.iter().filter(|e| is_image_name(&e.path)) {
         if let Some(id) = id_of(entry.stem()) {
-            found.entry(id.to_owned()).or_insert_with(|| entry.source.clone());
+            found.entry(id.to_owned()).or_insert_with(|| vec![found_mask(entry, id)]);
         }
     }
     found
 }
 
-/// The masks in a folder or zip archive of masks, named like the pictures, with one of [`ENDINGS`] or without.
+fn found_mask(entry: &Entry, name: &str) -> FoundMask {
+    let path = entry.path.rsplit_once('/').map_or(name.to_owned(), |(folders, _)| format!("{folders}/{name}"));
+    FoundMask { path, source: entry.source.clone() }
+}
+
+/// The masks in a folder or zip archive of masks, named like the pictures, with one of [`ENDINGS`] or without. A file
+/// without counts where none with that name has one: it may be the picture.
 pub(super) fn of_place(place: &Path) -> Result<Found> {
     std::fs::metadata(place).map_err(|e| Error::io("open the masks", place, &e))?;
     let tree = Tree::list(place, is_archive)?;
-    let mut found = Found::new();
+    let (mut found, mut bare) = (Found::new(), Found::new());
     for entry in tree.entries.iter().filter(|e| is_image_name(&e.path)) {
         let stem = entry.stem();
-        let plain = stem.strip_suffix(ENDINGS[1]).or_else(|| id_of(stem)).unwrap_or(stem);
-        found.entry(plain.to_owned()).or_insert_with(|| entry.source.clone());
+        let named = stem.strip_suffix(ENDINGS[1]).or_else(|| id_of(stem));
+        let (name, among) = named.map_or((stem, &mut bare), |name| (name, &mut found));
+        among.entry(name.to_owned()).or_default().push(found_mask(entry, name));
+    }
+    for (name, masks) in bare {
+        found.entry(name).or_insert(masks);
     }
     match found.is_empty() {
         true => Err(none_found(place)),
@@ -76,19 +93,75 @@ pub(super) fn none_found(place: &Path) -> Error {
         .next("name the folder or archive that holds them with --masks")
 }
 
-/// Gives each sample its mask. Samples without one become faults.
+/// Gives each sample its mask. Samples without one, or with a doubtful one, become faults.
 pub(super) fn attach(dataset: &mut Dataset, mut found: Found) {
     let Dataset { samples, faults, notes, .. } = dataset;
-    samples.retain_mut(|sample| {
-        sample.mask = found.remove(stem(&sample.id));
-        if sample.mask.is_none() {
-            faults.push(FaultKind::MissingMask, &sample.source, "there is no mask of it");
-        }
-        sample.mask.is_some()
-    });
-    if let Some(first) = found.keys().next() {
-        notes.push(format!("{} mask(s) belong to no picture and are not used, for example of {first}", found.len()));
+    let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (i, sample) in samples.iter().enumerate() {
+        by_name.entry(stem(&sample.id).to_owned()).or_default().push(i);
     }
+    let mut why: BTreeMap<usize, String> = BTreeMap::new();
+    for (name, pictures) in &by_name {
+        let masks = found.remove(name).unwrap_or_default();
+        let ids: Vec<&str> = pictures.iter().map(|&i| samples[i].id.as_str()).collect();
+        let paths: Vec<&str> = masks.iter().map(|mask| mask.path.as_str()).collect();
+        let pairs = pair(&ids, &paths);
+        for (&i, pair) in pictures.iter().zip(pairs) {
+            match pair {
+                Ok(mask) => samples[i].mask = Some(masks[mask].source.clone()),
+                Err(what) => drop(why.insert(i, what)),
+            }
+        }
+    }
+    let mut number = 0;
+    samples.retain(|sample| {
+        number += 1;
+        let fault = why.remove(&(number - 1));
+        fault.iter().for_each(|what| faults.push(FaultKind::MissingMask, &sample.source, what.as_str()));
+        fault.is_none()
+    });
+    let unused: usize = found.values().map(Vec::len).sum();
+    if let Some(first) = found.keys().next() {
+        notes.push(format!("{unused} mask(s) belong to no picture and are not used, for example of {first}"));
+    }
+}
+
+/// The mask of each picture, or why it has none, among pictures and masks of one name. A mask with which a picture shares
+/// its folder is its own; else there must be one of each.
+fn pair(pictures: &[&str], masks: &[&str]) -> Vec<Result<usize, String>> {
+    let by_path: Vec<Option<usize>> = pictures.iter().map(|picture| nearest(picture, masks)).collect();
+    let taken = |mask| by_path.iter().filter(|&&own| own == Some(mask)).count();
+    let left: Vec<usize> = (0..masks.len()).filter(|&mask| taken(mask) == 0).collect();
+    let undecided: Vec<usize> = (0..pictures.len()).filter(|&i| by_path[i].is_none()).collect();
+    let decide = |(i, own): (usize, &Option<usize>)| match (own, undecided.as_slice(), left.as_slice()) {
+        (Some(mask), ..) if taken(*mask) == 1 => Ok(*mask),
+        (Some(mask), ..) => {
+            let other = (0..pictures.len()).find(|&k| k != i && by_path[k] == *own).map_or("", |k| pictures[k]);
+            Err(format!("{} may be the mask of this picture or of {other}: they have the same name", masks[*mask]))
+        }
+        (None, _, []) => Err("there is no mask of it".to_owned()),
+        (None, [_], [mask]) => Ok(*mask),
+        (None, [_], [one, two, ..]) => {
+            Err(format!("{} and {} may both be its mask, and no folder tells which", masks[*one], masks[*two]))
+        }
+        (None, all, [mask, ..]) => {
+            let other = all.iter().find(|&&k| k != i).map_or("", |&k| pictures[k]);
+            let what = format!("{} may be the mask of this picture or of {other}", masks[*mask]);
+            Err(what + ": they have the same name, and no folder tells which")
+        }
+    };
+    by_path.iter().enumerate().map(decide).collect()
+}
+
+/// The mask whose path ends with more of a picture's folders than that of any other.
+fn nearest(picture: &str, masks: &[&str]) -> Option<usize> {
+    let parts = |path: &str| -> Vec<String> { path.rsplit(['/', '\\']).skip(1).map(str::to_owned).collect() };
+    let own = parts(picture);
+    let shared = |mask: &&str| own.iter().zip(parts(mask)).take_while(|(a, b)| *a == b).count();
+    let counts: Vec<usize> = masks.iter().map(shared).collect();
+    let most = counts.iter().copied().max().filter(|&most| most > 0)?;
+    let mut nearest = (0..masks.len()).filter(|&i| counts[i] == most);
+    nearest.next().filter(|_| nearest.next().is_none())
 }
 
 /// An image id, which may be a path, as masks are named: without folders and ending.
@@ -185,6 +258,24 @@ mod tests {
         assert_eq!(id_of("ISIC_0000001_Segmentation"), Some("ISIC_0000001"));
         assert!(id_of("ISIC_0024306").is_none() && id_of("é").is_none());
         assert_eq!((stem("img/a.b.jpg"), stem("ISIC_1"), stem("a.b")), ("a.b", "ISIC_1", "a.b"));
+    }
+
+    #[test]
+    fn folders_tell_whose_mask_it_is() {
+        let pairs = |pictures: &[&str], masks: &[&str]| pair(pictures, masks);
+        let none = || Err("there is no mask of it".to_owned());
+        assert_eq!(pairs(&["a/p.png", "b/p.png"], &["b/p"]), [none(), Ok(0)]);
+        assert_eq!(pairs(&["a/p.png", "b/p.png"], &["m/b/p", "m/a/p"]), [Ok(1), Ok(0)]);
+        assert_eq!(pairs(&["images/p.png"], &["masks/p"]), [Ok(0)]);
+        assert_eq!(pairs(&["p"], &[]), [none()]);
+        let [Err(one), Err(two)] = &pairs(&["a/p.png", "b/p.png"], &["p"])[..] else {
+            panic!("one mask, two pictures")
+        };
+        assert!(one.contains("b/p.png") && two.contains("a/p.png") && one.contains("no folder tells"), "{one} {two}");
+        let [Err(both)] = &pairs(&["p.png"], &["x/p", "y/p"])[..] else { panic!("two masks, one picture") };
+        assert!(both.contains("x/p and y/p"), "{both}");
+        let [Err(one), Err(_)] = &pairs(&["x/a/p", "y/a/p"], &["a/p"])[..] else { panic!("one mask, two pictures") };
+        assert!(one.contains("y/a/p"), "{one}");
     }
 
     #[test]
