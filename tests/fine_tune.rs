@@ -4,6 +4,7 @@
 mod common;
 
 use std::path::Path;
+use std::time::Duration;
 
 use lesion_gpu::Kind;
 use lesion_gpu::autograd::{Executable, Plan, Store, Tape};
@@ -384,6 +385,68 @@ fn phases_resume_wherever_they_were_interrupted() {
 }
 
 #[test]
+fn a_killed_run_goes_on_from_its_last_checkpoint_with_its_own_choices() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let config = TrainConfig { epochs: 1, fine_tune: training("head"), ..small_run() };
+    // Killed, not stopped: the run ends inside a step, without a chance to write anything.
+    let killed_after = |name: &str, steps: usize, checkpoint_every: Duration| {
+        let options = RunOptions {
+            run: Some(dir.join(name)),
+            no_cache: true,
+            workers: 1,
+            features_each_step: true,
+            checkpoint_every,
+            ..RunOptions::default()
+        };
+        let mut seen = 0;
+        let run = std::panic::AssertUnwindSafe(|| {
+            run(&gpu, &config, &options, &Interrupt::default(), &mut |event| {
+                seen += usize::from(matches!(event, Event::Step { .. }));
+                assert!(seen < steps, "killed");
+            })
+        });
+        assert!(std::panic::catch_unwind(run).is_err());
+    };
+    let each_step = RunOptions { features_each_step: true, ..RunOptions::default() };
+    train(&gpu, dir, "whole", &config, each_step, None);
+    for (name, every, kept) in [("first", Duration::from_secs(600), 0), ("often", Duration::ZERO, 2)] {
+        killed_after(name, 3, every);
+        assert_eq!(last(dir, name).progress.step, kept, "{name}");
+        let said = train(&gpu, dir, name, &config, RunOptions { resume: true, ..RunOptions::default() }, None);
+        // It began without cached features, and goes on without.
+        assert!(!said.iter().any(|said| said.contains("features")), "{said:?}");
+        assert_eq!(rows(dir, &format!("{name}/steps.csv")), rows(dir, "whole/steps.csv"), "{name}");
+        let (whole, resumed) = (last(dir, "whole"), last(dir, name));
+        assert!(whole.weights == resumed.weights && whole.optimizer == resumed.optimizer, "{name}");
+    }
+    std::fs::remove_file(dir.join("first/weights/last.safetensors")).unwrap();
+    let output = common::program(dir, &["train", "--resume", "first"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(10) && stderr.contains("before its first checkpoint"), "{stderr}");
+}
+
+#[test]
+fn each_phase_waits_for_its_own_best() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // The second phase is worse from its first epoch on, and better after its second than after its first.
+    let config = TrainConfig {
+        epochs: 5,
+        patience: 2,
+        monitor: lesion_gpu::train::Monitor::Loss,
+        phases: ["all:2:1e-3", "all:3:1e-30"].map(|text| text.parse().unwrap()).to_vec(),
+        ..small_run()
+    };
+    train(&gpu, folder.path(), "run", &config, RunOptions::default(), None);
+    // No weight changes in the second phase: its first epoch is its best, and two more end it.
+    assert_eq!(rows(folder.path(), "run/results.csv").len(), 5);
+    let (value, epoch) = last(folder.path(), "run").progress.best_of_phase.unwrap();
+    assert!(epoch == 3 && value.is_finite(), "{value} {epoch}");
+}
+
+#[test]
 fn cached_features_give_the_same_training() {
     let Some(gpu) = common::gpu() else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -441,11 +504,15 @@ fn heads_of_any_widths_are_trained_kept_and_used() {
     assert_eq!(weights["fc.6.weight"].shape().dims(), [CLASSES, 8]);
     let eval = common::program(dir, &["eval", "run"]);
     assert!(eval.status.success(), "{}", String::from_utf8_lossy(&eval.stderr));
-    let refused = |extra: &[&str], what: &str| {
+    let refuses = |code: i32, extra: &[&str], what: &str| {
         let output = train(extra);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(2) && stderr.contains(what), "{extra:?}: {stderr}");
+        assert!(output.status.code() == Some(code) && stderr.contains(what), "{extra:?}: {stderr}");
     };
+    let refused = |extra: &[&str], what: &str| refuses(2, extra, what);
+    // The memory of a head that is trained on kept features is that of all its graphs.
+    let wide = ["--no-augment", "--train", "head", "--head-hidden", "4096,4096", "--memory-limit", "20"];
+    refuses(12, &wide, "a training step of the head");
     refused(&["--head-hidden", "0"], "at least one value");
     refused(&["--head-dropout", "0.1,0.2,0.3"], "dropout rates");
     refused(&["--train", "tail"], "does not say what to train");

@@ -73,7 +73,8 @@ pub(super) fn merge(file: &Path, flags: &TrainConfig, given: &dyn Fn(&str) -> bo
             .at(file.display())
             .next("see the config.toml of any run for the keys")
     };
-    let own: Table = toml::from_str(&text).map_err(|e| bad(&e))?;
+    let mut own: Table = toml::from_str(&text).map_err(|e| bad(&e))?;
+    resolve(&mut own, file)?;
     let named = own.get("model").and_then(Value::as_str).filter(|_| !given("model")).unwrap_or(&flags.model);
     let mut all = table(&TrainConfig::of(Model::find(named)?))?;
     all.insert("model".into(), Value::String(named.to_owned()));
@@ -94,6 +95,29 @@ pub(super) fn merge(file: &Path, flags: &TrainConfig, given: &dyn Fn(&str) -> bo
         config.normalisation = normalisation_of(&config.model, config.weights.as_deref().map(Path::new))?;
     }
     Ok(config)
+}
+
+/// Makes the paths in a file absolute: they are relative to the folder it lies in.
+fn resolve(own: &mut Table, file: &Path) -> Result<()> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    for key in ["data", "masks", "weights"] {
+        if let Some(Value::String(path)) = own.get_mut(key)
+            && !path.is_empty()
+        {
+            *path = absolute(path, folder)?;
+        }
+    }
+    Ok(())
+}
+
+/// A path, or the name of generated data, as it can be found from any folder; `folder` is what it is relative to.
+pub(super) fn absolute(path: &str, folder: &Path) -> Result<String> {
+    if path == "synthetic" || path.starts_with("synthetic:") {
+        return Ok(path.to_owned());
+    }
+    let path = folder.join(path);
+    let path = std::path::absolute(&path).map_err(|e| Error::io("resolve the path", &path, &e))?;
+    Ok(path.display().to_string())
 }
 
 fn table(config: &TrainConfig) -> Result<Table> {
@@ -155,6 +179,21 @@ mod tests {
         // A whole configuration comes back as it was.
         let whole = TrainConfig { data: "synthetic".into(), ..config };
         assert_eq!(merged(&toml::to_string(&whole).unwrap(), &flags, &[]).unwrap(), whole);
+    }
+
+    #[test]
+    fn paths_in_a_file_are_relative_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sub.toml");
+        let other = std::path::absolute("elsewhere.csv").unwrap();
+        let text = format!("data = 'set.csv'\nmasks = '../masks'\nweights = {:?}\n", other.display().to_string());
+        std::fs::write(&file, text).unwrap();
+        let config = merge(&file, &TrainConfig::default(), &|flag| flag == "normalize").unwrap();
+        let in_folder = |name: &str| Some(folder.path().join(name).display().to_string());
+        assert_eq!((Some(config.data), config.masks), (in_folder("set.csv"), in_folder("../masks")));
+        assert_eq!(config.weights, Some(other.display().to_string()));
+        std::fs::write(&file, "data = 'synthetic:9'").unwrap();
+        assert_eq!(merge(&file, &TrainConfig::default(), &|_| false).unwrap().data, "synthetic:9");
     }
 
     #[test]

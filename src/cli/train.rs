@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::config_file::merge;
+use super::config_file::{absolute, merge};
 use super::fine_tune::FineTuneArgs;
 use super::progress::Progress;
 use super::{DeviceArgs, LoadArgs, bytes, memory_budget, published, say, tuning_cache};
@@ -14,9 +14,9 @@ use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Gpu};
 use crate::models::Model;
 use crate::train::{
-    AugmentConfig, Checkpoint, ClassWeighting, EpochResult, Event, FocalConfig, Interrupt, LossKind, Monitor,
-    Normalisation, OptimizerKind, PlateauConfig, Precision, Report, RunFolder, RunOptions, ScheduleKind, SplitConfig,
-    TrainConfig, Tuning, normalisation_of, run as train,
+    AugmentConfig, ClassWeighting, EpochResult, Event, FocalConfig, Interrupt, LossKind, Monitor, Normalisation,
+    OptimizerKind, PlateauConfig, Precision, Report, RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig,
+    Tuning, normalisation_of, run as train,
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
@@ -264,7 +264,7 @@ impl TrainArgs {
     /// The configuration; `given` says which flags are on the command line.
     fn config(&self, given: &dyn Fn(&str) -> bool) -> Result<TrainConfig> {
         if let Some(run) = &self.resume {
-            return Ok(Checkpoint::read(&RunFolder::open(run)?.last())?.config);
+            return Ok(RunFolder::open(run)?.checkpoint()?.config);
         }
         let fractions = self.split.as_slice().try_into().map_err(|_| {
             Error::new(Kind::Usage, "--split takes three shares").next("for example --split 0.7,0.15,0.15")
@@ -281,10 +281,11 @@ impl TrainArgs {
             },
         };
         let defaults = TrainConfig::of(Model::find(&self.model)?);
+        let here = |path: &str| absolute(path, "".as_ref());
         let config = TrainConfig {
             model: self.model.clone(),
-            data: self.data.as_deref().map_or(Ok(String::new()), absolute)?,
-            masks: self.masks.as_deref().map(absolute).transpose()?,
+            data: self.data.as_deref().map_or(Ok(String::new()), here)?,
+            masks: self.masks.as_deref().map(here).transpose()?,
             size: self.size,
             precision: self.precision,
             batch: self.batch,
@@ -314,7 +315,7 @@ impl TrainArgs {
                 Some(chosen) => chosen,
                 None => normalisation_of(&self.model, self.weights.as_deref())?,
             },
-            weights: self.weights.as_ref().map(|p| p.display().to_string()),
+            weights: self.weights.as_ref().map(|p| here(&p.display().to_string())).transpose()?,
             allow_partial: self.allow_partial,
             split: SplitConfig { fractions, seed: self.split_seed, grouped: !self.leaky_split },
             augment,
@@ -353,15 +354,6 @@ impl TrainArgs {
     }
 }
 
-/// The dataset as it can be found from any folder.
-fn absolute(data: &str) -> Result<String> {
-    if data == "synthetic" || data.starts_with("synthetic:") {
-        return Ok(data.to_owned());
-    }
-    let path = std::path::absolute(data).map_err(|e| Error::io("resolve the path", data.as_ref(), &e))?;
-    Ok(path.display().to_string())
-}
-
 pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &Interrupt) -> Result<()> {
     let mut config = args.config(given)?;
     config.validate()?;
@@ -380,6 +372,7 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
             false => Tuning::On(tuning_cache(&gpu), first_tuning(&gpu, args.device.checked)),
         },
         features_each_step: args.no_feature_cache,
+        ..RunOptions::default()
     };
     let mut progress = Progress::new();
     if !args.quiet {
@@ -469,7 +462,8 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
             progress.line(&format!("run      {}, {steps} steps an epoch", run.path().display()));
         }
         Event::Step { epoch, done, steps, loss } => {
-            progress.show(&format!("epoch {epoch}"), done, steps, || format!("loss {loss:.4}"));
+            let loss = || loss.map_or(String::new(), |loss| format!("loss {loss:.4}"));
+            progress.show(&format!("epoch {epoch}"), done, steps, loss);
         }
         Event::Epoch(result) => progress.line(&epoch_line(result)),
         Event::Stopped(why) => progress.line(&format!("stopped  {why}")),
@@ -478,13 +472,10 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
 
 /// The phases of a run, in a line.
 fn phases_line(config: &TrainConfig) -> String {
-    let phase = |p: TrainConfig| format!("{} ({} epochs, {:e})", p.fine_tune.train, p.epochs, p.lr);
+    let phase =
+        |p: TrainConfig| format!("{} ({} epochs, {:e}, {})", p.fine_tune.train, p.epochs, p.lr, p.schedule.name());
     let phases: Vec<String> = config.by_phase().into_iter().map(phase).collect();
-    format!(
-        "phases   {}; each with a fresh optimizer and its own {} schedule",
-        phases.join(", "),
-        config.schedule.name()
-    )
+    format!("phases   {}; each with a fresh optimizer and a schedule of its own", phases.join(", "))
 }
 
 fn epoch_line(r: &EpochResult) -> String {

@@ -30,6 +30,9 @@ pub struct Progress {
     pub best: Option<f64>,
     /// The epoch it was reached in, from 1.
     pub best_epoch: u32,
+    /// The best monitored value of the running phase, which --patience waits for, and its epoch.
+    #[serde(default)]
+    pub best_of_phase: Option<(f64, u32)>,
     /// Sum over the steps of the running epoch: loss times images, correct images, images.
     pub epoch_sums: [f64; 3],
     /// Seconds spent training, over all sessions.

@@ -40,7 +40,7 @@ pub enum Tuning {
 }
 
 /// What a run depends on besides its configuration: nothing here changes a result by more than the order of sums.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RunOptions {
     /// The folder of this run; by default a new one under `runs_root`.
     pub run: Option<PathBuf>,
@@ -58,8 +58,27 @@ pub struct RunOptions {
     pub workers: usize,
     /// Which kernels a new run uses.
     pub tuning: Tuning,
-    /// Compute the features of a frozen backbone in each step, even where once would do.
+    /// Compute the features of a frozen backbone in each step, even where once would do. A resumed run goes on as it began.
     pub features_each_step: bool,
+    /// Within an epoch, a checkpoint is written this often.
+    pub checkpoint_every: Duration,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            run: None,
+            runs_root: PathBuf::new(),
+            resume: false,
+            cache: None,
+            no_cache: false,
+            memory_limit: None,
+            workers: 0,
+            tuning: Tuning::Off,
+            features_each_step: false,
+            checkpoint_every: Duration::from_secs(600),
+        }
+    }
 }
 
 /// The result of an epoch.
@@ -117,8 +136,8 @@ pub enum Event<'a> {
         done: usize,
         /// Steps of the epoch.
         steps: usize,
-        /// Mean training loss of the epoch so far.
-        loss: f64,
+        /// Mean training loss of the epoch so far; `None` until the first was read back.
+        loss: Option<f64>,
     },
     /// An epoch ended.
     Epoch(&'a EpochResult),
@@ -170,12 +189,7 @@ pub fn run(
     let resumed = match (&options.run, options.resume) {
         (Some(path), true) => {
             let folder = RunFolder::open(path)?;
-            if !folder.last().is_file() {
-                return Err(Error::new(Kind::Checkpoint, "the run stopped before its first checkpoint")
-                    .at(path.display())
-                    .next("start it again under another name"));
-            }
-            let checkpoint = Checkpoint::read(&folder.last())?;
+            let checkpoint = folder.checkpoint()?;
             Some((folder, checkpoint))
         }
         (None, true) => return Err(Error::new(Kind::Usage, "--resume needs the folder of a run")),
@@ -218,13 +232,17 @@ pub fn run(
     let outputs = objective.classes().len();
 
     let samples = split.train.len() + split.val.len();
+    let features_each_step = match &resumed {
+        Some((folder, _)) => folder.features_each_step()?,
+        None => options.features_each_step,
+    };
     let plans = |phase| Plans {
         model,
         config: phase,
         outputs,
         samples,
         budget: options.memory_limit,
-        cache: !options.features_each_step,
+        cache: !features_each_step,
     };
     // Of all phases, so that one which does not fit is known before the first step.
     let planned = |caps: &Caps| phases.iter().map(|phase| plans(phase).fitting(gpu, caps)).collect::<Result<Vec<_>>>();
@@ -281,7 +299,7 @@ pub fn run(
             notes.into_iter().for_each(|note| notify(Event::Note(note)));
             let folder = RunFolder::create(options.run.as_deref(), &options.runs_root, &config.model)?;
             folder.write_config(config)?;
-            folder.write_environment(gpu, &choices)?;
+            folder.write_environment(gpu, &choices, features_each_step)?;
             folder.write_split(&dataset, &split)?;
             (folder, Progress::default())
         }
@@ -304,7 +322,7 @@ pub fn run(
     let results = folder.table("results.csv", &results_header, keep)?;
     let loader =
         LoaderOptions { batch: config.batch, workers: options.workers.max(1), prefetch: 2, last: LastBatch::Drop };
-    let mut engine = Engine {
+    let engine = Engine {
         gpu,
         config,
         dataset,
@@ -322,10 +340,15 @@ pub fn run(
         loader,
         steps_table,
         results,
+        checkpoint_every: options.checkpoint_every,
         interrupt,
         notify,
     };
-    engine.train()?;
+    if !options.resume {
+        // A run that is killed in its first epoch can be resumed.
+        engine.checkpoint()?.write(&engine.folder.last())?;
+    }
+    let mut engine = engine.train()?;
     let test = engine.test()?;
     Ok(RunSummary { folder: engine.folder, progress: engine.progress, test })
 }
@@ -409,6 +432,8 @@ struct Engine<'a> {
     loader: LoaderOptions,
     steps_table: Table,
     results: Table,
+    /// How long a run that is killed has trained in vain at most.
+    checkpoint_every: Duration,
     interrupt: &'a Interrupt,
     notify: &'a mut dyn FnMut(Event<'_>),
 }
@@ -426,14 +451,14 @@ impl<'a> Engine<'a> {
     }
 
     /// All phases, or what is left of them.
-    fn train(&mut self) -> Result<()> {
+    fn train(mut self) -> Result<Self> {
         loop {
             self.train_phase()?;
             let limited = self.config.max_steps.is_some_and(|limit| self.progress.step >= limit);
-            if limited || self.later.is_empty() {
-                return Ok(());
+            match self.later.pop_front() {
+                Some((graphs, note)) if !limited => self = self.next_phase(graphs, note)?,
+                _ => return Ok(self),
             }
-            self.next_phase()?;
         }
     }
 
@@ -443,13 +468,13 @@ impl<'a> Engine<'a> {
             && (self.progress.step < self.end() || self.epoch_is_open())
         {
             // Asked before the epoch, so that a run that was stopped here stays stopped when it is resumed.
-            let since_best = self.progress.epoch.saturating_sub(self.progress.best_epoch.max(start.epoch));
+            let best_epoch = self.progress.best_of_phase.map_or(start.epoch, |(_, epoch)| epoch);
+            let since_best = self.progress.epoch.saturating_sub(best_epoch);
             let patience = self.config.patience;
             if patience > 0 && since_best >= patience && !self.epoch_is_open() {
                 let monitor = self.config.monitor.name();
                 (self.notify)(Event::Stopped(format!(
-                    "no better {monitor} for {patience} epochs; the best was epoch {}",
-                    self.progress.best_epoch
+                    "no better {monitor} for {patience} epochs; the best was epoch {best_epoch}"
                 )));
                 break;
             }
@@ -460,25 +485,28 @@ impl<'a> Engine<'a> {
     }
 
     /// Goes on to the next phase: with the weights as they are, a fresh optimizer, and averages that begin with the weights.
-    fn next_phase(&mut self) -> Result<()> {
-        let Some((graphs, note)) = self.later.pop_front() else { return Ok(()) };
+    /// The phase before leaves the device before this one is built.
+    fn next_phase(mut self, graphs: Graphs, note: Option<String>) -> Result<Self> {
         let Progress { epoch, step, .. } = self.progress;
         self.progress.plateau = Plateau::default();
+        self.progress.best_of_phase = None;
         self.progress.phase = PhaseStart { number: self.progress.phase.number + 1, epoch, step };
         note.into_iter().for_each(|note| (self.notify)(Event::Note(note)));
         let memory = graphs.memory();
-        let place = Workplace::new(self.gpu, graphs, &self.objective, self.phase())?;
-        place.follow(self.gpu, &self.place, step)?;
-        self.place = place;
         let config = self.phase();
+        let legacy = self.place.legacy(self.gpu)?;
+        drop(self.place);
+        self.gpu.poll()?;
+        let place = Workplace::new(self.gpu, graphs, &self.objective, config)?;
+        place.follow(self.gpu, &legacy, step)?;
         (self.notify)(Event::Phase {
             number: self.progress.phase.number + 1,
             phases: self.phases.len(),
             config,
-            trained: describe(self.place.parameters()),
+            trained: describe(place.parameters()),
             memory,
         });
-        Ok(())
+        Ok(Self { place, ..self })
     }
 
     /// Whether steps of an epoch are done that is not: it was interrupted, perhaps in its evaluation.
@@ -508,6 +536,8 @@ impl<'a> Engine<'a> {
         let order = order[first..first + count * config.batch].to_vec();
         let batches = self.place.batches(&self.samples, order, self.loader)?;
         let started = Instant::now();
+        // When a checkpoint was last written, up to which the seconds are counted.
+        let mut kept = started;
         for (i, batch) in batches.enumerate() {
             let batch = batch?;
             let rate = self.rate(self.progress.step);
@@ -518,19 +548,25 @@ impl<'a> Engine<'a> {
             }
             let done = begin as usize + i + 1;
             let [loss, _, images] = self.progress.epoch_sums;
-            (self.notify)(Event::Step { epoch: epoch + 1, done, steps: self.steps, loss: loss / images.max(1.0) });
-            if self.interrupt.load(Ordering::Relaxed) {
+            let loss = (images > 0.0).then(|| loss / images);
+            (self.notify)(Event::Step { epoch: epoch + 1, done, steps: self.steps, loss });
+            let stopped = self.interrupt.load(Ordering::Relaxed);
+            if stopped || kept.elapsed() >= self.checkpoint_every {
                 self.drain(epoch)?;
-                self.progress.seconds += started.elapsed().as_secs_f64();
+                self.progress.seconds += kept.elapsed().as_secs_f64();
+                kept = Instant::now();
                 self.checkpoint()?.write(&self.folder.last())?;
+            }
+            if stopped {
                 return Err(self.stopped_here());
             }
         }
         self.drain(epoch)?;
         let seconds = started.elapsed().as_secs_f64();
-        self.progress.seconds += seconds;
+        self.progress.seconds += kept.elapsed().as_secs_f64();
         // Kept with the epoch still open: an evaluation that is interrupted is done again, not the training.
-        self.checkpoint()?.write(&self.folder.last())?;
+        let mut checkpoint = self.checkpoint()?;
+        checkpoint.write(&self.folder.last())?;
         let val = match self.split.val.is_empty() {
             true => None,
             false => Some(self.scores(&self.split.val.clone())?),
@@ -546,6 +582,9 @@ impl<'a> Engine<'a> {
         if best {
             self.progress.best = Some(value);
             self.progress.best_epoch = self.progress.epoch;
+        }
+        if self.progress.best_of_phase.is_none_or(|(b, _)| value > b) {
+            self.progress.best_of_phase = Some((value, self.progress.epoch));
         }
         let result = EpochResult {
             epoch: self.progress.epoch,
@@ -567,11 +606,9 @@ impl<'a> Engine<'a> {
         let fields = self.objective.result_fields(result.train_accuracy, result.val.as_ref());
         self.results.row(&before.into_iter().chain(fields).chain(behind).collect::<Vec<_>>())?;
         // After the row: a resumed run drops rows beyond its checkpoint, but could not make up for one that is missing.
-        let checkpoint = self.checkpoint()?;
-        if best {
-            checkpoint.write(&self.folder.best())?;
-        }
-        checkpoint.write(&self.folder.last())?;
+        // The weights are those of before the evaluation.
+        checkpoint.progress = self.progress;
+        self.folder.keep(&checkpoint, best)?;
         Ok(result)
     }
 

@@ -295,6 +295,8 @@ pub enum Fit {
 pub(super) const TRAINING_STEP: &str = "a training step";
 /// The same with micro-batches.
 pub(super) const TRAINING_PART: &str = "a part of a training step";
+/// The same where the features of a frozen backbone are computed once.
+pub(super) const TRAINING_HEAD: &str = "a training step of the head";
 
 impl Fit {
     /// Plans a training step of `batch` images and compares it with `budget` bytes.
@@ -340,7 +342,7 @@ impl Fit {
     /// The error for a batch of `work` (such as `a training step`) that does not fit, with the largest that does.
     pub fn refuse(work: &str, batch: usize, needs: Option<u64>, budget: Option<u64>, largest: Option<usize>) -> Error {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let (whole, part) = (work == TRAINING_STEP, work == TRAINING_PART);
+        let (whole, part, head) = (work == TRAINING_STEP, work == TRAINING_PART, work == TRAINING_HEAD);
         let work = format!("{work} of {batch} images needs");
         let what = match (needs, budget) {
             (Some(needs), Some(budget)) => format!("{work} {:.0} MiB and there are {:.0} MiB", mib(needs), mib(budget)),
@@ -356,6 +358,9 @@ impl Fit {
                  the batch in parts"
             ),
             Some(fits) => format!("the largest batch that fits is {fits}: use --batch {fits}, or a smaller --size"),
+            None if head => {
+                "not even a single image fits: use narrower layers in --head-hidden, or another model".to_owned()
+            }
             None => "not even a single image fits: use a smaller --size or another model".to_owned(),
         };
         Error::new(Kind::OutOfMemory, what).next(next)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::checkpoint::Checkpoint;
 use super::features::{Features, MOST};
 use super::freezing::Network;
-use super::graph::{EvalGraph, Fit, Source, TRAINING_PART, TRAINING_STEP, TrainGraph};
+use super::graph::{EvalGraph, Fit, Source, TRAINING_HEAD, TRAINING_PART, TRAINING_STEP, TrainGraph};
 use super::objective::Objective;
 use super::session::{
     EvalSession, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
@@ -51,7 +51,7 @@ pub(super) struct Plans<'a> {
 /// How a phase whose backbone is frozen gets its features.
 enum Caching {
     /// They are computed once.
-    Once(Box<EvalGraph>),
+    Once,
     /// They are computed in each step, and why, if it is worth saying.
     EachStep(Option<String>),
 }
@@ -74,7 +74,7 @@ impl Plans<'_> {
             let why = format!("{anew} those of {samples} images take {} MiB, more than {}", mib(bytes), mib(MOST));
             return Ok(Caching::EachStep(Some(why)));
         }
-        Ok(Caching::Once(Box::new(backbone)))
+        Ok(Caching::Once)
     }
 
     /// Plans the phase for a device. Also returns what a user should know.
@@ -85,27 +85,42 @@ impl Plans<'_> {
         let Self { model, config, outputs, budget, .. } = self;
         let network = Network::of(model, config, outputs)?;
         let batch = config.images_at_once();
-        let (source, backbone, note) = match self.caching(&network, caps)? {
-            Caching::EachStep(note) => (Source::Pictures, None, note),
-            Caching::Once(backbone) => {
-                let needs = backbone.plan.memory.total();
-                if budget.is_some_and(|budget| needs > budget) || !backbone.plan.fits(gpu)? {
-                    let fits = |batch| {
-                        let needs = EvalGraph::of_backbone(model, config, batch, caps)?.plan.memory.total();
-                        Ok(budget.is_none_or(|budget| needs <= budget))
-                    };
-                    let largest = Fit::largest(batch, fits)?;
-                    return Err(Fit::refuse("a run of the backbone", batch, Some(needs), budget, largest));
-                }
-                (Source::Features(backbone.plan.outputs[0].1.shape.clone()), Some(*backbone), None)
+        if let Caching::EachStep(note) = self.caching(&network, caps)? {
+            let train = fitting_graph(gpu, caps, model, config, outputs, budget)?;
+            let eval = EvalGraph::in_training(model, config, &Source::Pictures, batch, outputs, caps)?;
+            if !eval.plan.fits(gpu)? {
+                return Err(Fit::refuse("an evaluation", batch, Some(eval.plan.memory.total()), None, None));
             }
+            return Ok((Graphs { network, train, eval, backbone: None }, note));
+        }
+        // The graphs if they fit, else the bytes they need, where that is known.
+        let planned = |batch| match self.on_features(batch, caps) {
+            Ok(graphs) => {
+                let needs = graphs.memory().total();
+                let fits = budget.is_none_or(|budget| needs <= budget) && graphs.fit(gpu)?;
+                Ok(if fits { Ok(graphs) } else { Err(Some(needs)) })
+            }
+            Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::Unsupported) => Ok(Err(None)),
+            Err(e) => Err(e),
         };
-        let train = match source {
-            Source::Pictures => fitting_graph(gpu, caps, model, config, outputs, budget)?,
-            Source::Features(_) => TrainGraph::of(model, config, &source, batch, outputs, caps)?,
+        let needs = match planned(batch)? {
+            Ok(graphs) => return Ok((graphs, None)),
+            Err(needs) => needs,
         };
+        let largest = Fit::largest(batch, |batch| Ok(planned(batch)?.is_ok()))?;
+        let budget = budget.filter(|&budget| needs.is_some_and(|needs| needs > budget));
+        let work = if config.micro_batch.is_some() { TRAINING_PART } else { TRAINING_HEAD };
+        Err(Fit::refuse(work, batch, needs, budget, largest))
+    }
+
+    /// The graphs of a head that is trained on features of its backbone, `batch` of them at a time.
+    fn on_features(self, batch: usize, caps: &Caps) -> Result<Graphs> {
+        let Self { model, config, outputs, .. } = self;
+        let backbone = EvalGraph::of_backbone(model, config, batch, caps)?;
+        let source = Source::Features(backbone.plan.outputs[0].1.shape.clone());
+        let train = TrainGraph::of(model, config, &source, batch, outputs, caps)?;
         let eval = EvalGraph::in_training(model, config, &source, batch, outputs, caps)?;
-        Ok((Graphs { network, train, eval, backbone }, note))
+        Ok(Graphs { network: Network::of(model, config, outputs)?, train, eval, backbone: Some(backbone) })
     }
 
     /// The memory of the phase in another configuration, whether it fits or not.
@@ -115,18 +130,13 @@ impl Plans<'_> {
     pub fn memory(self, caps: &Caps) -> Result<Memory> {
         let Self { model, config, outputs, .. } = self;
         let network = Network::of(model, config, outputs)?;
-        let backbone = match self.caching(&network, caps)? {
-            Caching::Once(backbone) => Some(*backbone),
-            Caching::EachStep(_) => None,
-        };
-        let source = match &backbone {
-            Some(backbone) => Source::Features(backbone.plan.outputs[0].1.shape.clone()),
-            None => Source::Pictures,
-        };
         let batch = config.images_at_once();
-        let train = TrainGraph::of(model, config, &source, batch, outputs, caps)?;
-        let eval = EvalGraph::in_training(model, config, &source, batch, outputs, caps)?;
-        Ok(Graphs { network, train, eval, backbone }.memory())
+        if let Caching::Once = self.caching(&network, caps)? {
+            return Ok(self.on_features(batch, caps)?.memory());
+        }
+        let train = TrainGraph::of(model, config, &Source::Pictures, batch, outputs, caps)?;
+        let eval = EvalGraph::in_training(model, config, &Source::Pictures, batch, outputs, caps)?;
+        Ok(Graphs { network, train, eval, backbone: None }.memory())
     }
 }
 
@@ -139,6 +149,12 @@ impl Graphs {
             let backbone = backbone.plan.memory;
             Memory { variables: head.variables + backbone.variables, ..head.beside(backbone) }
         })
+    }
+
+    /// Whether the device has the memory for each graph.
+    fn fit(&self, gpu: &Gpu) -> Result<bool> {
+        let backbone = self.backbone.as_ref().map_or(Ok(true), |backbone| backbone.plan.fits(gpu))?;
+        Ok(backbone && self.train.plan.fits(gpu)? && self.eval.plan.fits(gpu)?)
     }
 
     /// The nodes whose kernels can be tuned.
@@ -197,6 +213,12 @@ pub(super) struct Samples {
 /// Where the training weights lie in a checkpoint whose weights are averages.
 const RAW: &str = "optimizer.raw.";
 
+/// What a phase leaves to the next.
+pub(super) struct Legacy {
+    weights: Tensors,
+    state: Tensors,
+}
+
 /// A phase on a device.
 pub(super) struct Workplace {
     pub train: TrainSession,
@@ -239,16 +261,24 @@ impl Workplace {
         Ok(notes)
     }
 
-    /// Takes the weights over from the phase before; `step` steps were done.
+    /// What the next phase takes over, in the host's memory: the device has room for one phase.
     ///
     /// # Errors
     /// Device errors.
-    pub fn follow(&self, gpu: &Gpu, before: &Self, step: u64) -> Result<()> {
-        let weights = export_weights(gpu, &before.store, &before.parameters)?;
-        load_weights(gpu, &self.store, &self.parameters, &weights, false)?;
+    pub fn legacy(&self, gpu: &Gpu) -> Result<Legacy> {
+        let weights = export_weights(gpu, &self.store, &self.parameters)?;
+        Ok(Legacy { weights, state: export_optimizer(gpu, &self.store)? })
+    }
+
+    /// Takes over from the phase before; `step` steps were done.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn follow(&self, gpu: &Gpu, before: &Legacy, step: u64) -> Result<()> {
+        let Legacy { weights, state } = before;
+        load_weights(gpu, &self.store, &self.parameters, weights, false)?;
         self.begin_averages(gpu)?;
         // The loss scale and what it has skipped go on; so does the counter of steps, by which dropout draws.
-        let state = export_optimizer(gpu, &before.store)?;
         for name in LossScaling::STATE {
             if let Some(tensor) = state.get(name) {
                 self.store.write(gpu, name, tensor)?;

@@ -5,8 +5,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::TrainConfig;
+use super::checkpoint::Checkpoint;
 use crate::data::{Dataset, Split, SplitAssignment};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Choices, Gpu};
@@ -97,6 +99,36 @@ impl RunFolder {
         self.path.join("weights").join("last.safetensors")
     }
 
+    /// Where the run has come to.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] if it stopped before its first checkpoint; those of [`Checkpoint::read`].
+    pub fn checkpoint(&self) -> Result<Checkpoint> {
+        let path = self.last();
+        if path.is_file() {
+            return Checkpoint::read(&path);
+        }
+        Err(Error::new(Kind::Checkpoint, "the run stopped before its first checkpoint")
+            .at(self.path.display())
+            .next("start it again under another name"))
+    }
+
+    /// Writes a checkpoint of the last epoch, and of the best if it is that. The best comes first: if the second is never
+    /// written, a resumed run does the epoch again.
+    pub(super) fn keep(&self, checkpoint: &Checkpoint, best: bool) -> Result<()> {
+        if !best {
+            return checkpoint.write(&self.last());
+        }
+        checkpoint.write(&self.best())?;
+        let fail = |e: &std::io::Error| Error::io("write", &self.last(), e);
+        let mut copy = tempfile::NamedTempFile::new_in(self.path.join("weights")).map_err(|e| fail(&e))?;
+        let mut written = File::open(self.best()).map_err(|e| fail(&e))?;
+        std::io::copy(&mut written, copy.as_file_mut()).map_err(|e| fail(&e))?;
+        copy.as_file().sync_all().map_err(|e| fail(&e))?;
+        copy.persist(self.last()).map_err(|e| fail(&e.error))?;
+        Ok(())
+    }
+
     /// Writes the resolved configuration.
     ///
     /// # Errors
@@ -107,11 +139,12 @@ impl RunFolder {
         write_atomically(&self.file("config.toml"), text.as_bytes())
     }
 
-    /// Writes what the run ran on, and the tuned choices it was made with.
+    /// Writes what the run ran on, the tuned choices it was made with, and whether it computes the features of a frozen
+    /// backbone in each step.
     ///
     /// # Errors
     /// [`Kind::Io`].
-    pub fn write_environment(&self, gpu: &Gpu, choices: &Choices) -> Result<()> {
+    pub fn write_environment(&self, gpu: &Gpu, choices: &Choices, features_each_step: bool) -> Result<()> {
         let adapter = gpu.adapter();
         self.write_json(
             "environment.json",
@@ -127,6 +160,7 @@ impl RunFolder {
                 "proven_matrices": gpu.caps().matrices,
                 "command": std::env::args().collect::<Vec<_>>(),
                 "tuning": choices,
+                "features_each_step": features_each_step,
             }),
         )
     }
@@ -136,11 +170,23 @@ impl RunFolder {
     /// # Errors
     /// [`Kind::Checkpoint`] if `environment.json` is damaged, [`Kind::Io`].
     pub fn choices(&self) -> Result<Choices> {
+        self.environment("tuning")
+    }
+
+    /// Whether the run began with the features of a frozen backbone computed in each step.
+    ///
+    /// # Errors
+    /// As [`choices`](Self::choices).
+    pub fn features_each_step(&self) -> Result<bool> {
+        self.environment("features_each_step")
+    }
+
+    /// An entry of `environment.json`; its default where there is none.
+    fn environment<T: DeserializeOwned + Default>(&self, key: &str) -> Result<T> {
         let path = self.file("environment.json");
         let text = std::fs::read(&path).map_err(|e| Error::io("read what the run ran on", &path, &e))?;
-        let read = serde_json::from_slice::<serde_json::Value>(&text).and_then(|environment| {
-            environment.get("tuning").map_or(Ok(Choices::new()), |tuning| serde_json::from_value(tuning.clone()))
-        });
+        let read = serde_json::from_slice::<serde_json::Value>(&text)
+            .and_then(|all| all.get(key).map_or(Ok(T::default()), |value| serde_json::from_value(value.clone())));
         read.map_err(|e| {
             Error::new(Kind::Checkpoint, format!("the run's environment is damaged: {e}"))
                 .at(path.display())
