@@ -12,7 +12,7 @@ use super::checkpoint::Checkpoint;
 use crate::data::{Dataset, Split, SplitAssignment};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Choices, Gpu};
-use crate::weights::write_atomically;
+use crate::weights::{write_atomically, write_atomically_from};
 
 /// A folder with `config.toml`, `environment.json`, `split.csv`, `steps.csv`, `results.csv`, `metrics.json` and
 /// `weights/{best,last}.safetensors`.
@@ -120,13 +120,8 @@ impl RunFolder {
             return checkpoint.write(&self.last());
         }
         checkpoint.write(&self.best())?;
-        let fail = |e: &std::io::Error| Error::io("write", &self.last(), e);
-        let mut copy = tempfile::NamedTempFile::new_in(self.path.join("weights")).map_err(|e| fail(&e))?;
-        let mut written = File::open(self.best()).map_err(|e| fail(&e))?;
-        std::io::copy(&mut written, copy.as_file_mut()).map_err(|e| fail(&e))?;
-        copy.as_file().sync_all().map_err(|e| fail(&e))?;
-        copy.persist(self.last()).map_err(|e| fail(&e.error))?;
-        Ok(())
+        let mut written = File::open(self.best()).map_err(|e| Error::io("read", &self.best(), &e))?;
+        write_atomically_from(&self.last(), &mut written)
     }
 
     /// Writes the resolved configuration.

@@ -18,7 +18,7 @@ mod safetensors;
 mod torch;
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::Path;
 
 use self::archive::Archive;
@@ -149,6 +149,14 @@ pub fn parse(bytes: &[u8]) -> Result<WeightFile> {
 /// # Errors
 /// [`Kind::Io`].
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomically_from(path, &mut &bytes[..])
+}
+
+/// As [`write_atomically`], with what `from` yields.
+///
+/// # Errors
+/// [`Kind::Io`].
+pub fn write_atomically_from(path: &Path, from: &mut dyn std::io::Read) -> Result<()> {
     let fail = |e: &std::io::Error| Error::io("write", path, e);
     let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| fail(&e))?;
@@ -157,7 +165,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut temporary = builder.tempfile_in(folder).map_err(|e| fail(&e))?;
-    temporary.write_all(bytes).map_err(|e| fail(&e))?;
+    std::io::copy(from, temporary.as_file_mut()).map_err(|e| fail(&e))?;
     temporary.as_file().sync_all().map_err(|e| fail(&e))?;
     temporary.persist(path).map_err(|e| fail(&e.error))?;
     Ok(())
