@@ -6,6 +6,7 @@
 use crate::autograd::Tensor;
 use crate::error::Result;
 use crate::nn::{Conv, Net};
+use crate::ops::batch_norm::BatchNorm;
 use crate::ops::window::Window;
 
 /// Features `[N, 1536]` of images `[N, H, W, 3]` of at least 75x75 pixels.
@@ -92,7 +93,7 @@ fn flat(filters: usize, kernel: [usize; 2]) -> Conv {
 fn unit(net: &mut Net<'_>, name: &str, x: Tensor, conv: Conv) -> Result<Tensor> {
     net.scope(name, |net| {
         let x = net.conv("conv", x, conv.default_init())?;
-        let x = net.batch_norm_eps("bn", x, 1e-3)?;
+        let x = net.batch_norm_with("bn", x, BatchNorm { eps: 1e-3, momentum: 0.1 })?;
         net.relu(x)
     })
 }

@@ -1,12 +1,16 @@
 //! Residual networks (He et al., "Deep residual learning for image recognition", 2016, table 1), exactly as
 //! torchvision has them: stride on the 3x3 convolution of a bottleneck ("v1.5"), batch-norm eps 1e-5, the same
-//! parameter names. Those that Keras has, which are other networks: stride on the first 1x1 convolution, as in the paper, a
-//! bias in every convolution, eps 1.001e-5. And two relatives with squeeze-and-excitation (Hu et al.,
-//! "Squeeze-and-excitation networks", 2018).
+//! parameter names. Those that Keras has, which are other networks: stride on the first 1x1 convolution, as in the
+//! paper, a bias in every convolution, batch-norm eps 1.001e-5 and momentum .99. And two relatives with
+//! squeeze-and-excitation (Hu et al., "Squeeze-and-excitation networks", 2018).
 
 use crate::autograd::Tensor;
 use crate::error::Result;
 use crate::nn::{Conv, Net};
+use crate::ops::batch_norm::BatchNorm;
+
+/// Batch-norm of Keras's ResNets: its momentum of .99 is the share of the old statistics, ours of the new.
+const KERAS_NORM: BatchNorm = BatchNorm { eps: 1.001e-5, momentum: 0.01 };
 
 /// The residual branch of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +136,7 @@ impl ResNet {
             }
             Variant::Keras => {
                 let x = net.conv(conv, x, layer.bias())?;
-                net.batch_norm_eps(norm, x, 1.001e-5)
+                net.batch_norm_with(norm, x, KERAS_NORM)
             }
         }
     }

@@ -6,6 +6,7 @@ use super::{Init, Layout, Parameter};
 use crate::autograd::{Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::ops::STEP;
+use crate::ops::batch_norm::BatchNorm;
 use crate::ops::conv_transpose2d::{self, ConvTranspose2d};
 use crate::ops::conv2d::{self, Conv2d, Padding};
 use crate::ops::gelu::{self, Gelu};
@@ -356,14 +357,14 @@ impl<'a> Net<'a> {
     /// # Errors
     /// [`Kind::Shape`] in training mode if there is a single value per channel.
     pub fn batch_norm(&mut self, name: &str, x: Tensor) -> Result<Tensor> {
-        self.batch_norm_eps(name, x, 1e-5)
+        self.batch_norm_with(name, x, BatchNorm { eps: 1e-5, momentum: 0.1 })
     }
 
-    /// The same with another `eps`.
+    /// The same with other constants.
     ///
     /// # Errors
     /// As [`batch_norm`](Self::batch_norm).
-    pub fn batch_norm_eps(&mut self, name: &str, x: Tensor, eps: f32) -> Result<Tensor> {
+    pub fn batch_norm_with(&mut self, name: &str, x: Tensor, spec: BatchNorm) -> Result<Tensor> {
         self.scope(name, |net| {
             let c = net.shape(x).last();
             let mut vector = |name, value, trainable| {
@@ -373,7 +374,6 @@ impl<'a> Net<'a> {
             let beta = vector("bias", 0.0, true)?;
             let mean = vector("running_mean", 0.0, false)?;
             let var = vector("running_var", 1.0, false)?;
-            let spec = batch_norm::BatchNorm { eps, momentum: 0.1 };
             let mode = if net.frozen.norms.contains(&net.prefix.join(".")) { Mode::Eval } else { net.mode };
             match mode {
                 Mode::Train => batch_norm::batch_norm_train(net.tape, x, Some(gamma), beta, mean, var, spec),

@@ -86,7 +86,7 @@ impl Parameter {
         let data = match self.init {
             Init::Constant(value) => vec![value; self.count()],
             Init::KaimingNormalFanOut => {
-                // [K, C/groups, R, S]: an input pixel reaches K * R * S outputs.
+                // [K, C/groups, R, S]: torchvision's fan, K * R * S, whatever the groups.
                 let dims = self.file_shape.dims();
                 let fan_out = dims[0] * dims[2..].iter().product::<usize>();
                 let std = (2.0 / fan_out as f64).sqrt() as f32;
