@@ -260,9 +260,26 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autograd::Tape;
+    use crate::autograd::{Plan, Tape};
+    use crate::gpu::Caps;
     use crate::nn::{Mode, Parameter};
     use crate::tensor::TensorType;
+
+    /// The share of a batch in the running statistics: torchvision's .1, and 1 - .99 in Keras.
+    #[test]
+    fn batch_norm_moves_as_in_the_framework() {
+        for (name, want) in [("resnet50", 0.1), ("resnet50-keras", 0.01)] {
+            let mut tape = Tape::new();
+            let x = tape.input("images", TensorType::f32([2, 32, 32, 3]));
+            let mut net = Net::new(&mut tape, Mode::Train, 1);
+            let y = Model::find(name).unwrap().forward(&mut net, x, 7).unwrap();
+            let plan = Plan::new(&tape, &[y], &Caps::baseline()).unwrap();
+            let merges = plan.dispatches.iter().map(|d| &d.dispatch).filter(|d| d.kernel.entry == "merge");
+            // The momentum is the last parameter of a merge of statistics.
+            let found: Vec<f32> = merges.map(|d| bytemuck::pod_read_unaligned(&d.parameters.bytes[24..28])).collect();
+            assert_eq!(found, vec![want; 53], "{name}");
+        }
+    }
 
     /// Counts published with torchvision, with the paper (SE-ResNet-50), by Keras's `summary()`, and for the baseline at
     /// 128x128.
