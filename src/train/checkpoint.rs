@@ -64,16 +64,10 @@ struct Metadata {
     progress: Progress,
 }
 
-/// The configuration of the run that a weight file with this metadata is a checkpoint of, if it is one.
-pub(super) fn config_in(metadata: &BTreeMap<String, String>) -> Option<TrainConfig> {
+/// The configuration and the class names of the run that a weight file with this metadata is a checkpoint of, if it is one.
+pub(super) fn run_in(metadata: &BTreeMap<String, String>) -> Option<(TrainConfig, Vec<String>)> {
     let metadata: Metadata = serde_json::from_str(metadata.get(KEY)?).ok()?;
-    Some(metadata.config)
-}
-
-/// The class names of the run that a weight file with this metadata is a checkpoint of, if it is one.
-pub(super) fn classes_in(metadata: &BTreeMap<String, String>) -> Option<Vec<String>> {
-    let metadata: Metadata = serde_json::from_str(metadata.get(KEY)?).ok()?;
-    Some(metadata.classes)
+    Some((metadata.config, metadata.classes))
 }
 
 /// The contents of a checkpoint.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::objective::MASK_CLASS;
-use super::starting_weights::{normalisation_for, rename};
-use super::{Checkpoint, LossKind, ModelSource, Normalisation, RunFolder, TrainConfig, checkpoint};
+use super::starting_weights::{bare_metadata, normalisation_for, rename};
+use super::{Checkpoint, LossKind, ModelSource, Normalisation, RunFolder, TrainConfig};
 use crate::autograd::{Tape, Tensor};
 use crate::data::{HAM10000_CLASSES, ImageSize};
 use crate::error::{Error, Kind, Result};
@@ -91,9 +91,10 @@ impl HostModel {
                 let model = Model::find(model)?;
                 let names = model.summary(NAMING_SIZE, 1)?.parameters;
                 let read = rename(model, &names, weights::read(file)?).map_err(|e| e.at(file.display()))?;
-                let chosen = normalisation_for(model.name(), Some(&read.metadata));
-                let loss = loss_for(model.task(), &read.metadata);
-                let stated = stated_classes(&read.metadata);
+                let metadata = bare_metadata(read.metadata);
+                let chosen = normalisation_for(model.name(), Some(&metadata));
+                let loss = loss_for(model.task(), &metadata);
+                let stated = stated_classes(&metadata);
                 let (weights, mut notes) = (read.tensors, read.notes);
                 if normalisation.is_none() && chosen != Normalisation::ImageNet {
                     notes.push(chosen.note());
@@ -147,20 +148,15 @@ pub fn describe(config: &TrainConfig, classes: &[String], size: ImageSize) -> [(
     ]
 }
 
-/// A loss of sigmoids, if a checkpoint or an exported file says that classes do not exclude each other.
+/// A loss of sigmoids, if the [description](describe) says that classes do not exclude each other.
 fn loss_for(task: Task, metadata: &BTreeMap<String, String>) -> Option<LossKind> {
-    let sigmoids = match checkpoint::config_in(metadata) {
-        Some(config) => config.loss.of_sigmoids(),
-        // As `export` writes it.
-        None => metadata.get("outputs")? == Outputs::Sigmoid.name(),
-    };
+    let sigmoids = metadata.get("outputs")? == Outputs::Sigmoid.name();
     (task == Task::Classify && sigmoids).then_some(LossKind::Bce)
 }
 
-/// The class names that a checkpoint or an exported file states.
+/// The class names of the [description](describe).
 fn stated_classes(metadata: &BTreeMap<String, String>) -> Option<Vec<String>> {
-    let exported = || serde_json::from_str(metadata.get("classes")?).ok();
-    checkpoint::classes_in(metadata).or_else(exported).filter(|classes: &Vec<String>| !classes.is_empty())
+    serde_json::from_str(metadata.get("classes")?).ok().filter(|classes: &Vec<String>| !classes.is_empty())
 }
 
 /// The classifier's bias, which comes last.

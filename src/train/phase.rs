@@ -51,7 +51,7 @@ pub(super) struct Plans<'a> {
 /// How a phase whose backbone is frozen gets its features.
 enum Caching {
     /// They are computed once.
-    Once,
+    Once(Box<EvalGraph>),
     /// They are computed in each step, and why, if it is worth saying.
     EachStep(Option<String>),
 }
@@ -74,7 +74,7 @@ impl Plans<'_> {
             let why = format!("{anew} those of {samples} images take {} MiB, more than {}", mib(bytes), mib(MOST));
             return Ok(Caching::EachStep(Some(why)));
         }
-        Ok(Caching::Once)
+        Ok(Caching::Once(Box::new(backbone)))
     }
 
     /// Plans the phase for a device. Also returns what a user should know.
@@ -85,16 +85,19 @@ impl Plans<'_> {
         let Self { model, config, outputs, budget, .. } = self;
         let network = Network::of(model, config, outputs)?;
         let batch = config.images_at_once();
-        if let Caching::EachStep(note) = self.caching(&network, caps)? {
-            let train = fitting_graph(gpu, caps, model, config, outputs, budget)?;
-            let eval = EvalGraph::in_training(model, config, &Source::Pictures, batch, outputs, caps)?;
-            if !eval.plan.fits(gpu)? {
-                return Err(Fit::refuse("an evaluation", batch, Some(eval.plan.memory.total()), None, None));
+        let backbone = match self.caching(&network, caps)? {
+            Caching::Once(backbone) => *backbone,
+            Caching::EachStep(note) => {
+                let train = fitting_graph(gpu, caps, model, config, outputs, budget)?;
+                let eval = EvalGraph::in_training(model, config, &Source::Pictures, batch, outputs, caps)?;
+                if !eval.plan.fits(gpu)? {
+                    return Err(Fit::refuse("an evaluation", batch, Some(eval.plan.memory.total()), None, None));
+                }
+                return Ok((Graphs { network, train, eval, backbone: None }, note));
             }
-            return Ok((Graphs { network, train, eval, backbone: None }, note));
-        }
+        };
         // The graphs if they fit, else the bytes they need, where that is known.
-        let planned = |batch| match self.on_features(batch, caps) {
+        let fitting = |graphs: Result<Graphs>| match graphs {
             Ok(graphs) => {
                 let needs = graphs.memory().total();
                 let fits = budget.is_none_or(|budget| needs <= budget) && graphs.fit(gpu)?;
@@ -103,24 +106,27 @@ impl Plans<'_> {
             Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::Unsupported) => Ok(Err(None)),
             Err(e) => Err(e),
         };
-        let needs = match planned(batch)? {
+        let needs = match fitting(self.on_features(network.clone(), backbone, batch, caps))? {
             Ok(graphs) => return Ok((graphs, None)),
             Err(needs) => needs,
         };
-        let largest = Fit::largest(batch, |batch| Ok(planned(batch)?.is_ok()))?;
+        let smaller = |batch| {
+            let backbone = EvalGraph::of_backbone(model, config, batch, caps)?;
+            self.on_features(network.clone(), backbone, batch, caps)
+        };
+        let largest = Fit::largest(batch, |batch| Ok(fitting(smaller(batch))?.is_ok()))?;
         let budget = budget.filter(|&budget| needs.is_some_and(|needs| needs > budget));
         let work = if config.micro_batch.is_some() { TRAINING_PART } else { TRAINING_HEAD };
         Err(Fit::refuse(work, batch, needs, budget, largest))
     }
 
     /// The graphs of a head that is trained on features of its backbone, `batch` of them at a time.
-    fn on_features(self, batch: usize, caps: &Caps) -> Result<Graphs> {
+    fn on_features(self, network: Network, backbone: EvalGraph, batch: usize, caps: &Caps) -> Result<Graphs> {
         let Self { model, config, outputs, .. } = self;
-        let backbone = EvalGraph::of_backbone(model, config, batch, caps)?;
         let source = Source::Features(backbone.plan.outputs[0].1.shape.clone());
         let train = TrainGraph::of(model, config, &source, batch, outputs, caps)?;
         let eval = EvalGraph::in_training(model, config, &source, batch, outputs, caps)?;
-        Ok(Graphs { network: Network::of(model, config, outputs)?, train, eval, backbone: Some(backbone) })
+        Ok(Graphs { network, train, eval, backbone: Some(backbone) })
     }
 
     /// The memory of the phase in another configuration, whether it fits or not.
@@ -131,8 +137,8 @@ impl Plans<'_> {
         let Self { model, config, outputs, .. } = self;
         let network = Network::of(model, config, outputs)?;
         let batch = config.images_at_once();
-        if let Caching::Once = self.caching(&network, caps)? {
-            return Ok(self.on_features(batch, caps)?.memory());
+        if let Caching::Once(backbone) = self.caching(&network, caps)? {
+            return Ok(self.on_features(network, *backbone, batch, caps)?.memory());
         }
         let train = TrainGraph::of(model, config, &Source::Pictures, batch, outputs, caps)?;
         let eval = EvalGraph::in_training(model, config, &Source::Pictures, batch, outputs, caps)?;

@@ -33,7 +33,7 @@ pub fn rename(model: Model, parameters: &[Parameter], file: WeightFile) -> Resul
 
 /// The metadata of weights alone, without an optimizer's state: of a checkpoint, what `export` would say.
 pub fn bare_metadata(mut metadata: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    if let (Some(config), Some(classes)) = (checkpoint::config_in(&metadata), checkpoint::classes_in(&metadata)) {
+    if let Some((config, classes)) = checkpoint::run_in(&metadata) {
         let description = describe(&config, &classes, config.size).map(|(key, value)| (key.to_owned(), value));
         metadata.extend(description);
     }
@@ -53,11 +53,8 @@ pub fn normalisation_of(model: &str, weights: Option<&Path>) -> Result<Normalisa
 
 /// [`normalisation_of`] a weight file with this metadata.
 pub(super) fn normalisation_for(model: &str, metadata: Option<&BTreeMap<String, String>>) -> Normalisation {
-    let stated = |metadata: &BTreeMap<String, String>| match checkpoint::config_in(metadata) {
-        Some(config) => Some(config.normalisation),
-        // As `export` writes it.
-        None => metadata.get("normalisation")?.parse().ok(),
-    };
+    let stated =
+        |metadata: &BTreeMap<String, String>| bare_metadata(metadata.clone()).get("normalisation")?.parse().ok();
     match (metadata, Normalisation::of_published(model)) {
         (Some(metadata), published) => stated(metadata).unwrap_or(published),
         (None, Normalisation::Caffe) => Normalisation::Caffe,
