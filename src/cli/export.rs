@@ -67,7 +67,6 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
             .at(out)
             .next("choose another --out, or add --overwrite"));
     }
-    let extension = args.out.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
     let size = args.bare.size();
     if size.is_some_and(|size| !size.is_valid()) {
         return Err(args.bare.wrong_size());
@@ -79,46 +78,59 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
         )
         .next("give a weight file that has all of the model's parameters"));
     }
-    check_format(args, &extension)?;
+    let format = Format::of(args)?;
     let source = args.bare.resolve_at_any_size(args.run.clone())?;
     let model = HostModel::read(&source)?;
     model.notes.iter().for_each(|note| eprintln!("note: {note}"));
     let size = size.unwrap_or(model.config.size);
-    match extension.as_str() {
-        "onnx" => {
-            let options = OnnxOptions {
-                size,
-                batch: args.batch.unwrap_or(Batch::Dynamic),
-                opset: args.opset.unwrap_or(OPSET),
-                probabilities: args.probabilities,
-            };
-            let file = export::onnx(&model, options)?;
-            write_atomically(&args.out, &file.bytes()?)?;
-        }
-        _ => write_safetensors(&args.out, &export::safetensors(&model, size)?)?,
+    let options = OnnxOptions {
+        size,
+        batch: args.batch.unwrap_or(Batch::Dynamic),
+        opset: args.opset.unwrap_or(OPSET),
+        probabilities: args.probabilities,
+    };
+    match format {
+        Format::Onnx => write_atomically(&args.out, &export::onnx(&model, options)?.bytes()?)?,
+        Format::Safetensors => write_safetensors(&args.out, &export::safetensors(&model, size)?)?,
     }
     let length = std::fs::metadata(&args.out).map_err(|e| Error::io("read", &args.out, &e))?.len();
     let (name, classes) = (&model.config.model, shortened(&model.classes));
     say(format!("{out}: {name} for {size} pixels, {classes}, {}", bytes(length)));
-    if extension == "onnx" {
-        describe(args, &model, size)?;
+    match format {
+        Format::Onnx => describe(&model, options),
+        Format::Safetensors => Ok(()),
     }
-    Ok(())
 }
 
-/// Checks that the format is one of ours, and that flags for the other one were not given.
-fn check_format(args: &ExportArgs, extension: &str) -> Result<()> {
-    let out = args.out.display();
-    let onnx =
-        [("--probabilities", args.probabilities), ("--batch", args.batch.is_some()), ("--opset", args.opset.is_some())];
-    match (extension, onnx.iter().find(|(_, given)| *given)) {
-        ("safetensors", Some((flag, _))) => Err(Error::new(Kind::Usage, format!("{flag} is for ONNX graphs alone"))
-            .at(out)
-            .next("name the file .onnx, or leave the flag away")),
-        ("onnx" | "safetensors", _) => Ok(()),
-        _ => Err(Error::new(Kind::Usage, "the format is told by the file's extension, and this one is unknown")
-            .at(out)
-            .next("name the file .onnx or .safetensors")),
+/// What is written.
+#[derive(Debug, Clone, Copy)]
+enum Format {
+    Onnx,
+    Safetensors,
+}
+
+impl Format {
+    /// By the file's extension. Flags for the other format are an error.
+    fn of(args: &ExportArgs) -> Result<Self> {
+        let out = args.out.display();
+        let extension = args.out.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let onnx = [
+            ("--probabilities", args.probabilities),
+            ("--batch", args.batch.is_some()),
+            ("--opset", args.opset.is_some()),
+        ];
+        match (extension.as_str(), onnx.iter().find(|(_, given)| *given)) {
+            ("onnx", _) => Ok(Self::Onnx),
+            ("safetensors", None) => Ok(Self::Safetensors),
+            ("safetensors", Some((flag, _))) => {
+                Err(Error::new(Kind::Usage, format!("{flag} is for ONNX graphs alone"))
+                    .at(out)
+                    .next("name the file .onnx, or leave the flag away"))
+            }
+            _ => Err(Error::new(Kind::Usage, "the format is told by the file's extension, and this one is unknown")
+                .at(out)
+                .next("name the file .onnx or .safetensors")),
+        }
     }
 }
 
@@ -131,14 +143,15 @@ fn shortened(classes: &[String]) -> String {
 }
 
 /// What goes into an ONNX graph, and what comes out.
-fn describe(args: &ExportArgs, model: &HostModel, size: ImageSize) -> Result<()> {
-    let batch = match args.batch {
-        Some(Batch::Fixed(n)) => n.to_string(),
-        Some(Batch::Dynamic) | None => "batch".into(),
+fn describe(model: &HostModel, options: OnnxOptions) -> Result<()> {
+    let OnnxOptions { size, batch, probabilities, .. } = options;
+    let batch = match batch {
+        Batch::Fixed(n) => n.to_string(),
+        Batch::Dynamic => "batch".into(),
     };
     let (ImageSize { width, height }, statistics) = (size, model.config.normalisation.name());
     say(format!("input  images [{batch}, 3, {height}, {width}]: RGB in [0, 1]; normalised inside ({statistics})"));
-    let output = if args.probabilities { "probabilities" } else { "logits" };
+    let output = if probabilities { "probabilities" } else { "logits" };
     match Model::find(&model.config.model)?.task() {
         Task::Classify => say(format!("output {output} [{batch}, {}]", model.classes.len())),
         Task::Segment => say(format!("output {output} [{batch}, 1, {height}, {width}]: of each pixel")),
