@@ -100,7 +100,7 @@ pub(super) fn attach(dataset: &mut Dataset, mut found: Found) {
     for (i, sample) in samples.iter().enumerate() {
         by_name.entry(stem(&sample.id).to_owned()).or_default().push(i);
     }
-    let mut why: BTreeMap<usize, String> = BTreeMap::new();
+    let mut why: Vec<Option<String>> = vec![None; samples.len()];
     for (name, pictures) in &by_name {
         let masks = found.remove(name).unwrap_or_default();
         let ids: Vec<&str> = pictures.iter().map(|&i| samples[i].id.as_str()).collect();
@@ -109,14 +109,13 @@ pub(super) fn attach(dataset: &mut Dataset, mut found: Found) {
         for (&i, pair) in pictures.iter().zip(pairs) {
             match pair {
                 Ok(mask) => samples[i].mask = Some(masks[mask].source.clone()),
-                Err(what) => drop(why.insert(i, what)),
+                Err(what) => why[i] = Some(what),
             }
         }
     }
-    let mut number = 0;
+    let mut why = why.into_iter();
     samples.retain(|sample| {
-        number += 1;
-        let fault = why.remove(&(number - 1));
+        let fault = why.next().flatten();
         fault.iter().for_each(|what| faults.push(FaultKind::MissingMask, &sample.source, what.as_str()));
         fault.is_none()
     });

@@ -33,7 +33,7 @@ pub fn gpu_with(options: GpuOptions) -> Option<Gpu> {
 }
 
 /// What decides about the hub. Empty is as good as unset.
-const HUB: [&str; 9] = [
+const HUB: [&str; 10] = [
     "HF_ENDPOINT",
     "HF_HOME",
     "HF_HUB_CACHE",
@@ -41,6 +41,7 @@ const HUB: [&str; 9] = [
     "HF_HUB_OFFLINE",
     "HF_TOKEN",
     "HF_TOKEN_PATH",
+    "HUGGINGFACE_HUB_CACHE",
     "TORCH_HOME",
     "TRANSFORMERS_OFFLINE",
 ];
