@@ -29,9 +29,9 @@ fn arriving(i: u32) -> V {
     return d;
 }
 
-@group(0) @binding(1) var<storage, read> x: array<VE>; // [rows, channels]
-@group(0) @binding(2) var<storage, read> d_y: array<VE>; // [rows, channels]
-@group(0) @binding(3) var<storage, read> relu_y: array<VE>; // [rows, channels]; any other tensor if !MASKED
+@group(0) @binding(1) var<storage, read> d_y: array<VE>; // [rows, channels]
+@group(0) @binding(2) var<storage, read> relu_y: array<VE>; // [rows, channels]; any other tensor if !MASKED
+@group(0) @binding(3) var<storage, read> x: array<VE>; // [rows, channels]
 
 // --- both reductions in one pass ---
 
@@ -123,5 +123,28 @@ fn grad_x(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_ind
     for (var row = run * p.run; row < min(p.rows, (run + 1u) * p.run); row++) {
         let i = row * p.channels + channel;
         d_x[i] = VE(scale * (arriving(i) - offset - (V(x[i]) - mean_x) * slope));
+    }
+}
+
+// --- d_x, where statistics, gamma and beta are constants ---
+
+@group(0) @binding(3) var<storage, read> fixed_variance: array<V>; // [channels]
+@group(0) @binding(4) var<storage, read> fixed_gamma: array<V>; // [channels]; any tensor if !HAS_GAMMA
+@group(0) @binding(5) var<storage, read_write> d_x_frozen: array<VE>; // [rows, channels]
+
+@compute @workgroup_size(WG)
+fn grad_x_frozen(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let channel = workgroup.z * LANES_C + lane % LANES_C;
+    let run = group_index(workgroup) * (WG / LANES_C) + lane / LANES_C;
+    if channel >= p.channels || run >= p.runs {
+        return;
+    }
+    var scale = inverse_std(fixed_variance[channel]);
+    if HAS_GAMMA {
+        scale *= fixed_gamma[channel];
+    }
+    for (var row = run * p.run; row < min(p.rows, (run + 1u) * p.run); row++) {
+        let i = row * p.channels + channel;
+        d_x_frozen[i] = VE(scale * arriving(i));
     }
 }

@@ -52,6 +52,41 @@ pub fn cases() -> Vec<Case> {
         }
     }
     cases.extend(fused_cases(spec));
+    cases.extend(frozen_cases(spec));
+    cases
+}
+
+/// Evaluation with constant gamma and beta: only the gradient of x is wanted. A ReLU's gradient is fused into it, unless
+/// the residual reads that too.
+fn frozen_cases(spec: BatchNorm) -> Vec<Case> {
+    let mut cases = vec![];
+    for (shape, has_gamma) in [([3, 5, 4, 8], true), ([3, 5, 4, 8], false), ([2, 4, 3, 7], true)] {
+        for tail in [None, Some("ReLU"), Some("residual and ReLU")] {
+            let (c, residual) = (shape[3], tail == Some("residual and ReLU"));
+            let fixed = |shape: [usize; 1], fill| CaseInput::new(shape, fill, Role::Fixed);
+            let mut inputs = vec![
+                CaseInput::new(shape, Fill::Gaussian(0.5, 1.0), Role::Differentiable),
+                fixed([c], Fill::Gaussian(0.0, 1.0)),
+                fixed([c], Fill::Gaussian(0.0, 0.3)),
+                fixed([c], Fill::Uniform(0.5, 2.0)),
+            ];
+            inputs.extend(has_gamma.then(|| fixed([c], Fill::Gaussian(0.0, 1.0))));
+            inputs.extend(residual.then(|| CaseInput::normal(shape)));
+            let (gamma, tailed) = (if has_gamma { "" } else { " without gamma" }, tail.is_some());
+            let label = format!("frozen {shape:?}{gamma}{}", tail.map(|t| format!(" and {t}")).unwrap_or_default());
+            let twin = FollowedTwin { norm: BatchNormTwin { spec, train: false }, residual, rectified: tailed };
+            cases.push(Case::new("batch_norm", label, inputs, twin, move |tape, x| {
+                let gamma = has_gamma.then(|| x[4]);
+                let mut y = batch_norm_eval(tape, x[0], gamma, x[1], x[2], x[3], spec)?;
+                if residual {
+                    let dtype = tape.ty(y).dtype;
+                    let r = cast::cast(tape, x[x.len() - 1], dtype)?;
+                    y = add::add(tape, r, y)?;
+                }
+                Ok(vec![if tailed { relu::relu(tape, y)? } else { y }])
+            }));
+        }
+    }
     cases
 }
 

@@ -9,7 +9,8 @@
 //! computed.
 //!
 //! Backward, with `xh` the normalised x and R rows: `d_beta = sum(d_y)`, `d_gamma = sum(d_y * xh)`,
-//! `d_x = gamma / std * (d_y - d_beta / R - xh * d_gamma / R)`; in evaluation the last two terms are absent.
+//! `d_x = gamma / std * (d_y - d_beta / R - xh * d_gamma / R)`; in evaluation the last two terms are absent. So there,
+//! where neither beta nor gamma is trained, nothing is summed up and x is not read.
 //!
 //! The planner fuses what follows and precedes: a residual added and a ReLU in the forward pass, the gradient of that
 //! ReLU in the backward pass. The result is the same to the bit in f32; in f16 a residual saves one rounding.
@@ -446,13 +447,18 @@ fn gradients(
 ) -> Result<Vec<Option<Tensor>>> {
     let Some(d_y) = d_outputs[0] else { return Ok(vec![None; node.inputs.len()]) };
     let gamma = node.inputs.get(4).copied();
-    let mut inputs = vec![node.inputs[0], d_y, mean, deviation];
-    inputs.extend(gamma);
-    let d = tape.push(Grad { spec, from_variance, has_gamma: gamma.is_some(), mask: Mask::None }, &inputs)?;
-    let mut gradients = vec![Some(d[0]), Some(d[2]), None, None];
-    if gamma.is_some() {
-        gradients.push(Some(d[1]));
+    let has_gamma = gamma.is_some();
+    if from_variance && !node.wanted[1] && node.wanted.get(4) != Some(&true) {
+        let inputs: Vec<Tensor> = [d_y, deviation].into_iter().chain(gamma).collect();
+        let d_x = tape.push1(FrozenGrad { spec, has_gamma, masked: false }, &inputs)?;
+        let mut gradients = vec![None; node.inputs.len()];
+        gradients[0] = Some(d_x);
+        return Ok(gradients);
     }
+    let inputs: Vec<Tensor> = [node.inputs[0], d_y, mean, deviation].into_iter().chain(gamma).collect();
+    let d = tape.push(Grad { spec, from_variance, has_gamma, mask: Mask::None }, &inputs)?;
+    let mut gradients = vec![Some(d[0]), Some(d[2]), None, None];
+    gradients.extend(has_gamma.then_some(Some(d[1])));
     Ok(gradients)
 }
 
@@ -504,9 +510,9 @@ impl Op for Grad {
         let relu_y = if masked { 4 + usize::from(self.has_gamma) } else { 0 };
         let mut sums = reduce
             .dispatch(&GRAD, "sums", &flags(masked), half, self.spec)
-            .input(0)
             .input(1)
             .input(relu_y)
+            .input(0)
             .input(2)
             .bind(Operand::Scratch(0), Access::ReadWrite)
             .bind(Operand::Scratch(1), Access::ReadWrite)
@@ -527,10 +533,11 @@ impl Op for Grad {
             .bind(Operand::Scratch(2), Access::ReadWrite);
         merge.kernel = merge.kernel.with_library(&KEEP_NOTHING);
         let again = masked && !kept;
-        let grad_x = Runs::map(shape).dispatch(&GRAD, "grad_x", &flags(again), half, self.spec).input(0);
+        let grad_x = Runs::map(shape).dispatch(&GRAD, "grad_x", &flags(again), half, self.spec);
         let grad_x = if kept { grad_x.bind(Operand::Output(3), Access::Read) } else { grad_x.input(1) };
         let mut grad_x = grad_x
             .input(if again { relu_y } else { 0 })
+            .input(0)
             .bind(Operand::Scratch(2), Access::Read)
             .output(0)
             .work(5 * elements, size * (3 + u64::from(again)) * elements);
@@ -540,5 +547,46 @@ impl Op for Grad {
             scratch: vec![reduce.partial(), reduce.partial(), coefficients],
             dispatches: vec![sums, merge, grad_x],
         })
+    }
+}
+
+/// `d_x` of batch-norm whose statistics and parameters are all constants, from `d_y`, variance and gamma. Behind a ReLU,
+/// whose output is then the last input, `d_y` counts where that is positive.
+#[derive(Debug)]
+struct FrozenGrad {
+    spec: BatchNorm,
+    has_gamma: bool,
+    masked: bool,
+}
+
+impl Op for FrozenGrad {
+    fn name(&self) -> &'static str {
+        if self.masked { "relu+batch_norm.grad_frozen" } else { "batch_norm.grad_frozen" }
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        Ok(vec![inputs[0].clone()])
+    }
+
+    /// The gradient behind the ReLU is not stored: where the shortcut reads it too, the ReLU stays an op of its own.
+    fn with_relu_gradient(&self, kept: bool) -> Option<(usize, Arc<dyn Op>)> {
+        let (spec, has_gamma) = (self.spec, self.has_gamma);
+        (!self.masked && !kept).then(|| (0, Arc::new(Self { spec, has_gamma, masked: true }) as Arc<dyn Op>))
+    }
+
+    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
+        let (shape, elements) = (&cx.inputs[0].shape, cx.inputs[0].shape.len() as u64);
+        let flags = [("HAS_GAMMA", self.has_gamma), ("FROM_VARIANCE", true), ("MASKED", self.masked)];
+        let relu_y = if self.masked { 2 + usize::from(self.has_gamma) } else { 0 };
+        let mut launch = Runs::map(shape)
+            .dispatch(&GRAD, "grad_x_frozen", &flags, cx.inputs[0].is_half(), self.spec)
+            .input(0)
+            .input(relu_y)
+            .input(1)
+            .input(if self.has_gamma { 2 } else { 1 })
+            .output(0)
+            .work(elements, cx.inputs[0].dtype.size() as u64 * (2 + u64::from(self.masked)) * elements);
+        launch.kernel = launch.kernel.with_library(&KEEP_NOTHING);
+        Ok(Lowered::one(launch))
     }
 }

@@ -91,11 +91,16 @@ pub(super) struct FollowedTwin {
 }
 
 impl FollowedTwin {
+    /// The inputs of batch-norm: all but the residual.
+    fn of_norm<'a, T>(&self, inputs: &'a [Array<T>]) -> &'a [Array<T>] {
+        &inputs[..inputs.len() - usize::from(self.residual)]
+    }
+
     /// What goes into the ReLU, and the running statistics.
     fn before<T: Real>(&self, inputs: &[Array<T>]) -> Vec<Array<T>> {
-        let mut outputs = self.norm.forward(&inputs[..5]);
-        if self.residual {
-            outputs[0] = outputs[0].zip(&inputs[5], |y, r| y + r);
+        let mut outputs = self.norm.forward(self.of_norm(inputs));
+        if let Some(residual) = inputs.last().filter(|_| self.residual) {
+            outputs[0] = outputs[0].zip(residual, |y, r| y + r);
         }
         outputs
     }
@@ -115,7 +120,7 @@ impl Twin for FollowedTwin {
         if self.rectified {
             d = self.before(inputs)[0].zip(&d, |v, d| if v > T::zero() { d } else { T::zero() });
         }
-        let mut gradients = self.norm.backward(&inputs[..5], std::slice::from_ref(&d));
+        let mut gradients = self.norm.backward(self.of_norm(inputs), std::slice::from_ref(&d));
         gradients.extend(self.residual.then_some(Some(d)));
         gradients
     }
