@@ -108,18 +108,38 @@ fn used(dir: &Path) {
     }
     // Pictures of other sizes than the model's, each with a mask of its own size.
     std::fs::create_dir(dir.join("photos")).unwrap();
+    std::fs::create_dir(dir.join("drawn")).unwrap();
     for (name, width, height) in [("a", 70, 50), ("b", 31, 64)] {
-        let picture = image::imageops::thumbnail(&synthetic::render(3, 1, 64).0, width, height);
+        let (picture, mask) = synthetic::render(3, 1, 64);
+        let picture = image::imageops::thumbnail(&picture, width, height);
         picture.save(dir.join(format!("photos/{name}.png"))).unwrap();
+        let mut mask = image::imageops::thumbnail(&mask, width, height);
+        mask.pixels_mut().for_each(|p| p[0] = if p[0] > 127 { 255 } else { 0 });
+        mask.save(dir.join(format!("drawn/{name}_segmentation.png"))).unwrap();
     }
     let predict = ["predict", "whole", "photos", "--out", "masks", "--format", "json"];
     let answers: serde_json::Value = serde_json::from_str(&ok(&predict)).unwrap();
+    let (mut dice, mut jaccard) = (0.0, 0.0);
     for (answer, (name, width, height)) in answers.as_array().unwrap().iter().zip([("a", 70, 50), ("b", 31, 64)]) {
         let mask: GrayImage = image::open(dir.join(format!("masks/{name}_segmentation.png"))).unwrap().into_luma8();
         assert_eq!(mask.dimensions(), (width, height));
         assert!(mask.pixels().all(|p| p[0] == 0 || p[0] == 255));
         let share = mask.pixels().filter(|p| p[0] == 255).count() as f64 / f64::from(width * height);
         assert!((answer["share"].as_f64().unwrap() - share).abs() < 1e-12, "{answer}");
+        let drawn = image::open(dir.join(format!("drawn/{name}_segmentation.png"))).unwrap().into_luma8();
+        let both = mask.pixels().zip(drawn.pixels()).filter(|(a, b)| a[0] == 255 && b[0] == 255).count() as f64;
+        let either = mask.pixels().zip(drawn.pixels()).filter(|(a, b)| a[0] == 255 || b[0] == 255).count() as f64;
+        jaccard += both / either / 2.0;
+        dice += 2.0 * both / (both + either) / 2.0;
+    }
+    // What `eval` says of those pictures are the means over the masks that `predict` has written.
+    let rows = ["path,mask", "photos/a.png,drawn/a_segmentation.png", "photos/b.png,drawn/b_segmentation.png"];
+    std::fs::write(dir.join("own.csv"), rows.join("\n")).unwrap();
+    ok(&["eval", "whole", "--data", "own.csv", "--split", "all", "--no-cache", "--json", "own.json"]);
+    let scores: serde_json::Value = serde_json::from_str(&read(&dir.join("own.json"))).unwrap();
+    assert!(dice > 0.0 && jaccard < 1.0, "{dice} {jaccard}");
+    for (name, by_hand) in [("dice", dice), ("jaccard", jaccard)] {
+        assert!((scores[name].as_f64().unwrap() - by_hand).abs() < 1e-12, "{name} {by_hand}: {scores}");
     }
     let fails = |code: i32, args: &[&str]| {
         let output = common::program(dir, args);
