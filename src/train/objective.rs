@@ -129,7 +129,7 @@ impl Objective {
                 "val_exact_match",
             ],
             Self::Classify { .. } => {
-                &["train_accuracy", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1"]
+                &["train_accuracy", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auc"]
             }
             Self::Segment { .. } => &[
                 "val_loss",
