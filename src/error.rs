@@ -75,6 +75,13 @@ impl Error {
         self
     }
 
+    /// The same, where nothing was said so far.
+    #[must_use]
+    pub fn or_next(mut self, hint: impl Into<String>) -> Self {
+        self.next.get_or_insert_with(|| hint.into());
+        self
+    }
+
     /// An operating-system error on `path` while doing `doing` ("read", "create", ...).
     pub fn io(doing: &str, path: &Path, error: &std::io::Error) -> Self {
         let hint = match error.kind() {

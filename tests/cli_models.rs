@@ -154,12 +154,6 @@ fn models_are_exported_or_it_is_said_why_not() {
     let bare = ["export", "--model", "simple-cnn", "--weights", bare.to_str().unwrap(), "--size", "32"];
     let out = ok(at, &[&bare[..], &["--out", "n.onnx"]].concat());
     assert!(out.contains("1000 classes (0,1,2") && out.lines().all(|line| line.len() < 200), "{out}");
-    fails(
-        at,
-        2,
-        &[&bare[..], &["--out", "o.onnx", "--allow-partial"]].concat(),
-        &["--allow-partial is not for export"],
-    );
 }
 
 #[test]

@@ -115,6 +115,38 @@ fn a_run_leaves_everything_and_is_repeatable_scored_and_used() {
 
     std::fs::write(dir.join("broken.jpg"), b"not a picture").unwrap();
     assert!(fails(dir, 8, &["predict", "a", "broken.jpg"]).contains("broken.jpg"));
+    bad_pictures_are_named_and_the_others_answered(dir, &pictures);
+}
+
+/// Three good pictures and two bad ones, two at a time: one batch is half empty, one wholly.
+fn bad_pictures_are_named_and_the_others_answered(dir: &Path, pictures: &[std::path::PathBuf]) {
+    let [first, second, third] = [0, 1, 2].map(|i| pictures[i].to_str().unwrap());
+    let paths = [first, "broken.jpg", "broken.jpg", "missing.jpg", second, third];
+    let alone = ok(dir, &["predict", "a", first, second, third, "--format", "csv"]);
+    for format in ["text", "csv", "json"] {
+        let args = [&["predict", "a", "--batch", "2", "--format", format], &paths[..]].concat();
+        let output = common::program(dir, &args);
+        let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(8), "{err}");
+        assert!(err.contains("skipped: broken.jpg: the file is no image of a known format"), "{err}");
+        assert!(err.contains("skipped: missing.jpg: could not open"), "{err}");
+        assert!(err.contains("error: 3 of 6 pictures could not be read"), "{err}");
+        match format {
+            "json" => {
+                let answers: serde_json::Value = serde_json::from_str(&out).unwrap();
+                let named: Vec<&str> =
+                    answers.as_array().unwrap().iter().map(|a| a["image"].as_str().unwrap()).collect();
+                assert_eq!(named, [first, second, third]);
+            }
+            "csv" => assert_eq!(out, alone),
+            _ => assert_eq!(out.lines().count(), 3, "{out}"),
+        }
+    }
+    let none = common::program(dir, &["predict", "a", "broken.jpg", "missing.jpg", "--format", "json"]);
+    assert_eq!(
+        (none.status.code(), String::from_utf8(none.stdout).unwrap().replace('\n', "").as_str()),
+        (Some(8), "[]")
+    );
 }
 
 fn find_images(folder: &Path) -> Vec<std::path::PathBuf> {

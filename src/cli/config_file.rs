@@ -67,20 +67,15 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
 /// # Errors
 /// [`Kind::Io`] for a file that cannot be read, [`Kind::Usage`] for one that is no configuration.
 pub(super) fn merge(file: &Path, flags: &TrainConfig, given: &dyn Fn(&str) -> bool) -> Result<TrainConfig> {
-    let text = std::fs::read_to_string(file).map_err(|e| Error::io("read the configuration", file, &e))?;
-    let bad = |e: &dyn std::fmt::Display| {
-        Error::new(Kind::Usage, format!("this is no configuration of a run: {}", e.to_string().trim()))
-            .at(file.display())
-            .next("see the config.toml of any run for the keys")
-    };
-    let mut own: Table = toml::from_str(&text).map_err(|e| bad(&e))?;
+    let mut own = read(file)?;
     resolve(&mut own, file)?;
     let named = own.get("model").and_then(Value::as_str).filter(|_| !given("model")).unwrap_or(&flags.model);
     let mut all = table(&TrainConfig::of(Model::find(named)?))?;
     all.insert("model".into(), Value::String(named.to_owned()));
     // Phases say how many epochs there are.
     let phases = own.get("phase").and_then(Value::as_array).filter(|_| !own.contains_key("epochs") && !given("phase"));
-    let epochs = phases.map(|phases| phases.iter().filter_map(|p| p.get("epochs")?.as_integer()).sum::<i64>());
+    let epochs =
+        phases.map(|phases| phases.iter().filter_map(|p| p.get("epochs")?.as_integer()).fold(0, i64::saturating_add));
     lay_over(&mut all, own.clone());
     if let Some(epochs) = epochs {
         all.insert("epochs".into(), Value::Integer(epochs));
@@ -90,11 +85,30 @@ pub(super) fn merge(file: &Path, flags: &TrainConfig, given: &dyn Fn(&str) -> bo
         let keys: Vec<&str> = path.split('.').collect();
         set(&mut all, &keys, get(&flags, &keys));
     }
-    let mut config: TrainConfig = Value::Table(all).try_into().map_err(|e| bad(&e))?;
+    let mut config: TrainConfig = Value::Table(all).try_into().map_err(|e| bad(file, &e))?;
     if !own.contains_key("normalisation") && !given("normalize") {
         config.normalisation = normalisation_of(&config.model, config.weights.as_deref().map(Path::new))?;
     }
     Ok(config)
+}
+
+/// Whether a file names a key.
+///
+/// # Errors
+/// As [`merge`].
+pub(super) fn names(file: &Path, key: &str) -> Result<bool> {
+    Ok(read(file)?.contains_key(key))
+}
+
+fn read(file: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(file).map_err(|e| Error::io("read the configuration", file, &e))?;
+    toml::from_str(&text).map_err(|e| bad(file, &e))
+}
+
+fn bad(file: &Path, e: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::Usage, format!("this is no configuration of a run: {}", e.to_string().trim()))
+        .at(file.display())
+        .next("see the config.toml of any run for the keys")
 }
 
 /// Makes the paths in a file absolute: they are relative to the folder it lies in.

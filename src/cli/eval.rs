@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::progress::Progress;
-use super::source::BareArgs;
+use super::source::{BareArgs, PartialArgs};
 use super::{DeviceArgs, LoadArgs, TuningArgs, interrupted, say};
 use crate::data::{Dataset, LastBatch, Loader, LoaderOptions, Masks, OpenOptions, PixelStore, Split, split};
 use crate::error::{Error, Kind, Result};
@@ -59,6 +59,8 @@ pub(super) struct EvalArgs {
     #[command(flatten)]
     bare: BareArgs,
     #[command(flatten)]
+    partial: PartialArgs,
+    #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
     tuning: TuningArgs,
@@ -67,7 +69,7 @@ pub(super) struct EvalArgs {
 }
 
 pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
-    let source = args.bare.resolve(args.run.clone())?;
+    let source = args.bare.resolve(args.run.clone(), &args.partial)?;
     let gpu = args.device.open()?;
     let batch = args.batch as usize;
     let tuning = args.tuning.cache(&gpu);
@@ -104,9 +106,9 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
     let parts = split(&dataset, &config.split.spec())?;
     // Scoring what a model was trained on would flatter it: the split must be the one of the run.
     if let (ModelSource::Run(path), None) = (&source, &args.data)
-        && path.is_dir()
+        && let Some(run) = RunFolder::around(path)
     {
-        RunFolder::open(path)?.check_split(&dataset, &parts)?;
+        run.check_split(&dataset, &parts)?;
     }
     let indices: Vec<usize> = match args.split {
         Part::Train => parts.indices(Split::Train).to_vec(),

@@ -71,13 +71,6 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
     if size.is_some_and(|size| !size.is_valid()) {
         return Err(args.bare.wrong_size());
     }
-    if args.bare.allow_partial() {
-        return Err(Error::new(
-            Kind::Usage,
-            "--allow-partial is not for export: a file with random values serves nobody",
-        )
-        .next("give a weight file that has all of the model's parameters"));
-    }
     let format = Format::of(args)?;
     let source = args.bare.resolve_at_any_size(args.run.clone())?;
     let model = HostModel::read(&source)?;

@@ -1,6 +1,5 @@
 //! `lesion-gpu predict` with a model that segments: a mask for each picture, as large as the picture.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -8,18 +7,21 @@ use std::path::{Path, PathBuf};
 use image::{GrayImage, ImageFormat};
 use serde::Serialize;
 
-use super::predict::{Format, PredictArgs};
-use super::progress::Progress;
-use super::{interrupted, say};
-use crate::data::{Batch, ImageSize, decode_rgb_file, resize_rgb};
+use super::answers::Answer;
+use super::pictures::Job;
+use super::predict::PredictArgs;
+use crate::data::ImageSize;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
-use crate::train::{Interrupt, Predictor};
+use crate::train::{MaskMap, Predictor};
 use crate::weights::write_atomically;
+
+/// The columns of a table of answers.
+pub(super) const COLUMNS: [&str; 5] = ["image", "mask", "width", "height", "share"];
 
 /// What there is to say of a mask.
 #[derive(Debug, Serialize)]
-struct Answer {
+struct Mask {
     image: String,
     mask: String,
     width: usize,
@@ -28,15 +30,20 @@ struct Answer {
     share: f64,
 }
 
-/// Writes the masks of `files`, and prints a line each.
-pub(super) fn predict(
-    args: &PredictArgs,
-    gpu: &Gpu,
-    predictor: &mut Predictor,
-    files: &[PathBuf],
-    batch: usize,
-    interrupt: &Interrupt,
-) -> Result<()> {
+impl Answer for Mask {
+    fn line(&self) -> String {
+        let percent = 100.0 * self.share;
+        format!("{}: {} ({}x{}, {percent:.1} % inside)", self.image, self.mask, self.width, self.height)
+    }
+
+    fn row(&self) -> Vec<String> {
+        let numbers = [self.width.to_string(), self.height.to_string(), self.share.to_string()];
+        [self.image.clone(), self.mask.clone()].into_iter().chain(numbers).collect()
+    }
+}
+
+/// Writes the masks of a job's pictures, and prints an answer each.
+pub(super) fn predict(args: &PredictArgs, gpu: &Gpu, predictor: &mut Predictor, job: &Job<'_>) -> Result<()> {
     if args.logits {
         return Err(Error::new(Kind::Usage, "--logits is for models that classify").next("leave --logits away"));
     }
@@ -44,33 +51,13 @@ pub(super) fn predict(
         return Err(Error::new(Kind::Usage, "this model draws masks, and where they go is not clear")
             .next("name a folder with --out"));
     };
-    let targets = targets(files, folder)?;
+    let targets = targets(job.files, folder)?;
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder of masks", folder, &e))?;
     let size = predictor.config.size;
-    // The pictures' own sizes, of those loaded so far.
-    let sizes = RefCell::new(vec![]);
-    let load = |chunk: &[PathBuf]| {
-        let pictures = chunk.iter().map(|file| {
-            let picture = decode_rgb_file(file)?;
-            sizes.borrow_mut().push(ImageSize { width: picture.width() as usize, height: picture.height() as usize });
-            Ok(resize_rgb(picture, size))
-        });
-        Ok(Batch::of_pictures(&pictures.collect::<Result<Vec<_>>>()?, size, batch))
-    };
-    let mut progress = Progress::quiet_in_a_pipe();
-    let total = files.len().div_ceil(batch);
-    let mut show = |done: usize| {
-        progress.show("predicting", done, total, String::new);
-        interrupted(interrupt)
-    };
-    let mut answers = vec![];
-    predictor.each_mask(gpu, files.chunks(batch).map(load), &mut show, &mut |picture, map| {
-        let own = sizes.borrow()[picture];
-        answers.push(save(&files[picture], &targets[picture], own, &map.at(own)?)?);
-        Ok(())
-    })?;
-    progress.clear();
-    show_answers(args.format, &answers)
+    job.run(gpu, predictor, &mut |picture, logits| {
+        let mask = MaskMap { logits, size }.at(picture.own)?;
+        save(&job.files[picture.index], &targets[picture.index], picture.own, &mask)
+    })
 }
 
 /// The file of each picture's mask. None is there yet, and no two are the same.
@@ -97,7 +84,7 @@ fn targets(files: &[PathBuf], folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Writes a mask, 255 inside and 0 outside.
-fn save(file: &Path, target: &Path, size: ImageSize, mask: &[bool]) -> Result<Answer> {
+fn save(file: &Path, target: &Path, size: ImageSize, mask: &[bool]) -> Result<Mask> {
     let pixels: Vec<u8> = mask.iter().map(|&inside| if inside { 255 } else { 0 }).collect();
     let failed = || Error::new(Kind::Internal, "a mask could not be encoded").at(target.display());
     let picture = GrayImage::from_raw(size.width as u32, size.height as u32, pixels).ok_or_else(failed)?;
@@ -105,31 +92,11 @@ fn save(file: &Path, target: &Path, size: ImageSize, mask: &[bool]) -> Result<An
     picture.write_to(&mut png, ImageFormat::Png).map_err(|_| failed())?;
     write_atomically(target, png.get_ref())?;
     let inside = mask.iter().filter(|&&inside| inside).count();
-    Ok(Answer {
+    Ok(Mask {
         image: file.display().to_string(),
         mask: target.display().to_string(),
         width: size.width,
         height: size.height,
         share: inside as f64 / size.area() as f64,
     })
-}
-
-fn show_answers(format: Format, answers: &[Answer]) -> Result<()> {
-    let failed = |e: String| Error::new(Kind::Internal, format!("could not encode the answers: {e}"));
-    match format {
-        Format::Json => say(serde_json::to_string_pretty(answers).map_err(|e| failed(e.to_string()))?),
-        Format::Text => {
-            for a in answers {
-                let percent = 100.0 * a.share;
-                say(format!("{}: {} ({}x{}, {percent:.1} % inside)", a.image, a.mask, a.width, a.height));
-            }
-        }
-        Format::Csv => {
-            let mut csv = csv::Writer::from_writer(vec![]);
-            answers.iter().try_for_each(|answer| csv.serialize(answer)).map_err(|e| failed(e.to_string()))?;
-            let text = csv.into_inner().map_err(|e| failed(e.to_string()))?;
-            say(String::from_utf8_lossy(&text).trim_end());
-        }
-    }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The command line. One file a subcommand.
 
+mod answers;
 mod bench;
 mod config_file;
 mod convert;
@@ -10,6 +11,7 @@ mod export;
 mod fine_tune;
 mod masks;
 mod models;
+mod pictures;
 mod predict;
 mod progress;
 mod published;

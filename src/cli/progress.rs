@@ -1,6 +1,6 @@
 //! Progress: a bar on a terminal, plain lines in a pipe.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -65,6 +65,17 @@ impl Progress {
         match &self.bar {
             Some(bar) => bar.suspend(|| say(text)),
             None => say(text),
+        }
+    }
+
+    /// Prints a line to standard error, above the bar.
+    pub fn complain(&self, text: &str) {
+        let print = || {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
 

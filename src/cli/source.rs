@@ -27,7 +27,13 @@ pub(super) struct BareArgs {
     /// Pixel statistics: imagenet, ham10000, unit, caffe (BGR) or tf ([-1, 1]) [default: what goes with the weights]
     #[arg(long, requires = "weights")]
     normalize: Option<Normalisation>,
-    /// Accept a file that lacks some parameters, which then have random values (not for `export`)
+}
+
+/// Where weights may be missing.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bare weights instead of a run")]
+pub(super) struct PartialArgs {
+    /// Accept a file that lacks some parameters, which then have random values
     #[arg(long, requires = "weights")]
     allow_partial: bool,
 }
@@ -46,27 +52,26 @@ impl BareArgs {
             .next("give the size that the weights were trained at, such as 224 or 128x96")
     }
 
-    /// Whether a file may lack some of the parameters.
-    pub fn allow_partial(&self) -> bool {
-        self.allow_partial
-    }
-
     /// The size that was asked for.
     pub fn size(&self) -> Option<ImageSize> {
         self.size
     }
 
     /// The model's source: the bare weight file if one is named, else `run`, which has a size of its own.
-    pub fn resolve(&self, run: Option<PathBuf>) -> Result<ModelSource> {
+    pub fn resolve(&self, run: Option<PathBuf>, partial: &PartialArgs) -> Result<ModelSource> {
         if self.weights.is_none() && self.size.is_some() {
             return Err(Error::new(Kind::Usage, "--size is for bare weights: a run has its own")
                 .next("leave --size away, or give --model NAME --weights FILE"));
         }
-        self.resolve_at_any_size(run)
+        self.source(run, partial.allow_partial)
     }
 
-    /// The same where a run may be used at another size.
+    /// The same where a run may be used at another size, and nothing may be missing.
     pub fn resolve_at_any_size(&self, run: Option<PathBuf>) -> Result<ModelSource> {
+        self.source(run, false)
+    }
+
+    fn source(&self, run: Option<PathBuf>, allow_partial: bool) -> Result<ModelSource> {
         match (&self.weights, &self.model, run) {
             (Some(file), Some(model), None) => {
                 let size = self.size.unwrap_or(224.into());
@@ -79,7 +84,7 @@ impl BareArgs {
                     size,
                     normalisation: self.normalize,
                     classes: self.classes.clone(),
-                    allow_partial: self.allow_partial,
+                    allow_partial,
                 })
             }
             (None, None, Some(run)) => Ok(ModelSource::Run(run)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::config_file::{absolute, merge};
+use super::config_file::{absolute, merge, names};
 use super::fine_tune::FineTuneArgs;
 use super::progress::Progress;
 use super::{DeviceArgs, LoadArgs, bytes, memory_budget, published, say, tuning_cache};
@@ -115,11 +115,11 @@ pub(super) struct TrainArgs {
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     weights: Option<PathBuf>,
     /// Start from the model's published weights (see `lesion-gpu models`): found on this machine, or fetched. Their pixel
-    /// statistics are used unless --normalize names others
+    /// statistics are used unless --normalize or --config names others
     #[arg(long, conflicts_with = "weights", help_heading = "Model")]
     pretrained: bool,
     /// Accept a weight file that lacks some parameters, and say which
-    #[arg(long, requires = "weights", help_heading = "Model")]
+    #[arg(long, help_heading = "Model")]
     allow_partial: bool,
     /// Size of the images in pixels: N for a square, or WIDTHxHEIGHT
     #[arg(long, default_value = "64", value_name = "SIZE", help_heading = "Model")]
@@ -323,6 +323,10 @@ impl TrainArgs {
         };
         let config = self.fine_tune.apply(config);
         let config = self.config.as_ref().map_or(Ok(config.clone()), |file| merge(file, &config, given))?;
+        if config.weights.is_none() && self.allow_partial && !self.pretrained {
+            return Err(Error::new(Kind::Usage, "--allow-partial is for a weight file, and none is named")
+                .next("name it with --weights"));
+        }
         if config.data.is_empty() {
             return Err(Error::new(Kind::Usage, "the configuration names no data").next("name it with --data"));
         }
@@ -340,7 +344,8 @@ impl TrainArgs {
     ) -> Result<String> {
         let known = published::known(&config.model)?;
         let path = published::fetch(&known, self.load.cache.clone(), &mut Progress::new(), interrupt)?;
-        if !given("normalize") {
+        let named = self.config.as_deref().map_or(Ok(false), |file| names(file, "normalisation"))?;
+        if !given("normalize") && !named {
             config.normalisation = known.normalize.parse()?;
         }
         let line = format!(
@@ -482,7 +487,8 @@ fn epoch_line(r: &EpochResult) -> String {
     let val = r.val.as_ref().map_or(String::new(), |v| {
         let scores = match &v.report {
             Report::Classes(r) => {
-                format!("acc {:.4} balanced {:.4} macro-F1 {:.4}", r.accuracy, r.balanced_accuracy, r.macro_f1)
+                let auc = v.named("auc").map_or(String::new(), |auc| format!(" AUC {auc:.4}"));
+                format!("acc {:.4} balanced {:.4} macro-F1 {:.4}{auc}", r.accuracy, r.balanced_accuracy, r.macro_f1)
             }
             Report::Masks(r) => {
                 format!("Dice {:.4} Jaccard {:.4} threshold Jaccard {:.4}", r.dice, r.jaccard, r.threshold_jaccard)

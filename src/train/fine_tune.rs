@@ -350,7 +350,9 @@ impl TrainConfig {
         if self.phases.iter().any(|phase| phase.epochs == 0 || !(phase.lr.is_finite() && phase.lr > 0.0)) {
             return refuse("a phase must have at least one epoch and a positive learning rate");
         }
-        if !self.phases.is_empty() && self.epochs != self.phases.iter().map(|phase| phase.epochs).sum::<u32>() {
+        if !self.phases.is_empty()
+            && u64::from(self.epochs) != self.phases.iter().map(|p| u64::from(p.epochs)).sum::<u64>()
+        {
             return refuse("the epochs of the phases must add up to those of the run");
         }
         if !self.phases.is_empty() && self.fine_tune.train != Trained::All {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::scores::{ClassLoss, Scores, not_finite, score};
 use super::session::{EvalSession, load_weights};
-use super::{EvalGraph, HostModel, Normalisation, Precision, TrainConfig};
+use super::{EvalGraph, HostModel, Normalisation, Outputs, Precision, TrainConfig};
 use crate::autograd::Store;
 use crate::data::{Batch, ImageSize, MaskReader, Sample, resize_probabilities};
 use crate::error::Result;
@@ -48,6 +48,7 @@ pub struct Predictor {
     pub difference: Difference,
     /// What else there is to say of the weight file, a line each.
     pub notes: Vec<String>,
+    outputs: Outputs,
     session: EvalSession,
 }
 
@@ -65,7 +66,9 @@ impl Predictor {
         precision: Option<Precision>,
         tuning: Option<&TuningCache>,
     ) -> Result<Self> {
-        let HostModel { mut config, classes, weights, allow_partial, notes } = HostModel::read(source)?;
+        let host = HostModel::read(source)?;
+        let outputs = host.outputs();
+        let HostModel { mut config, classes, weights, allow_partial, notes } = host;
         config.validate()?;
         config.precision = precision.unwrap_or(config.precision);
         config.precision.check(gpu)?;
@@ -80,7 +83,27 @@ impl Predictor {
         super::session::initialise(gpu, &store, session.parameters(), config.seed)?;
         let difference = load_weights(gpu, &store, session.parameters(), &weights, allow_partial)?;
         gpu.save_pipelines();
-        Ok(Self { config, task: model.task(), classes, difference, notes, session })
+        Ok(Self { config, task: model.task(), classes, difference, notes, outputs, session })
+    }
+
+    /// What turns its raw outputs into probabilities.
+    pub fn outputs(&self) -> Outputs {
+        self.outputs
+    }
+
+    /// Calls `take` with the number and the raw outputs of each valid picture, in order. `progress` is called with the
+    /// batches done.
+    ///
+    /// # Errors
+    /// Those of the batches, of `take` and of `progress`; device errors.
+    pub fn each_picture(
+        &mut self,
+        gpu: &Gpu,
+        batches: impl IntoIterator<Item = Result<Batch>>,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+        take: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        self.session.each_picture(gpu, batches, progress, take)
     }
 
     /// Logits `[pictures, classes]` of all valid pictures. `progress` is called with the batches done.
@@ -118,9 +141,9 @@ impl Predictor {
 #[derive(Debug, Clone, Copy)]
 pub struct MaskMap<'a> {
     /// Logits of the pixels, row by row.
-    logits: &'a [f32],
+    pub logits: &'a [f32],
     /// Their size.
-    size: ImageSize,
+    pub size: ImageSize,
 }
 
 impl MaskMap<'_> {
@@ -138,29 +161,11 @@ impl MaskMap<'_> {
     }
 }
 
-/// Masks, of a model that segments.
 impl Predictor {
-    /// Calls `take` with the number and the mask of each valid picture, in order. `progress` is called with the batches
-    /// done.
-    ///
-    /// # Errors
-    /// Those of the batches, of `take` and of `progress`; device errors.
-    pub fn each_mask(
-        &mut self,
-        gpu: &Gpu,
-        batches: impl IntoIterator<Item = Result<Batch>>,
-        progress: &mut dyn FnMut(usize) -> Result<()>,
-        take: &mut dyn FnMut(usize, MaskMap<'_>) -> Result<()>,
-    ) -> Result<()> {
-        let size = self.config.size;
-        self.session
-            .each_picture(gpu, batches, progress, &mut |picture, logits| take(picture, MaskMap { logits, size }))
-    }
-
     /// Scores the masks of `samples` at the size these were drawn in; batches of the same pictures.
     ///
     /// # Errors
-    /// As [`each_mask`](Self::each_mask); [`Kind::Data`](crate::Kind::Data) for a mask that cannot be read any more.
+    /// As [`each_picture`](Self::each_picture); [`Kind::Data`](crate::Kind::Data) for a mask that cannot be read any more.
     pub fn evaluate_masks(
         &mut self,
         gpu: &Gpu,
@@ -170,9 +175,10 @@ impl Predictor {
     ) -> Result<SegmentationReport> {
         let (mut reader, size) = (MaskReader::default(), self.config.size);
         let mut counts = vec![];
-        self.each_mask(gpu, batches, progress, &mut |picture, map| {
+        self.each_picture(gpu, batches, progress, &mut |picture, logits| {
             let drawn = reader.read(samples[picture], size)?;
-            let found = map.at(ImageSize { width: drawn.width() as usize, height: drawn.height() as usize })?;
+            let found = MaskMap { logits, size }
+                .at(ImageSize { width: drawn.width() as usize, height: drawn.height() as usize })?;
             counts.push(PixelCounts::of(found.into_iter().zip(drawn.pixels().map(|p| p[0] > 0))));
             Ok(())
         })?;

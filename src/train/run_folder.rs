@@ -79,6 +79,13 @@ impl RunFolder {
             .next("give a folder made by `lesion-gpu train`"))
     }
 
+    /// The run that `path` is or, as a checkpoint in its folder of weights, belongs to.
+    pub fn around(path: &Path) -> Option<Self> {
+        let checkpoint = || path.parent().filter(|folder| folder.ends_with("weights")).and_then(Path::parent);
+        let folder = if path.is_dir() { Some(path) } else { checkpoint() };
+        folder.and_then(|folder| Self::open(folder).ok())
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path

@@ -1,0 +1,207 @@
+//! Pictures named on the command line: decoded ahead of the device, set aside where they cannot be read, and answered in
+//! order. Of many thousands no more are in memory than a few batches.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use rayon::prelude::*;
+
+use super::answers::{Answer, Answers, Format};
+use super::interrupted;
+use super::progress::Progress;
+use crate::data::{Batch, ImageSize, decode_rgb_file, list_images, resize_rgb};
+use crate::error::{Error, Kind, Result};
+use crate::gpu::Gpu;
+use crate::train::{Interrupt, Predictor};
+
+/// The pictures that paths name: files, and those directly inside folders.
+///
+/// # Errors
+/// Those of [`list_images`]; [`Kind::Usage`] if there are none.
+pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = vec![];
+    for path in paths {
+        if path.is_dir() {
+            files.extend(list_images(path)?);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    if files.is_empty() {
+        return Err(Error::new(Kind::Usage, "no pictures to label").next("name pictures or folders after the run"));
+    }
+    Ok(files)
+}
+
+/// A picture that was read.
+pub(super) struct Loaded {
+    /// Its place among the files.
+    pub index: usize,
+    /// Its own size, which is not the model's.
+    pub own: ImageSize,
+}
+
+/// How answers are made and printed.
+pub(super) struct Job<'a> {
+    pub files: &'a [PathBuf],
+    /// Pictures at a time.
+    pub batch: usize,
+    pub format: Format,
+    /// The columns of a table of answers.
+    pub columns: &'a [&'a str],
+    pub interrupt: &'a Interrupt,
+}
+
+impl Job<'_> {
+    /// Asks `answer` for what there is to say of each picture and its raw outputs, and prints it. Pictures that cannot be
+    /// read are named and left out, which is an error at the end.
+    ///
+    /// # Errors
+    /// [`Kind::Data`] for pictures that could not be read, the picture's own error if it is the only one;
+    /// [`Kind::Interrupted`]; those of the model and of `answer`.
+    pub fn run<A: Answer>(
+        &self,
+        gpu: &Gpu,
+        predictor: &mut Predictor,
+        answer: &mut dyn FnMut(&Loaded, &[f32]) -> Result<A>,
+    ) -> Result<()> {
+        let total = self.files.len();
+        let pictures = Pictures::read(self.files, predictor.config.size, self.batch)?;
+        let seen = Rc::clone(&pictures.seen);
+        let mut answers = Answers::begin(self.format, self.columns, &mut seen.progress.borrow_mut())?;
+        let mut show = |_| {
+            seen.progress.borrow_mut().show("predicting", seen.files.get(), total, String::new);
+            interrupted(self.interrupt)
+        };
+        let result = predictor.each_picture(gpu, pictures, &mut show, &mut |_, outputs| {
+            let next = seen.loaded.borrow_mut().pop_front();
+            let loaded = next.ok_or_else(|| Error::new(Kind::Internal, "an answer without a picture"))?;
+            answers.print(&answer(&loaded, outputs)?, &mut seen.progress.borrow_mut())
+        });
+        answers.end(&mut seen.progress.borrow_mut());
+        seen.progress.borrow_mut().clear();
+        result?;
+        seen.verdict(total)
+    }
+}
+
+/// What has come of the files.
+struct Seen {
+    progress: RefCell<Progress>,
+    /// Those read whose answer is awaited.
+    loaded: RefCell<VecDeque<Loaded>>,
+    /// How many were looked at.
+    files: Cell<usize>,
+    /// What was wrong with those that could not be read.
+    faults: RefCell<Vec<Error>>,
+}
+
+impl Seen {
+    fn verdict(&self, total: usize) -> Result<()> {
+        let mut faults = self.faults.borrow_mut();
+        match faults.len() {
+            0 => Ok(()),
+            1 if total == 1 => Err(faults.remove(0)),
+            bad => {
+                Err(Error::new(Kind::Data, format!("{bad} of {total} pictures could not be read and were left out"))
+                    .next("replace what is named above by intact copies"))
+            }
+        }
+    }
+}
+
+/// What a few files have become.
+struct Chunk {
+    batch: Batch,
+    loaded: Vec<Loaded>,
+    faults: Vec<(PathBuf, Error)>,
+    files: usize,
+}
+
+/// The batches of the pictures that can be read.
+struct Pictures {
+    chunks: Receiver<Chunk>,
+    /// How many chunks are still to come.
+    left: usize,
+    /// Whether a fault is told at once, and not as the program's error.
+    many: bool,
+    seen: Rc<Seen>,
+}
+
+impl Pictures {
+    /// Begins to read `files` in the background, in batches of `rows` pictures of `size`.
+    fn read(files: &[PathBuf], size: ImageSize, rows: usize) -> Result<Self> {
+        // One batch waits while the next is decoded.
+        let (sender, chunks) = sync_channel(1);
+        let (left, many) = (files.len().div_ceil(rows), files.len() > 1);
+        let files = files.to_vec();
+        let work = move || {
+            for (number, part) in files.chunks(rows).enumerate() {
+                // An error says that nobody listens any more.
+                if sender.send(decode(part, number * rows, size, rows)).is_err() {
+                    return;
+                }
+            }
+        };
+        let spawned = std::thread::Builder::new().name("pictures".to_owned()).spawn(work);
+        spawned.map_err(|e| Error::new(Kind::OutOfMemory, format!("no thread to decode pictures: {e}")))?;
+        let seen = Rc::new(Seen {
+            progress: RefCell::new(Progress::quiet_in_a_pipe()),
+            loaded: RefCell::default(),
+            files: Cell::default(),
+            faults: RefCell::default(),
+        });
+        Ok(Self { chunks, left, many, seen })
+    }
+}
+
+/// Decodes pictures exactly as training did; `first` is the first one's place among all.
+fn decode(files: &[PathBuf], first: usize, size: ImageSize, rows: usize) -> Chunk {
+    let read = |file: &Path| {
+        let picture = decode_rgb_file(file)?;
+        let own = ImageSize { width: picture.width() as usize, height: picture.height() as usize };
+        Ok((resize_rgb(picture, size), own))
+    };
+    let results: Vec<Result<_>> = files.par_iter().map(|file| read(file)).collect();
+    let (mut pictures, mut loaded, mut faults) = (vec![], vec![], vec![]);
+    for (number, result) in results.into_iter().enumerate() {
+        match result {
+            Ok((picture, own)) => {
+                pictures.push(picture);
+                loaded.push(Loaded { index: first + number, own });
+            }
+            Err(fault) => faults.push((files[number].clone(), fault)),
+        }
+    }
+    Chunk { batch: Batch::of_pictures(&pictures, size, rows), loaded, faults, files: files.len() }
+}
+
+impl Iterator for Pictures {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.left > 0 {
+            self.left -= 1;
+            let Ok(chunk) = self.chunks.recv() else {
+                self.left = 0;
+                return Some(Err(Error::new(Kind::Internal, "the thread that decodes pictures ended early")));
+            };
+            self.seen.files.set(self.seen.files.get() + chunk.files);
+            for (file, fault) in chunk.faults {
+                if self.many {
+                    let text = format!("skipped: {}: {}", file.display(), fault.what());
+                    self.seen.progress.borrow().complain(&text);
+                }
+                self.seen.faults.borrow_mut().push(fault);
+            }
+            if !chunk.loaded.is_empty() {
+                self.seen.loaded.borrow_mut().extend(chunk.loaded);
+                return Some(Ok(chunk.batch));
+            }
+        }
+        None
+    }
+}
