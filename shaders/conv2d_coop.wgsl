@@ -12,16 +12,6 @@
 // Another library keeps the statistics of the results, or nothing. Two more load elements by fours: along the reduction
 // where A_BY_ROWS (not B_BY_ROWS), else along the result.
 
-struct Params {
-    n: u32, h: u32, w: u32, c: u32,
-    k: u32, r: u32, s: u32,
-    out_h: u32, out_w: u32,
-    stride_h: u32, stride_w: u32,
-    pad_top: u32, pad_left: u32,
-    dilation_h: u32, dilation_w: u32,
-    run: u32, // of the reduction, for one workgroup
-}
-
 const NOWHERE: u32 = 0xffffffffu;
 const FAR: u32 = 0x40000000u; // a position outside of every image
 

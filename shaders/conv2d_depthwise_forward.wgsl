@@ -2,16 +2,6 @@
 // (r, s) of x[pixel at tap (r, s), c] * w[(r, s), c]. An invocation computes four channels of one pixel, and neighbours
 // in a workgroup are neighbours in memory.
 
-struct Params {
-    n: u32, h: u32, w: u32, c: u32,
-    k: u32, r: u32, s: u32,
-    out_h: u32, out_w: u32,
-    stride_h: u32, stride_w: u32,
-    pad_top: u32, pad_left: u32,
-    dilation_h: u32, dilation_w: u32,
-    run: u32,
-}
-
 const WG: u32 = 64u;
 const OUT: u32 = 4u; // binding of the result
 

@@ -1,16 +1,6 @@
 // Data gradient of a depthwise 2-D convolution (groups = C = K, a multiple of four): d_x[pixel, c] = sum over (r, s) of
 // d_y[window at tap (r, s), c] * w[(r, s), c]. An invocation computes four channels of one pixel.
 
-struct Params {
-    n: u32, h: u32, w: u32, c: u32,
-    k: u32, r: u32, s: u32,
-    out_h: u32, out_w: u32,
-    stride_h: u32, stride_w: u32,
-    pad_top: u32, pad_left: u32,
-    dilation_h: u32, dilation_w: u32,
-    run: u32,
-}
-
 const WG: u32 = 64u;
 const OUT: u32 = 3u; // binding of the result
 

@@ -6,16 +6,6 @@
 // All loads of a step come first and the products go row by row: a row's sums stay in registers for XV products, which
 // matters where the whole tile does not fit into them.
 
-struct Params {
-    n: u32, h: u32, w: u32, c: u32,
-    k: u32, r: u32, s: u32,
-    out_h: u32, out_w: u32,
-    stride_h: u32, stride_w: u32,
-    pad_top: u32, pad_left: u32,
-    dilation_h: u32, dilation_w: u32,
-    groups: u32,
-}
-
 const VECTORS: u32 = COLUMNS / 4u; // of four columns
 const LOADS: u32 = ROWS / SPREAD; // pixels that a lane loads for
 const OUT: u32 = 4u; // binding of the result

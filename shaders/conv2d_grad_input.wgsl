@@ -3,16 +3,6 @@
 // remainder modulo the stride see the same taps: that is a phase, and workgroup z counts phases within column tiles,
 // so that no zero of a dilated gradient is ever loaded. Tiles as in conv2d_forward.wgsl.
 
-struct Params {
-    n: u32, h: u32, w: u32, c: u32,
-    k: u32, r: u32, s: u32,
-    out_h: u32, out_w: u32,
-    stride_h: u32, stride_w: u32,
-    pad_top: u32, pad_left: u32,
-    dilation_h: u32, dilation_w: u32,
-    groups: u32,
-}
-
 const VECTORS: u32 = COLUMNS / 4u; // of four columns
 const LOADS: u32 = ROWS / SPREAD; // pixels that a lane loads for
 const OUT: u32 = 3u; // binding of the result

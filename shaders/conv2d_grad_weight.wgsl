@@ -4,16 +4,6 @@
 // its own partial result, and sum_splits.wgsl adds the partial results in order (deterministic split-K). A run goes
 // PIXELS pixels at a time, so that a row's sums stay in registers for as many products.
 
-struct Params {
-    n: u32, h: u32, w: u32, c: u32,
-    k: u32, r: u32, s: u32,
-    out_h: u32, out_w: u32,
-    stride_h: u32, stride_w: u32,
-    pad_top: u32, pad_left: u32,
-    dilation_h: u32, dilation_w: u32,
-    run: u32,
-}
-
 const VECTORS: u32 = COLUMNS / 4u; // of four columns
 const LOADS: u32 = ROWS / (SPREAD * XV); // blocks of XV rows (channels of one tap) that a lane loads
 const OUT: u32 = 3u; // binding of the result

@@ -1,16 +1,6 @@
 // 2-D convolution, one invocation for one result element: any kernel, stride, padding, dilation and groups.
 // The plain path that every faster kernel is checked against. NHWC activations, weights [R, S, C / groups, K].
 
-struct Params {
-    n: u32, h: u32, w: u32, c: u32,
-    k: u32, r: u32, s: u32,
-    out_h: u32, out_w: u32,
-    stride_h: u32, stride_w: u32,
-    pad_top: u32, pad_left: u32,
-    dilation_h: u32, dilation_w: u32,
-    groups: u32,
-}
-
 const WG: u32 = 64u;
 const RUN: u32 = 32768u; // pixels that an invocation of the weight's gradient sums
 

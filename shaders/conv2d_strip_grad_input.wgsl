@@ -3,16 +3,6 @@
 // of x at (a * stride_h - pad_top, b * stride_w - pad_left) and behind: the last ones that window (a, b) is the first to
 // cover, whatever their phase. They see the windows from (a, b) back to where the last tap is.
 
-struct Params {
-    n: u32, h: u32, w: u32, c: u32,
-    k: u32, r: u32, s: u32,
-    out_h: u32, out_w: u32,
-    stride_h: u32, stride_w: u32,
-    pad_top: u32, pad_left: u32,
-    dilation_h: u32, dilation_w: u32,
-    run: u32,
-}
-
 const WG: u32 = 64u;
 const OUT: u32 = 3u; // binding of the result
 // Windows back from (a, b).

@@ -2,16 +2,6 @@
 // x[pixel at tap (r, s), c] * d_y[pixel, c]. An invocation sums all taps of four channels over a run of strips, and
 // sum_splits.wgsl adds the partial results in order.
 
-struct Params {
-    n: u32, h: u32, w: u32, c: u32,
-    k: u32, r: u32, s: u32,
-    out_h: u32, out_w: u32,
-    stride_h: u32, stride_w: u32,
-    pad_top: u32, pad_left: u32,
-    dilation_h: u32, dilation_w: u32,
-    run: u32,
-}
-
 const WG: u32 = 64u;
 const OUT: u32 = 3u; // binding of the result
 const WINDOW_H: u32 = (p.r - 1u) * p.dilation_h + 1u;

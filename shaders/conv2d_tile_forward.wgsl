@@ -2,16 +2,6 @@
 // over (r, s, c) of x[pixel at tap (r, s), c] * w[(r, s, c), k]. The reduction runs over taps and channels as one
 // index, so that few channels do not leave slabs half empty.
 
-struct Params {
-    n: u32, h: u32, w: u32, c: u32,
-    k: u32, r: u32, s: u32,
-    out_h: u32, out_w: u32,
-    stride_h: u32, stride_w: u32,
-    pad_top: u32, pad_left: u32,
-    dilation_h: u32, dilation_w: u32,
-    groups: u32,
-}
-
 const OUT: u32 = 4u; // binding of the result
 const VECTORS: u32 = TN / 4u; // of four columns, of an invocation
 const LEFT_ALONG: bool = true;

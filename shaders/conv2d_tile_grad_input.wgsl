@@ -2,16 +2,6 @@
 // tiles (lib/tile.wgsl): d_x[pixel, c] = sum over (r, s, k) of d_y[window at tap (r, s), k] * w[(r, s, c), k]. The
 // reduction runs over the taps of the phase and the filters as one index.
 
-struct Params {
-    n: u32, h: u32, w: u32, c: u32,
-    k: u32, r: u32, s: u32,
-    out_h: u32, out_w: u32,
-    stride_h: u32, stride_w: u32,
-    pad_top: u32, pad_left: u32,
-    dilation_h: u32, dilation_w: u32,
-    groups: u32,
-}
-
 const OUT: u32 = 3u; // binding of the result
 const LEFT_ALONG: bool = true;
 const RIGHT_ALONG: bool = true;

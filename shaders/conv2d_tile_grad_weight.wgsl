@@ -2,16 +2,6 @@
 // output pixels of x[pixel at tap (r, s), c] * d_y[pixel, k]. Workgroup z sums run z of the pixels into its own partial
 // result; sum_splits.wgsl adds the partial results in order (deterministic split-K).
 
-struct Params {
-    n: u32, h: u32, w: u32, c: u32,
-    k: u32, r: u32, s: u32,
-    out_h: u32, out_w: u32,
-    stride_h: u32, stride_w: u32,
-    pad_top: u32, pad_left: u32,
-    dilation_h: u32, dilation_w: u32,
-    run: u32,
-}
-
 const OUT: u32 = 3u; // binding of the result
 const LEFT_ALONG: bool = false;
 const RIGHT_ALONG: bool = false;

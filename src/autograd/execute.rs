@@ -196,6 +196,7 @@ impl Executable {
             let buffers: Vec<&Buffer> = d.storage.iter().map(|&s| buffer(s)).collect();
             gpu.record(&d.dispatch, &buffers)
         };
+        gpu.build_pipelines(plan.preparation.iter().chain(&plan.dispatches).map(|d| &d.dispatch))?;
         let preparation = plan.preparation.iter().map(record).collect::<Result<Vec<_>>>()?;
         let recorded = plan.dispatches.iter().map(record).collect::<Result<Vec<_>>>()?;
         let outputs = plan.output_storage.iter().map(|&s| buffer(s).clone()).collect();

@@ -1,8 +1,10 @@
-//! Pipelines: built once per kernel variant, all of them before the first step.
+//! Pipelines: built once per kernel variant, all of them before the first step, side by side.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rayon::prelude::*;
 
 use super::{Access, Buffer, Dispatch, Gpu, Kernel, PendingRead, Recorded, Usage};
 use crate::error::{Error, Kind, Result};
@@ -14,6 +16,15 @@ pub struct Pipeline {
 }
 
 type Key = (Kernel, Option<super::UniformBlock>, Vec<Access>);
+
+/// What tells the pipelines of dispatches apart.
+fn key(dispatch: &Dispatch) -> Key {
+    let accesses = dispatch.bindings.iter().map(|b| b.access).collect();
+    (dispatch.kernel.clone(), dispatch.specialised.then(|| dispatch.parameters.clone()), accesses)
+}
+
+/// Bytes of stack of a thread that builds pipelines: as many as a main thread has, for what recurses over shaders.
+const STACK: usize = 8 << 20;
 
 /// All pipelines of a device, and the driver's cache of compiled ones on disk.
 pub(super) struct PipelineStore {
@@ -45,6 +56,10 @@ impl PipelineStore {
             })
         });
         Self { built: Mutex::default(), cache, file }
+    }
+
+    fn built(&self) -> MutexGuard<'_, HashMap<Key, Arc<Pipeline>>> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the driver's cache to disk. Failing to do so costs only time at the next start, so it is silent.
@@ -83,16 +98,28 @@ impl Gpu {
     /// # Errors
     /// [`Kind::Shader`] with the driver's or validator's message.
     pub fn pipeline(&self, dispatch: &Dispatch) -> Result<Arc<Pipeline>> {
-        let accesses: Vec<Access> = dispatch.bindings.iter().map(|b| b.access).collect();
-        let parameters = dispatch.specialised.then(|| dispatch.parameters.clone());
-        let key: Key = (dispatch.kernel.clone(), parameters, accesses);
-        let mut built = self.pipelines.built.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = built.get(&key) {
+        let key = key(dispatch);
+        if let Some(pipeline) = self.pipelines.built().get(&key) {
             return Ok(Arc::clone(pipeline));
         }
+        // Without the lock: others are built meanwhile.
         let pipeline = Arc::new(self.build(dispatch)?);
-        built.insert(key, Arc::clone(&pipeline));
-        Ok(pipeline)
+        Ok(Arc::clone(self.pipelines.built().entry(key).or_insert(pipeline)))
+    }
+
+    /// Builds the pipelines of dispatches side by side: on most drivers a start is mainly that.
+    ///
+    /// # Errors
+    /// As [`pipeline`](Self::pipeline).
+    pub fn build_pipelines<'a>(&self, dispatches: impl IntoIterator<Item = &'a Dispatch>) -> Result<()> {
+        let mut seen: HashSet<Key> = self.pipelines.built().keys().cloned().collect();
+        let new: Vec<&Dispatch> = dispatches.into_iter().filter(|d| seen.insert(key(d))).collect();
+        if new.len() < 2 {
+            return Ok(());
+        }
+        let build = || new.par_iter().try_for_each(|dispatch| self.pipeline(dispatch).map(drop));
+        // Without threads of its own they are built one by one, as they are asked for.
+        rayon::ThreadPoolBuilder::new().stack_size(STACK).build().map_or(Ok(()), |threads| threads.install(build))
     }
 
     /// Keeps compiled pipelines on disk for the next start, where the driver supports that.

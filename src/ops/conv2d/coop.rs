@@ -2,11 +2,11 @@
 
 use super::Geometry;
 use super::choice::Product;
-use super::kernels::{bytes, in_splits, pick, tile_grid};
+use super::kernels::{CONV_PARAMS, bytes, in_splits, pick, tile_grid};
 use crate::autograd::Lowered;
 use crate::gpu::{Caps, Dispatch, Kernel, Library, Source, Uniform};
 
-static PRODUCT: Source = crate::wgsl!("conv2d_coop.wgsl");
+static PRODUCT: Source = crate::wgsl!("conv2d_coop.wgsl", CONV_PARAMS);
 
 crate::library!(FORWARD, "coop_forward.wgsl");
 crate::library!(GRAD_INPUT, "coop_grad_input.wgsl");
@@ -106,7 +106,7 @@ pub(super) fn forward(tile: Tile, g: &Geometry, statistics: bool, finished: impl
         .with_library(pick(vec4(g.c), &LOAD_A_VEC4, &LOAD_A_SCALAR))
         .with_library(pick(vec4(g.k), &LOAD_B_VEC4, &LOAD_B_SCALAR));
     let grid = tile.grid(g.n * g.out_h * g.out_w, g.k, 1);
-    Dispatch::new(kernel, g.weight_params(0).block(), grid).specialised()
+    Dispatch::new(kernel, g.params().block(), grid).specialised()
 }
 
 pub(super) fn grad_input(tile: Tile, g: &Geometry) -> Dispatch {
@@ -122,7 +122,7 @@ pub(super) fn grad_input(tile: Tile, g: &Geometry) -> Dispatch {
     // The largest phase decides; of a smaller one, workgroups past the end store nothing.
     let rows = g.n * g.h.div_ceil(stride_h) * g.w.div_ceil(stride_w);
     let grid = tile.grid(rows, g.c, stride_h * stride_w);
-    Dispatch::new(kernel, g.weight_params(0).block(), grid).specialised()
+    Dispatch::new(kernel, g.params().block(), grid).specialised()
 }
 
 pub(super) fn grad_weight(tile: Tile, g: &Geometry, splits: usize) -> Lowered {
@@ -137,7 +137,7 @@ pub(super) fn grad_weight(tile: Tile, g: &Geometry, splits: usize) -> Lowered {
         .with_library(&B_ROWS)
         .with_library(pick(vec4(g.c), &LOAD_A_VEC4, &LOAD_A_SCALAR))
         .with_library(pick(vec4(g.k), &LOAD_B_VEC4, &LOAD_B_SCALAR));
-    let product = Dispatch::new(kernel, g.weight_params(run).block(), tile.grid(rows, g.k, splits))
+    let product = Dispatch::new(kernel, g.params_of_run(run).block(), tile.grid(rows, g.k, splits))
         .specialised()
         .input(0)
         .input(1)

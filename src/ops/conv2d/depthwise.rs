@@ -7,17 +7,19 @@
 use std::fmt;
 
 use super::choice::{Choice, Product};
-use super::kernels::{ACTIVATION_VEC4, COLUMNS_IN_VEC4, COLUMNS_OUT_VEC4, MAX_PARTIAL_BYTES, MAX_RUN, wanted_groups};
+use super::kernels::{
+    ACTIVATION_VEC4, COLUMNS_IN_VEC4, COLUMNS_OUT_VEC4, CONV_PARAMS, MAX_PARTIAL_BYTES, MAX_RUN, wanted_groups,
+};
 use super::{Backend, Geometry};
 use crate::gpu::{Caps, DeviceClass, Dispatch, Kernel, Source, Uniform, grid_for};
 use crate::ops::WORKGROUP;
 
-static FORWARD: Source = crate::wgsl!("conv2d_depthwise_forward.wgsl");
-static GRAD_INPUT: Source = crate::wgsl!("conv2d_depthwise_grad_input.wgsl");
-static GRAD_WEIGHT: Source = crate::wgsl!("conv2d_depthwise_grad_weight.wgsl");
-static STRIP_FORWARD: Source = crate::wgsl!("conv2d_strip_forward.wgsl", STRIP);
-static STRIP_GRAD_INPUT: Source = crate::wgsl!("conv2d_strip_grad_input.wgsl", STRIP);
-static STRIP_GRAD_WEIGHT: Source = crate::wgsl!("conv2d_strip_grad_weight.wgsl", STRIP);
+static FORWARD: Source = crate::wgsl!("conv2d_depthwise_forward.wgsl", CONV_PARAMS);
+static GRAD_INPUT: Source = crate::wgsl!("conv2d_depthwise_grad_input.wgsl", CONV_PARAMS);
+static GRAD_WEIGHT: Source = crate::wgsl!("conv2d_depthwise_grad_weight.wgsl", CONV_PARAMS);
+static STRIP_FORWARD: Source = crate::wgsl!("conv2d_strip_forward.wgsl", CONV_PARAMS, STRIP);
+static STRIP_GRAD_INPUT: Source = crate::wgsl!("conv2d_strip_grad_input.wgsl", CONV_PARAMS, STRIP);
+static STRIP_GRAD_WEIGHT: Source = crate::wgsl!("conv2d_strip_grad_weight.wgsl", CONV_PARAMS, STRIP);
 
 crate::library!(STRIP, "strip.wgsl");
 
@@ -150,7 +152,7 @@ pub(super) fn map(g: &Geometry, product: Product, choice: &Choice, finish: impl 
         Backend::Strip(strip) => (in_strips(strips, entry, strip), strip.count(&strip.shape(g, product), g)),
         _ => (in_fours(Kernel::new(pixel, entry)), pixels),
     };
-    Dispatch::new(finish(kernel), g.weight_params(0).block(), grid_for(count * g.c / 4, WORKGROUP)).specialised()
+    Dispatch::new(finish(kernel), g.params().block(), grid_for(count * g.c / 4, WORKGROUP)).specialised()
 }
 
 /// The weight gradient without its inputs, and how many partial results it leaves.
@@ -160,7 +162,7 @@ pub(super) fn grad_weight(g: &Geometry, choice: &Choice, caps: &Caps) -> (Dispat
         let run = pixels.div_ceil(super::kernels::splits(g, choice, caps));
         let (kernel, [x, y]) = (in_fours(Kernel::new(&GRAD_WEIGHT, "grad_weight")), pixel_groups(g));
         let runs = pixels.div_ceil(run);
-        return (Dispatch::new(kernel, g.weight_params(run).block(), [x, y, runs as u32]).specialised(), runs);
+        return (Dispatch::new(kernel, g.params_of_run(run).block(), [x, y, runs as u32]).specialised(), runs);
     };
     let strips = strip.count(&strip.shape(g, Product::GradWeight), g);
     let lanes = wanted_groups(caps) * if caps.class == DeviceClass::Software { 8 } else { WORKGROUP as usize };
@@ -170,7 +172,7 @@ pub(super) fn grad_weight(g: &Geometry, choice: &Choice, caps: &Caps) -> (Dispat
     let runs = strips.div_ceil(run);
     let kernel = in_strips(&STRIP_GRAD_WEIGHT, "grad_weight", strip);
     let grid = grid_for(runs * g.c / 4, WORKGROUP);
-    (Dispatch::new(kernel, g.weight_params(run).block(), grid).specialised(), runs)
+    (Dispatch::new(kernel, g.params_of_run(run).block(), grid).specialised(), runs)
 }
 
 /// Workgroups for one run of a weight gradient, pixel by pixel.

@@ -10,16 +10,17 @@ use crate::gpu::{
 use crate::ops::{Tail, WORKGROUP, check_loop};
 use crate::tensor::{DType, TensorType};
 
-static PLAIN: Source = crate::wgsl!("conv2d_plain.wgsl");
-static FORWARD: Source = crate::wgsl!("conv2d_forward.wgsl");
-static GRAD_INPUT: Source = crate::wgsl!("conv2d_grad_input.wgsl");
-static GRAD_WEIGHT: Source = crate::wgsl!("conv2d_grad_weight.wgsl");
-static TILE_FORWARD: Source = crate::wgsl!("conv2d_tile_forward.wgsl", TILE);
-static TILE_GRAD_INPUT: Source = crate::wgsl!("conv2d_tile_grad_input.wgsl", TILE);
-static TILE_GRAD_WEIGHT: Source = crate::wgsl!("conv2d_tile_grad_weight.wgsl", TILE);
+static PLAIN: Source = crate::wgsl!("conv2d_plain.wgsl", CONV_PARAMS);
+static FORWARD: Source = crate::wgsl!("conv2d_forward.wgsl", CONV_PARAMS);
+static GRAD_INPUT: Source = crate::wgsl!("conv2d_grad_input.wgsl", CONV_PARAMS);
+static GRAD_WEIGHT: Source = crate::wgsl!("conv2d_grad_weight.wgsl", CONV_PARAMS);
+static TILE_FORWARD: Source = crate::wgsl!("conv2d_tile_forward.wgsl", CONV_PARAMS, TILE);
+static TILE_GRAD_INPUT: Source = crate::wgsl!("conv2d_tile_grad_input.wgsl", CONV_PARAMS, TILE);
+static TILE_GRAD_WEIGHT: Source = crate::wgsl!("conv2d_tile_grad_weight.wgsl", CONV_PARAMS, TILE);
 static SUM_SPLITS: Source = crate::wgsl!("sum_splits.wgsl");
 static SUM_ROWS: Source = crate::wgsl!("sum_rows.wgsl");
 
+crate::library!(pub(super) CONV_PARAMS, "conv_params.wgsl");
 crate::library!(TILE, "tile.wgsl");
 crate::library!(SPREAD_SUBGROUP, "spread_subgroup.wgsl");
 crate::library!(SPREAD_DIRECT, "spread_direct.wgsl");
@@ -44,7 +45,7 @@ crate::library!(STATISTICS_TILE, "statistics_tile.wgsl");
 crate::library!(STATISTICS_NONE, "statistics_none.wgsl");
 
 uniform_block! {
-    /// Mirrors `Params` of the other convolution shaders.
+    /// Mirrors `Params` of `lib/conv_params.wgsl`.
     pub(super) struct Params {
         n: u32, h: u32, w: u32, c: u32,
         k: u32, r: u32, s: u32,
@@ -53,18 +54,6 @@ uniform_block! {
         pad_top: u32, pad_left: u32,
         dilation_h: u32, dilation_w: u32,
         groups: u32,
-    }
-}
-
-uniform_block! {
-    /// Mirrors `Params` of the weight gradients in tiles and of the depthwise kernels.
-    pub(super) struct WeightParams {
-        n: u32, h: u32, w: u32, c: u32,
-        k: u32, r: u32, s: u32,
-        out_h: u32, out_w: u32,
-        stride_h: u32, stride_w: u32,
-        pad_top: u32, pad_left: u32,
-        dilation_h: u32, dilation_w: u32,
         run: u32,
     }
 }
@@ -104,12 +93,13 @@ impl Geometry {
             dilation_h: conv.dilation[0] as u32,
             dilation_w: conv.dilation[1] as u32,
             groups: conv.groups as u32,
+            run: 0,
         }
     }
 
-    /// As [`params`](Self::params), with the length of a run of pixels.
-    pub(super) fn weight_params(&self, run: usize) -> WeightParams {
-        bytemuck::cast(Params { groups: run as u32, ..self.params() })
+    /// As [`params`](Self::params), of a kernel that sums a run of the reduction.
+    pub(super) fn params_of_run(&self, run: usize) -> Params {
+        Params { run: run as u32, ..self.params() }
     }
 
     /// Every index the kernels compute must fit a word, with room for positions before the first pixel.
@@ -474,7 +464,7 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     let run = pixels.div_ceil(splits(g, &choice, caps));
     let splits = pixels.div_ceil(run);
     let kernel = kernel.with_half(g.half());
-    let product = Dispatch::new(kernel, g.weight_params(run).block(), [x, y, splits as u32])
+    let product = Dispatch::new(kernel, g.params_of_run(run).block(), [x, y, splits as u32])
         .specialised()
         .input(0)
         .input(1)
