@@ -7,7 +7,7 @@
 //! - `checkpoint`, `run_folder`: what is kept on disk
 //! - `phase`, `features`: what a part of a run trains on a device, and what a frozen backbone computes once for it
 //! - `plateau`: a learning rate that falls when nothing gets better
-//! - `engine`: the training loop
+//! - `engine`: the training loop; `events`: what it is asked for and what it tells
 //! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well
 //! - `starting_weights`: a weight file on its way into a model
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
@@ -15,6 +15,7 @@
 mod checkpoint;
 mod config;
 mod engine;
+mod events;
 mod features;
 mod fine_tune;
 mod freezing;
@@ -34,7 +35,8 @@ pub use config::{
     AugmentConfig, ClassWeighting, FocalConfig, LossKind, Monitor, Normalisation, OptimizerKind, Precision,
     ScheduleKind, SplitConfig, TrainConfig,
 };
-pub use engine::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning, run};
+pub use engine::run;
+pub use events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};
 pub use freezing::{Network, frozen};
 pub use graph::{EvalGraph, Fit, TrainGraph, fitting_eval_graph};

@@ -23,10 +23,13 @@
 //! repeat bit for bit.
 
 mod cases;
+mod grad;
 mod reference;
 
 pub use cases::cases;
 pub(crate) use reference::BatchNormTwin;
+
+use grad::gradients;
 
 use std::sync::Arc;
 
@@ -34,18 +37,15 @@ use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block};
 use crate::onnx;
-use crate::ops::{Tail, WORKGROUP, float_shape, same_shape};
+use crate::ops::{Tail, WORKGROUP, float_shape};
 use crate::tensor::{HostTensor, Shape, TensorType};
 
 static SOURCE: Source = crate::wgsl!("batch_norm.wgsl");
 static MERGE: Source = crate::wgsl!("batch_norm_merge.wgsl");
-static GRAD: Source = crate::wgsl!("batch_norm_grad.wgsl");
 static FOLD: Source = crate::wgsl!("batch_norm_fold.wgsl");
 
 crate::library!(CHANNELS_VEC4, "channels_vec4.wgsl");
 crate::library!(CHANNELS_SCALAR, "channels_scalar.wgsl");
-crate::library!(KEEP_MASKED, "keep_masked.wgsl");
-crate::library!(KEEP_NOTHING, "keep_nothing.wgsl");
 
 uniform_block! {
     /// Mirrors `Params` of `batch_norm.wgsl` and `batch_norm_grad.wgsl`.
@@ -433,160 +433,5 @@ impl Op for Fold {
             .input(if self.has_bias { 1 } else { mean })
             .output(1);
         Ok(Lowered { scratch: vec![], dispatches: vec![weight, bias] })
-    }
-}
-
-/// The gradients of x, beta and gamma in the order of a node's inputs.
-fn gradients(
-    tape: &mut Tape,
-    node: &NodeView,
-    d_outputs: &[Option<Tensor>],
-    [mean, deviation]: [Tensor; 2],
-    from_variance: bool,
-    spec: BatchNorm,
-) -> Result<Vec<Option<Tensor>>> {
-    let Some(d_y) = d_outputs[0] else { return Ok(vec![None; node.inputs.len()]) };
-    let gamma = node.inputs.get(4).copied();
-    let has_gamma = gamma.is_some();
-    if from_variance && !node.wanted[1] && node.wanted.get(4) != Some(&true) {
-        let inputs: Vec<Tensor> = [d_y, deviation].into_iter().chain(gamma).collect();
-        let d_x = tape.push1(FrozenGrad { spec, has_gamma, masked: false }, &inputs)?;
-        let mut gradients = vec![None; node.inputs.len()];
-        gradients[0] = Some(d_x);
-        return Ok(gradients);
-    }
-    let inputs: Vec<Tensor> = [node.inputs[0], d_y, mean, deviation].into_iter().chain(gamma).collect();
-    let d = tape.push(Grad { spec, from_variance, has_gamma, mask: Mask::None }, &inputs)?;
-    let mut gradients = vec![Some(d[0]), Some(d[2]), None, None];
-    gradients.extend(has_gamma.then_some(Some(d[1])));
-    Ok(gradients)
-}
-
-/// What is done to the gradient that arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mask {
-    /// Nothing.
-    None,
-    /// It counts where a ReLU's output, the last input, is positive.
-    Relu,
-    /// So too, and the result is the last output.
-    ReluKept,
-}
-
-/// `d_x`, `d_gamma`, `d_beta` from x, `d_y`, mean, inverse standard deviation (or variance), and gamma.
-#[derive(Debug)]
-struct Grad {
-    spec: BatchNorm,
-    from_variance: bool,
-    has_gamma: bool,
-    mask: Mask,
-}
-
-impl Op for Grad {
-    fn name(&self) -> &'static str {
-        if self.mask == Mask::None { "batch_norm.grad" } else { "relu+batch_norm.grad" }
-    }
-
-    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        same_shape(&inputs[..2])?;
-        Ok(vec![inputs[0].clone(), inputs[2].clone(), inputs[2].clone()])
-    }
-
-    fn with_relu_gradient(&self, kept: bool) -> Option<(usize, Arc<dyn Op>)> {
-        let mask = if kept { Mask::ReluKept } else { Mask::Relu };
-        let (spec, from_variance, has_gamma) = (self.spec, self.from_variance, self.has_gamma);
-        (self.mask == Mask::None).then(|| (1, Arc::new(Self { spec, from_variance, has_gamma, mask }) as Arc<dyn Op>))
-    }
-
-    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
-        let shape = &cx.inputs[0].shape;
-        let reduce = Runs::reduce(shape);
-        let (half, elements) = (cx.inputs[0].is_half(), shape.len() as u64);
-        let size = cx.inputs[0].dtype.size() as u64;
-        let flags =
-            |masked: bool| [("HAS_GAMMA", self.has_gamma), ("FROM_VARIANCE", self.from_variance), ("MASKED", masked)];
-        let masked = self.mask != Mask::None;
-        let kept = self.mask == Mask::ReluKept;
-        let relu_y = if masked { 4 + usize::from(self.has_gamma) } else { 0 };
-        let mut sums = reduce
-            .dispatch(&GRAD, "sums", &flags(masked), half, self.spec)
-            .input(1)
-            .input(relu_y)
-            .input(0)
-            .input(2)
-            .bind(Operand::Scratch(0), Access::ReadWrite)
-            .bind(Operand::Scratch(1), Access::ReadWrite)
-            .work(4 * elements, size * (2 + u64::from(masked) + u64::from(kept)) * elements);
-        if kept {
-            sums = sums.output(3);
-        }
-        sums.kernel = sums.kernel.with_library(if kept { &KEEP_MASKED } else { &KEEP_NOTHING });
-        let mut merge = reduce
-            .dispatch(&GRAD, "merge", &flags(false), half, self.spec)
-            .bind(Operand::Scratch(0), Access::Read)
-            .bind(Operand::Scratch(1), Access::Read)
-            .input(2)
-            .input(3)
-            .input(if self.has_gamma { 4 } else { 2 })
-            .output(1)
-            .output(2)
-            .bind(Operand::Scratch(2), Access::ReadWrite);
-        merge.kernel = merge.kernel.with_library(&KEEP_NOTHING);
-        let again = masked && !kept;
-        let grad_x = Runs::map(shape).dispatch(&GRAD, "grad_x", &flags(again), half, self.spec);
-        let grad_x = if kept { grad_x.bind(Operand::Output(3), Access::Read) } else { grad_x.input(1) };
-        let mut grad_x = grad_x
-            .input(if again { relu_y } else { 0 })
-            .input(0)
-            .bind(Operand::Scratch(2), Access::Read)
-            .output(0)
-            .work(5 * elements, size * (3 + u64::from(again)) * elements);
-        grad_x.kernel = grad_x.kernel.with_library(&KEEP_NOTHING);
-        let coefficients = TensorType::f32([4, shape.last()]);
-        Ok(Lowered {
-            scratch: vec![reduce.partial(), reduce.partial(), coefficients],
-            dispatches: vec![sums, merge, grad_x],
-        })
-    }
-}
-
-/// `d_x` of batch-norm whose statistics and parameters are all constants, from `d_y`, variance and gamma. Behind a ReLU,
-/// whose output is then the last input, `d_y` counts where that is positive.
-#[derive(Debug)]
-struct FrozenGrad {
-    spec: BatchNorm,
-    has_gamma: bool,
-    masked: bool,
-}
-
-impl Op for FrozenGrad {
-    fn name(&self) -> &'static str {
-        if self.masked { "relu+batch_norm.grad_frozen" } else { "batch_norm.grad_frozen" }
-    }
-
-    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        Ok(vec![inputs[0].clone()])
-    }
-
-    /// The gradient behind the ReLU is not stored: where the shortcut reads it too, the ReLU stays an op of its own.
-    fn with_relu_gradient(&self, kept: bool) -> Option<(usize, Arc<dyn Op>)> {
-        let (spec, has_gamma) = (self.spec, self.has_gamma);
-        (!self.masked && !kept).then(|| (0, Arc::new(Self { spec, has_gamma, masked: true }) as Arc<dyn Op>))
-    }
-
-    fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
-        let (shape, elements) = (&cx.inputs[0].shape, cx.inputs[0].shape.len() as u64);
-        let flags = [("HAS_GAMMA", self.has_gamma), ("FROM_VARIANCE", true), ("MASKED", self.masked)];
-        let relu_y = if self.masked { 2 + usize::from(self.has_gamma) } else { 0 };
-        let mut launch = Runs::map(shape)
-            .dispatch(&GRAD, "grad_x_frozen", &flags, cx.inputs[0].is_half(), self.spec)
-            .input(0)
-            .input(relu_y)
-            .input(1)
-            .input(if self.has_gamma { 2 } else { 1 })
-            .output(0)
-            .work(elements, cx.inputs[0].dtype.size() as u64 * (2 + u64::from(self.masked)) * elements);
-        launch.kernel = launch.kernel.with_library(&KEEP_NOTHING);
-        Ok(Lowered::one(launch))
     }
 }
