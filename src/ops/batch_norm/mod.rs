@@ -29,10 +29,9 @@ mod reference;
 pub use cases::cases;
 pub(crate) use reference::BatchNormTwin;
 
-use grad::gradients;
-
 use std::sync::Arc;
 
+use self::grad::gradients;
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block};
