@@ -219,7 +219,7 @@ fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
-super::config::named! {
+super::choices::named! {
     /// What batch-norm does in training.
     #[derive(Default)]
     BatchNormMode {

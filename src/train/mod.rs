@@ -1,6 +1,6 @@
 //! Training, evaluation and prediction: the model, the data and the device together.
 //!
-//! - `config`: everything a run depends on, resolved and serialisable
+//! - `config`, `choices`: everything a run depends on, resolved and serialisable; what it chooses among by name
 //! - `fine_tune`, `freezing`: what is trained, how fast, in which phases; the names of what is frozen
 //! - `graph`: the training and evaluation graphs, and the largest batch that fits
 //! - `session`: a graph on a device, step by step
@@ -13,6 +13,7 @@
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
 
 mod checkpoint;
+mod choices;
 mod config;
 mod engine;
 mod events;
@@ -31,10 +32,8 @@ mod session;
 mod starting_weights;
 
 pub use checkpoint::{Checkpoint, PhaseStart, Progress};
-pub use config::{
-    AugmentConfig, ClassWeighting, FocalConfig, LossKind, Monitor, Normalisation, OptimizerKind, Precision,
-    ScheduleKind, SplitConfig, TrainConfig,
-};
+pub use choices::{ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, ScheduleKind};
+pub use config::{AugmentConfig, FocalConfig, SplitConfig, TrainConfig};
 pub use engine::run;
 pub use events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};

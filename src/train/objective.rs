@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::config::{ClassWeighting, LossKind, TrainConfig};
 use super::graph::{Images, input};
 use super::scores::{ClassLoss, Scores, mask_loss, score};
 use super::session::EvalSession;
+use super::{ClassWeighting, LossKind, TrainConfig};
 use crate::autograd::{Tape, Tensor};
 use crate::data::{Batch, Dataset, Masks, PixelStore, SplitAssignment, Weighting, class_weights};
 use crate::error::{Error, Kind, Result};

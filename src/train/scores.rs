@@ -4,8 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::TrainConfig;
-use super::config::{FocalConfig, LossKind, Monitor};
+use super::{FocalConfig, LossKind, Monitor, TrainConfig};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{ClassificationReport, MultiLabelReport, SegmentationReport, sigmoid, softmax};
 use crate::ops::dice_loss::Overlap;
