@@ -134,7 +134,8 @@ impl Tile {
             // A load of a lane's own address costs a driver in software about twenty products, and the rows of a tile
             // share theirs: tall tiles, even where their sums no longer fit the CPU's registers.
             (Backend::Subgroup, Some(lanes_n)) => {
-                let columns = columns_of(lanes_n as usize, width);
+                // Twice as many columns take twice as long to compile, half a second to some seconds for each layer.
+                let columns = if caps.few_runs { 4 } else { columns_of(lanes_n as usize, width) };
                 Self { lanes_m: 1, lanes_n, rows: 4 * lanes_n, columns, subgroup: true }
             }
             (Backend::Direct, _) if width <= 16 => {
@@ -528,6 +529,14 @@ pub(super) fn bytes(g: &Geometry) -> u64 {
 mod tests {
     use super::*;
     use crate::ops::conv2d::{Conv2d, Padding};
+
+    #[test]
+    fn kernels_for_few_runs_have_half_as_many_columns() {
+        let subgroups = Some(crate::gpu::SubgroupSizes { min: 8, max: 8 });
+        let caps = Caps { class: DeviceClass::Software, subgroups, ..Caps::baseline() };
+        let columns = |caps: &Caps, width| Tile::of(Backend::Subgroup, caps, width).unwrap().columns;
+        assert_eq!([columns(&caps, 64), columns(&caps, 32), columns(&caps.for_few_runs(), 64)], [8, 4, 4]);
+    }
 
     /// A stem with a large batch: few results, so few splits, and a sum over 1.6 million pixels.
     #[test]
