@@ -48,7 +48,7 @@ impl Net<'_> {
     /// `a + b`.
     ///
     /// # Errors
-    /// [`Kind::Shape`] if the shapes differ.
+    /// [`Kind::Shape`](crate::Kind::Shape) if the shapes differ.
     pub fn add(&mut self, a: Tensor, b: Tensor) -> Result<Tensor> {
         add::add(self.tape, a, b)
     }
@@ -56,7 +56,7 @@ impl Net<'_> {
     /// Max-pooling with a square window.
     ///
     /// # Errors
-    /// [`Kind::Shape`] if the window does not fit.
+    /// [`Kind::Shape`](crate::Kind::Shape) if the window does not fit.
     pub fn max_pool(&mut self, x: Tensor, window: usize, stride: usize, padding: usize) -> Result<Tensor> {
         max_pool::max_pool(self.tape, x, Window::square(window, stride, padding))
     }
@@ -64,7 +64,7 @@ impl Net<'_> {
     /// Average pooling; `padding_counts` says whether padding counts as pixels.
     ///
     /// # Errors
-    /// [`Kind::Shape`] if the window does not fit.
+    /// [`Kind::Shape`](crate::Kind::Shape) if the window does not fit.
     pub fn avg_pool(&mut self, x: Tensor, window: Window, padding_counts: bool) -> Result<Tensor> {
         avg_pool::avg_pool(self.tape, x, window, padding_counts)
     }
@@ -72,7 +72,7 @@ impl Net<'_> {
     /// The maps at another size, rows by columns.
     ///
     /// # Errors
-    /// [`Kind::Shape`] if x is not a map or an extent is 0.
+    /// [`Kind::Shape`](crate::Kind::Shape) if x is not a map or an extent is 0.
     pub fn upsample(&mut self, x: Tensor, size: [usize; 2], interpolation: Interpolation) -> Result<Tensor> {
         upsample::upsample(self.tape, x, size, interpolation)
     }
@@ -80,7 +80,7 @@ impl Net<'_> {
     /// The values one after the other along the last axis.
     ///
     /// # Errors
-    /// [`Kind::Shape`] without values, or if the other axes differ.
+    /// [`Kind::Shape`](crate::Kind::Shape) without values, or if the other axes differ.
     pub fn concat(&mut self, values: &[Tensor]) -> Result<Tensor> {
         concat::concat(self.tape, values)
     }
@@ -96,7 +96,7 @@ impl Net<'_> {
     /// The mean over the map: `[N, H, W, C]` to `[N, C]`.
     ///
     /// # Errors
-    /// [`Kind::Shape`] if x is not a map.
+    /// [`Kind::Shape`](crate::Kind::Shape) if x is not a map.
     pub fn global_avg_pool(&mut self, x: Tensor) -> Result<Tensor> {
         global_avg_pool::global_avg_pool(self.tape, x)
     }
@@ -104,7 +104,7 @@ impl Net<'_> {
     /// The map as a row, in the order H, W, C: `[N, H, W, C]` to `[N, H * W * C]`.
     ///
     /// # Errors
-    /// [`Kind::Shape`] for a scalar.
+    /// [`Kind::Shape`](crate::Kind::Shape) for a scalar.
     pub fn flatten(&mut self, x: Tensor) -> Result<Tensor> {
         let shape = self.shape(x);
         let n = shape.dims().first().copied().unwrap_or(1);
@@ -116,7 +116,7 @@ impl Net<'_> {
     /// mask is drawn from the seed, the layer and the optimizer's step counter, which lives on the device.
     ///
     /// # Errors
-    /// [`Kind::Shape`] if the rate is not in `[0, 1)`.
+    /// [`Kind::Shape`](crate::Kind::Shape) if the rate is not in `[0, 1)`.
     pub fn dropout(&mut self, x: Tensor, rate: f32) -> Result<Tensor> {
         match self.draws("dropout", x, rate)? {
             Some((key, step)) => dropout::dropout(self.tape, x, rate, key, step),
@@ -128,7 +128,7 @@ impl Net<'_> {
     /// [`dropout`](Self::dropout) otherwise.
     ///
     /// # Errors
-    /// [`Kind::Shape`] if the rate is not in `[0, 1)`.
+    /// [`Kind::Shape`](crate::Kind::Shape) if the rate is not in `[0, 1)`.
     pub fn drop_path(&mut self, x: Tensor, rate: f32) -> Result<Tensor> {
         match self.draws("drop_path", x, rate)? {
             Some((key, step)) => drop_path::drop_path(self.tape, x, rate, key, step),
