@@ -142,6 +142,13 @@ fn bad_pictures_are_named_and_the_others_answered(dir: &Path, pictures: &[std::p
             _ => assert_eq!(out.lines().count(), 3, "{out}"),
         }
     }
+    #[cfg(target_os = "linux")]
+    {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = common::command(dir, &["predict", "a", first]).stdout(full).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(11) && err.contains("could not write the answers"), "{err}");
+    }
     let none = common::program(dir, &["predict", "a", "broken.jpg", "missing.jpg", "--format", "json"]);
     assert_eq!(
         (none.status.code(), String::from_utf8(none.stdout).unwrap().replace('\n', "").as_str()),

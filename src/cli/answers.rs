@@ -1,5 +1,7 @@
 //! What `predict` says of pictures, printed as it is found: lines, a JSON array or a CSV table.
 
+use std::path::Path;
+
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -27,6 +29,8 @@ pub(super) struct Answers {
     format: Format,
     /// The last one, in JSON: whether a comma follows is not known yet.
     held: Option<String>,
+    /// Whether nobody reads on: the pipe is closed.
+    pub closed: bool,
 }
 
 impl Answers {
@@ -35,41 +39,50 @@ impl Answers {
     /// # Errors
     /// As [`print`](Self::print).
     pub fn begin(format: Format, columns: &[&str], progress: &mut Progress) -> Result<Self> {
+        let mut answers = Self { format, held: None, closed: false };
         match format {
             Format::Text => {}
-            Format::Json => progress.line("["),
-            Format::Csv => progress.line(&record(columns)?),
+            Format::Json => answers.put("[", progress)?,
+            Format::Csv => answers.put(&record(columns)?, progress)?,
         }
-        Ok(Self { format, held: None })
+        Ok(answers)
     }
 
     /// Prints an answer, above the bar.
     ///
     /// # Errors
-    /// [`Kind::Internal`] for what cannot be encoded.
+    /// [`Kind::Io`] if it cannot be written, [`Kind::Internal`] if it cannot be encoded.
     pub fn print(&mut self, answer: &impl Answer, progress: &mut Progress) -> Result<()> {
         match self.format {
-            Format::Text => progress.line(&answer.line()),
+            Format::Text => self.put(&answer.line(), progress),
             Format::Json => {
                 let text = serde_json::to_string_pretty(answer).map_err(failed)?;
                 let indented = format!("  {}", text.replace('\n', "\n  "));
-                if let Some(before) = self.held.replace(indented) {
-                    progress.line(&format!("{before},"));
+                match self.held.replace(indented) {
+                    Some(before) => self.put(&format!("{before},"), progress),
+                    None => Ok(()),
                 }
             }
-            Format::Csv => progress.line(&record(&answer.row())?),
+            Format::Csv => self.put(&record(&answer.row())?, progress),
         }
-        Ok(())
     }
 
-    /// Ends the array of JSON.
-    pub fn end(self, progress: &mut Progress) {
-        if let Some(last) = self.held {
-            progress.line(&last);
+    /// Ends the array of JSON. One that is not ended is no JSON, so what was cut short is not taken for all there is.
+    ///
+    /// # Errors
+    /// As [`print`](Self::print).
+    pub fn end(&mut self, progress: &mut Progress) -> Result<()> {
+        if let Some(last) = self.held.take() {
+            self.put(&last, progress)?;
         }
-        if self.format == Format::Json {
-            progress.line("]");
-        }
+        if self.format == Format::Json { self.put("]", progress) } else { Ok(()) }
+    }
+
+    fn put(&mut self, text: &str, progress: &mut Progress) -> Result<()> {
+        progress.data(text).map_err(|e| {
+            self.closed = e.kind() == std::io::ErrorKind::BrokenPipe;
+            Error::io("write the answers", Path::new("standard output"), &e)
+        })
     }
 }
 

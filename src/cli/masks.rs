@@ -37,7 +37,7 @@ impl Answer for Mask {
     }
 
     fn row(&self) -> Vec<String> {
-        let numbers = [self.width.to_string(), self.height.to_string(), self.share.to_string()];
+        let numbers = [self.width.to_string(), self.height.to_string(), format!("{:?}", self.share)];
         [self.image.clone(), self.mask.clone()].into_iter().chain(numbers).collect()
     }
 }

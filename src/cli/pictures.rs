@@ -5,7 +5,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use rayon::prelude::*;
 
@@ -57,11 +59,11 @@ pub(super) struct Job<'a> {
 
 impl Job<'_> {
     /// Asks `answer` for what there is to say of each picture and its raw outputs, and prints it. Pictures that cannot be
-    /// read are named and left out, which is an error at the end.
+    /// read are named and left out, which is an error at the end. Where nobody reads the answers any more, the work ends.
     ///
     /// # Errors
-    /// [`Kind::Data`] for pictures that could not be read, the picture's own error if it is the only one;
-    /// [`Kind::Interrupted`]; those of the model and of `answer`.
+    /// [`Kind::Data`] for pictures that could not be read; if there is only one, that picture's own error;
+    /// [`Kind::Interrupted`]; [`Kind::Io`] for answers that cannot be written; those of the model and of `answer`.
     pub fn run<A: Answer>(
         &self,
         gpu: &Gpu,
@@ -69,7 +71,7 @@ impl Job<'_> {
         answer: &mut dyn FnMut(&Loaded, &[f32]) -> Result<A>,
     ) -> Result<()> {
         let total = self.files.len();
-        let pictures = Pictures::read(self.files, predictor.config.size, self.batch)?;
+        let pictures = Pictures::read(self.files, predictor.config.size, self.batch, self.interrupt)?;
         let seen = Rc::clone(&pictures.seen);
         let mut answers = Answers::begin(self.format, self.columns, &mut seen.progress.borrow_mut())?;
         let mut show = |_| {
@@ -81,8 +83,11 @@ impl Job<'_> {
             let loaded = next.ok_or_else(|| Error::new(Kind::Internal, "an answer without a picture"))?;
             answers.print(&answer(&loaded, outputs)?, &mut seen.progress.borrow_mut())
         });
-        answers.end(&mut seen.progress.borrow_mut());
+        let result = result.and_then(|()| answers.end(&mut seen.progress.borrow_mut()));
         seen.progress.borrow_mut().clear();
+        if answers.closed {
+            return Ok(());
+        }
         result?;
         seen.verdict(total)
     }
@@ -107,7 +112,7 @@ impl Seen {
             1 if total == 1 => Err(faults.remove(0)),
             bad => {
                 Err(Error::new(Kind::Data, format!("{bad} of {total} pictures could not be read and were left out"))
-                    .next("replace what is named above by intact copies"))
+                    .next("mend what is said of each above, then name those alone"))
             }
         }
     }
@@ -128,12 +133,16 @@ struct Pictures {
     left: usize,
     /// Whether a fault is told at once, and not as the program's error.
     many: bool,
+    interrupt: Interrupt,
     seen: Rc<Seen>,
 }
 
+/// While a picture is waited for, the user's wish to stop is looked at this often.
+const LOOK_UP: Duration = Duration::from_millis(100);
+
 impl Pictures {
     /// Begins to read `files` in the background, in batches of `rows` pictures of `size`.
-    fn read(files: &[PathBuf], size: ImageSize, rows: usize) -> Result<Self> {
+    fn read(files: &[PathBuf], size: ImageSize, rows: usize, interrupt: &Interrupt) -> Result<Self> {
         // One batch waits while the next is decoded.
         let (sender, chunks) = sync_channel(1);
         let (left, many) = (files.len().div_ceil(rows), files.len() > 1);
@@ -154,7 +163,7 @@ impl Pictures {
             files: Cell::default(),
             faults: RefCell::default(),
         });
-        Ok(Self { chunks, left, many, seen })
+        Ok(Self { chunks, left, many, interrupt: Arc::clone(interrupt), seen })
     }
 }
 
@@ -184,11 +193,18 @@ impl Iterator for Pictures {
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.left > 0 {
-            self.left -= 1;
-            let Ok(chunk) = self.chunks.recv() else {
-                self.left = 0;
-                return Some(Err(Error::new(Kind::Internal, "the thread that decodes pictures ended early")));
+            if let Err(e) = interrupted(&self.interrupt) {
+                return Some(Err(e));
+            }
+            let chunk = match self.chunks.recv_timeout(LOOK_UP) {
+                Ok(chunk) => chunk,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.left = 0;
+                    return Some(Err(Error::new(Kind::Internal, "the thread that decodes pictures ended early")));
+                }
             };
+            self.left -= 1;
             self.seen.files.set(self.seen.files.get() + chunk.files);
             for (file, fault) in chunk.faults {
                 if self.many {

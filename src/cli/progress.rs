@@ -68,6 +68,16 @@ impl Progress {
         }
     }
 
+    /// Prints a line of what the program was asked for, above the bar: a line that is not written is an error.
+    pub fn data(&mut self, text: &str) -> std::io::Result<()> {
+        self.last = Instant::now();
+        let print = || writeln!(std::io::stdout().lock(), "{text}");
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// Prints a line to standard error, above the bar.
     pub fn complain(&self, text: &str) {
         let print = || {

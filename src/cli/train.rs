@@ -323,9 +323,13 @@ impl TrainArgs {
         };
         let config = self.fine_tune.apply(config);
         let config = self.config.as_ref().map_or(Ok(config.clone()), |file| merge(file, &config, given))?;
-        if config.weights.is_none() && self.allow_partial && !self.pretrained {
+        if config.weights.is_none() && config.allow_partial && !self.pretrained {
             return Err(Error::new(Kind::Usage, "--allow-partial is for a weight file, and none is named")
                 .next("name it with --weights"));
+        }
+        if config.weights.is_some() && self.pretrained {
+            return Err(Error::new(Kind::Usage, "the configuration names weights, and --pretrained others")
+                .next("leave --pretrained away, or take the weights out of the configuration"));
         }
         if config.data.is_empty() {
             return Err(Error::new(Kind::Usage, "the configuration names no data").next("name it with --data"));
@@ -348,12 +352,12 @@ impl TrainArgs {
         if !given("normalize") && !named {
             config.normalisation = known.normalize.parse()?;
         }
-        let line = format!(
-            "weights  {} ({}), pixel statistics {}",
-            path.display(),
-            known.licence,
-            config.normalisation.name()
-        );
+        let statistics = config.normalisation.name();
+        let other = match statistics == known.normalize {
+            true => String::new(),
+            false => format!(", as you chose: the weights expect {}", known.normalize),
+        };
+        let line = format!("weights  {} ({}), pixel statistics {statistics}{other}", path.display(), known.licence);
         config.weights = Some(path.display().to_string());
         Ok(line)
     }

@@ -1,6 +1,7 @@
 //! Pipelines: built once per kernel variant, all of them before the first step, side by side.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -119,7 +120,12 @@ impl Gpu {
         }
         let build = || new.par_iter().try_for_each(|dispatch| self.pipeline(dispatch).map(drop));
         // Without threads of its own they are built one by one, as they are asked for.
-        rayon::ThreadPoolBuilder::new().stack_size(STACK).build().map_or(Ok(()), |threads| threads.install(build))
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(new.len());
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .stack_size(STACK)
+            .build()
+            .map_or(Ok(()), |threads| threads.install(build))
     }
 
     /// Keeps compiled pipelines on disk for the next start, where the driver supports that.

@@ -157,7 +157,7 @@ impl Model {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn features(&self, net: &mut Net<'_>, x: Tensor) -> Result<Tensor> {
-        match self.architecture {
+        let features = match self.architecture {
             Architecture::SimpleCnn => simple_cnn::features(net, x),
             Architecture::ResNet(resnet) => resnet.features(net, x),
             Architecture::InceptionResNetV2 => inception_resnet_v2::features(net, x),
@@ -165,7 +165,11 @@ impl Model {
             Architecture::VitSmall16 => vit::features(net, x),
             Architecture::UNet(unet) => unet.features(net, x),
             Architecture::UNetResNet(encoder) => unet_resnet::features(encoder, net, x),
-        }
+        };
+        features.map_err(|e| match e.kind() {
+            Kind::Shape => e.or_next("use a larger --size: `lesion-gpu models` lists the smallest of each model"),
+            _ => e,
+        })
     }
 
     /// Traces the head: logits (f32) of features, as many as `outputs` for each picture, or for each pixel of a model that

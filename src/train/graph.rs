@@ -134,10 +134,7 @@ impl Beginning {
 
     fn logits(&self, model: Model, config: &TrainConfig, net: &mut Net<'_>, outputs: usize) -> Result<Tensor> {
         let features = match self {
-            Self::Pictures(_, x) => model.features(net, *x).map_err(|e| {
-                let advice = "use a larger --size: `lesion-gpu models` lists the smallest of each model";
-                if e.kind() == Kind::Shape { e.or_next(advice) } else { e }
-            })?,
+            Self::Pictures(_, x) => model.features(net, *x)?,
             Self::Features(x) => *x,
         };
         model.classify(net, features, config.head.head().as_ref(), outputs)

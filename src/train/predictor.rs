@@ -58,7 +58,7 @@ pub struct Predictor {
 impl Predictor {
     /// Loads a model and builds its graph for batches of `batch` images, in the given precision or that of its
     /// training (bare weights are in f32 unless another is given), with the kernels that tuning has chosen. `runs` is how
-    /// many batches there will be, or 0 if that is not known: for a few the kernels are those that are soon compiled.
+    /// many batches there will be, if that is known: unless they are many, the kernels are those that are soon compiled.
     ///
     /// # Errors
     /// [`Kind::Unsupported`](crate::Kind::Unsupported) for a precision the device lacks; those of
@@ -69,7 +69,7 @@ impl Predictor {
         batch: usize,
         precision: Option<Precision>,
         tuning: Option<&TuningCache>,
-        runs: usize,
+        runs: Option<usize>,
     ) -> Result<Self> {
         let host = HostModel::read(source)?;
         let outputs = host.outputs();
@@ -79,7 +79,8 @@ impl Predictor {
         config.precision.check(gpu)?;
         let model = Model::find(&config.model)?;
         let graph = |caps: &Caps| EvalGraph::new(model, &config, batch, classes.len(), caps);
-        let caps = if runs < MANY_RUNS { gpu.caps().for_few_runs() } else { gpu.caps().clone() };
+        let many = runs.is_some_and(|runs| runs >= MANY_RUNS);
+        let caps = if many { gpu.caps().clone() } else { gpu.caps().for_few_runs() };
         let graph = graph(&caps).and_then(|untuned| {
             let choices = tuning.map(|cache| cache.choices(&untuned.plan.tunable, gpu.caps())).unwrap_or_default();
             if choices.is_empty() { Ok(untuned) } else { graph(&caps.with_choices(choices)) }

@@ -81,8 +81,9 @@ impl RunFolder {
 
     /// The run that `path` is or, as a checkpoint in its folder of weights, belongs to.
     pub fn around(path: &Path) -> Option<Self> {
+        let path = std::fs::canonicalize(path).ok()?;
         let checkpoint = || path.parent().filter(|folder| folder.ends_with("weights")).and_then(Path::parent);
-        let folder = if path.is_dir() { Some(path) } else { checkpoint() };
+        let folder = if path.is_dir() { Some(path.as_path()) } else { checkpoint() };
         folder.and_then(|folder| Self::open(folder).ok())
     }
 

@@ -55,15 +55,20 @@ pub fn program(folder: &Path, args: &[&str]) -> Output {
 /// The same with environment variables. Those that concern the hub are as if unset unless they are given.
 #[allow(dead_code, reason = "not every test file uses every helper")]
 pub fn program_with(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Output {
+    command(folder, args).envs(variables.iter().copied()).output().expect("the program runs")
+}
+
+/// The program, ready to run.
+#[allow(dead_code, reason = "not every test file uses every helper")]
+pub fn command(folder: &Path, args: &[&str]) -> Command {
     let cache = folder.join("cache");
-    Command::new(env!("CARGO_BIN_EXE_lesion-gpu"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lesion-gpu"));
+    command
         .args(args)
         .current_dir(folder)
         .env("XDG_CACHE_HOME", &cache)
         .env("HOME", folder)
         .env("LOCALAPPDATA", &cache)
-        .envs(HUB.map(|name| (name, "")))
-        .envs(variables.iter().copied())
-        .output()
-        .expect("the program runs")
+        .envs(HUB.map(|name| (name, "")));
+    command
 }

@@ -143,6 +143,9 @@ impl Op for FrozenGrad {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        if let (true, [d_y, .., relu_y]) = (self.masked, inputs) {
+            same_shape(&[d_y.clone(), relu_y.clone()])?;
+        }
         Ok(vec![inputs[0].clone()])
     }
 
@@ -166,5 +169,45 @@ impl Op for FrozenGrad {
             .work(elements, cx.inputs[0].dtype.size() as u64 * (2 + u64::from(self.masked)) * elements);
         launch.kernel = launch.kernel.with_library(&KEEP_NOTHING);
         Ok(Lowered::one(launch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::autograd::{Plan, Tape};
+    use crate::gpu::Caps;
+    use crate::ops::batch_norm::{BatchNorm, batch_norm_eval};
+    use crate::ops::{add, backward_from, relu};
+    use crate::tensor::TensorType;
+
+    /// The ops of the plan of a frozen layer with a ReLU, and perhaps a residual in front of that.
+    fn ops(trained: bool, residual: bool) -> Vec<&'static str> {
+        let mut tape = Tape::new();
+        let map = TensorType::f32([2, 4, 4, 8]);
+        let x = tape.variable("x", map.clone(), true).unwrap();
+        let [beta, mean, var, gamma] = ["beta", "mean", "var", "gamma"].map(|name| {
+            let wanted = trained && matches!(name, "beta" | "gamma");
+            tape.variable(name, TensorType::f32([8]), wanted).unwrap()
+        });
+        let spec = BatchNorm { eps: 1e-5, momentum: 0.1 };
+        let mut y = batch_norm_eval(&mut tape, x, Some(gamma), beta, mean, var, spec).unwrap();
+        let mut wanted = vec![x];
+        if residual {
+            let r = tape.variable("r", map.clone(), true).unwrap();
+            y = add::add(&mut tape, r, y).unwrap();
+            wanted.push(r);
+        }
+        let y = relu::relu(&mut tape, y).unwrap();
+        let d_y = tape.variable("d_y", map, false).unwrap();
+        let gradients = backward_from(&mut tape, &[(y, d_y)]).unwrap();
+        let outputs: Vec<_> = [y].into_iter().chain(wanted.iter().filter_map(|&v| gradients.get(v))).collect();
+        Plan::new(&tape, &outputs, &Caps::baseline()).unwrap().dispatches.iter().map(|d| d.op).collect()
+    }
+
+    #[test]
+    fn a_frozen_layer_takes_one_launch_and_sums_nothing() {
+        assert_eq!(ops(false, false), ["batch_norm.eval", "relu+batch_norm.grad_frozen"]);
+        assert_eq!(ops(false, true), ["batch_norm.eval", "relu.grad_x", "batch_norm.grad_frozen"]);
+        assert_eq!(ops(true, false)[1..], ["relu+batch_norm.grad"; 3]);
     }
 }

@@ -13,7 +13,7 @@
 //! where neither beta nor gamma is trained, nothing is summed up and x is not read.
 //!
 //! The planner fuses what follows and precedes: a residual added and a ReLU in the forward pass, the gradient of that
-//! ReLU in the backward pass. The result is the same to the bit in f32; in f16 a residual saves one rounding.
+//! ReLU in the backward pass (not that of a frozen layer where the shortcut reads it too). The result is the same to the bit in f32; in f16 a residual saves one rounding.
 //!
 //! Behind a convolution the statistics of runs of rows come from its kernel, which sums them up as it stores its
 //! result; where these are more than a few hundred, several are merged to one at first.
