@@ -86,7 +86,7 @@ def check_keras(check):
             model, more = getattr(keras.applications, name)(weights=None, classes=CLASSES, classifier_activation=None), []
         for layer in model.layers:
             draw = make_logits.weight
-            layer.set_weights([draw(check.args.seed, layer.name, v.name, tuple(v.shape)) for v in layer.variables])
+            layer.set_weights([draw(check.args.seed, layer.name, v.name, tuple(v.shape)) for v in layer.weights])
         pixels = picture(check.args.seed, size_of(ours))
         want = model.predict(preprocess[ours](pixels[None].astype(np.float32)), verbose=0)[0]
         for file, save in [
