@@ -154,6 +154,9 @@ fn models_are_exported_or_it_is_said_why_not() {
     let bare = ["export", "--model", "simple-cnn", "--weights", bare.to_str().unwrap(), "--size", "32"];
     let out = ok(at, &[&bare[..], &["--out", "n.onnx"]].concat());
     assert!(out.contains("1000 classes (0,1,2") && out.lines().all(|line| line.len() < 200), "{out}");
+    let partial = [&bare[..], &["--out", "o.onnx", "--allow-partial"]].concat();
+    let (code, _, err) = outcome(program_with(at, &partial, &[]));
+    assert!(code == 2 && err.contains("unexpected argument '--allow-partial'") && !at.join("o.onnx").exists(), "{err}");
 }
 
 #[test]

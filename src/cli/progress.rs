@@ -59,30 +59,23 @@ impl Progress {
         }
     }
 
-    /// Prints a line above the bar.
+    /// Prints a line above the bar. As with [`say`], a closed pipe costs the rest of the output and nothing else.
     pub fn line(&mut self, text: &str) {
-        self.last = Instant::now();
-        match &self.bar {
-            Some(bar) => bar.suspend(|| say(text)),
-            None => say(text),
-        }
+        let _ = self.data(text);
     }
 
     /// Prints a line of what the program was asked for, above the bar: a line that is not written is an error.
     pub fn data(&mut self, text: &str) -> std::io::Result<()> {
         self.last = Instant::now();
-        let print = || writeln!(std::io::stdout().lock(), "{text}");
-        match &self.bar {
-            Some(bar) => bar.suspend(print),
-            None => print(),
-        }
+        self.above(|| writeln!(std::io::stdout().lock(), "{text}"))
     }
 
     /// Prints a line to standard error, above the bar.
     pub fn complain(&self, text: &str) {
-        let print = || {
-            let _ = writeln!(std::io::stderr(), "{text}");
-        };
+        let _ = self.above(|| writeln!(std::io::stderr(), "{text}"));
+    }
+
+    fn above<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),

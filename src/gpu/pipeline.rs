@@ -113,8 +113,11 @@ impl Gpu {
     /// # Errors
     /// As [`pipeline`](Self::pipeline).
     pub fn build_pipelines<'a>(&self, dispatches: impl IntoIterator<Item = &'a Dispatch>) -> Result<()> {
-        let mut seen: HashSet<Key> = self.pipelines.built().keys().cloned().collect();
-        let new: Vec<&Dispatch> = dispatches.into_iter().filter(|d| seen.insert(key(d))).collect();
+        let mut seen = HashSet::new();
+        let built = self.pipelines.built();
+        let mut is_new = |key: Key| !built.contains_key(&key) && seen.insert(key);
+        let new: Vec<&Dispatch> = dispatches.into_iter().filter(|dispatch| is_new(key(dispatch))).collect();
+        drop(built);
         if new.len() < 2 {
             return Ok(());
         }

@@ -12,8 +12,7 @@ use super::{Init, Layout, Parameter};
 use crate::autograd::{Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::ops::batch_norm::{self, BatchNorm};
-use crate::ops::conv2d;
-use crate::ops::{cast, channel_mul, conv_transpose2d, layer_norm};
+use crate::ops::{cast, channel_mul, conv_transpose2d, conv2d, layer_norm};
 use crate::tensor::{DType, Shape, TensorType};
 
 /// Whether batch-norm uses the batch's statistics and dropout drops.

@@ -113,24 +113,11 @@ impl Predictor {
         self.session.each_picture(gpu, batches, progress, take)
     }
 
-    /// Logits `[pictures, classes]` of all valid pictures. `progress` is called with the batches done.
-    ///
-    /// # Errors
-    /// Those of the batches and of `progress`; device errors.
-    pub fn logits(
-        &mut self,
-        gpu: &Gpu,
-        batches: impl IntoIterator<Item = Result<Batch>>,
-        progress: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<f32>> {
-        self.session.logits(gpu, batches, progress)
-    }
-
     /// Scores the classes of images: those of each, the first one first, in order; batches of the same images. The loss
     /// is weighted by `class_weights`, `[K]`.
     ///
     /// # Errors
-    /// As [`logits`](Self::logits); [`Kind::Diverged`](crate::Kind::Diverged) if the outputs are not numbers.
+    /// As [`each_picture`](Self::each_picture); [`Kind::Diverged`](crate::Kind::Diverged) if the outputs are not numbers.
     pub fn evaluate(
         &mut self,
         gpu: &Gpu,
@@ -139,7 +126,7 @@ impl Predictor {
         batches: impl IntoIterator<Item = Result<Batch>>,
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Scores> {
-        let logits = self.logits(gpu, batches, progress)?;
+        let logits = self.session.logits(gpu, batches, progress)?;
         score(labels, &logits, &self.classes, class_weights, ClassLoss::of(&self.config))
     }
 }

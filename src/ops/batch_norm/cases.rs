@@ -2,6 +2,8 @@
 
 use super::reference::{BatchNormTwin, FollowedTwin};
 use super::{BatchNorm, batch_norm_eval, batch_norm_train};
+use crate::autograd::{Tape, Tensor};
+use crate::error::Result;
 use crate::ops::{Case, CaseInput, Fill, Role, add, cast, relu};
 
 /// Training and evaluation, with and without gamma: few and many rows, few, odd and many channels, a large mean.
@@ -77,17 +79,22 @@ fn frozen_cases(spec: BatchNorm) -> Vec<Case> {
             let twin = FollowedTwin { norm: BatchNormTwin { spec, train: false }, residual, rectified: tailed };
             cases.push(Case::new("batch_norm", label, inputs, twin, move |tape, x| {
                 let gamma = has_gamma.then(|| x[4]);
-                let mut y = batch_norm_eval(tape, x[0], gamma, x[1], x[2], x[3], spec)?;
-                if residual {
-                    let dtype = tape.ty(y).dtype;
-                    let r = cast::cast(tape, x[x.len() - 1], dtype)?;
-                    y = add::add(tape, r, y)?;
-                }
-                Ok(vec![if tailed { relu::relu(tape, y)? } else { y }])
+                let y = batch_norm_eval(tape, x[0], gamma, x[1], x[2], x[3], spec)?;
+                followed(tape, y, residual.then(|| x[x.len() - 1]), tailed)
             }));
         }
     }
     cases
+}
+
+/// y plus the residual, if there is one, then perhaps a ReLU.
+fn followed(tape: &mut Tape, mut y: Tensor, residual: Option<Tensor>, rectified: bool) -> Result<Vec<Tensor>> {
+    if let Some(residual) = residual {
+        let dtype = tape.ty(y).dtype;
+        let residual = cast::cast(tape, residual, dtype)?;
+        y = add::add(tape, residual, y)?;
+    }
+    Ok(vec![if rectified { relu::relu(tape, y)? } else { y }])
 }
 
 /// Followed by a residual and a ReLU: the planner fuses these, forward and backward.
@@ -111,13 +118,8 @@ fn fused_cases(spec: BatchNorm) -> Vec<Case> {
             let twin = FollowedTwin { norm: BatchNormTwin { spec, train }, residual, rectified };
             cases.push(Case::new("batch_norm", label, inputs, twin, move |tape, x| {
                 let norm = if train { batch_norm_train } else { batch_norm_eval };
-                let mut y = norm(tape, x[0], Some(x[4]), x[1], x[2], x[3], spec)?;
-                if residual {
-                    let dtype = tape.ty(y).dtype;
-                    let r = cast::cast(tape, x[5], dtype)?;
-                    y = add::add(tape, r, y)?;
-                }
-                Ok(vec![if rectified { relu::relu(tape, y)? } else { y }])
+                let y = norm(tape, x[0], Some(x[4]), x[1], x[2], x[3], spec)?;
+                followed(tape, y, residual.then(|| x[5]), rectified)
             }));
         }
     }
