@@ -38,7 +38,7 @@ fn inverse_std(value: V) -> V {
 
 // --- statistics ---
 
-@group(0) @binding(1) var<storage, read> x: array<VE>; // [rows, channels]
+// 1 x [rows, channels], declared by the linker
 @group(0) @binding(2) var<storage, read_write> run_mean: array<V>; // [runs, channels]
 @group(0) @binding(3) var<storage, read_write> run_m2: array<V>; // [runs, channels]: sum of squared deviations
 
@@ -50,11 +50,11 @@ fn statistics(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
     if r.begin >= r.end {
         return;
     }
-    let shift = V(x[r.begin * p.channels + r.channel]);
+    let shift = x_at(r.begin * p.channels + r.channel);
     var sum = V();
     var squares = V();
     for (var row = r.begin + 1u; row < r.end; row++) {
-        let v = V(x[row * p.channels + r.channel]) - shift;
+        let v = x_at(row * p.channels + r.channel) - shift;
         sum += v;
         squares = fma(v, v, squares);
     }
@@ -69,7 +69,7 @@ fn statistics(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
 @group(0) @binding(3) var<storage, read> deviation: array<V>; // [channels]: see inverse_std
 @group(0) @binding(4) var<storage, read> gamma: array<V>; // [channels]; any tensor if !HAS_GAMMA
 @group(0) @binding(5) var<storage, read> beta: array<V>; // [channels]
-@group(0) @binding(6) var<storage, read> residual: array<VE>; // [rows, channels]; any other tensor if !RESIDUAL
+// 6 residual [rows, channels], declared by the linker; any other tensor if !RESIDUAL
 @group(0) @binding(7) var<storage, read_write> y: array<VE>; // [rows, channels]
 
 /// The result, with what the planner fused: plus the residual, then ReLU.
@@ -87,9 +87,9 @@ fn normalise(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_
     let offset = beta[r.channel];
     for (var row = r.begin; row < r.end; row++) {
         let i = row * p.channels + r.channel;
-        var v = fma(V(x[i]) - center, scale, offset);
+        var v = fma(x_at(i) - center, scale, offset);
         if RESIDUAL {
-            v += V(residual[i]);
+            v += residual_at(i);
         }
         if RELU {
             // NaN stays NaN.

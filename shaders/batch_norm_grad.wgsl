@@ -22,16 +22,14 @@ fn inverse_std(value: V) -> V {
 
 /// Element i of the gradient that arrives.
 fn arriving(i: u32) -> V {
-    let d = V(d_y[i]);
+    let d = d_y_at(i);
     if MASKED {
-        return select(V(), d, relu_y[i] > VE());
+        return select(V(), d, relu_y_at(i) > V());
     }
     return d;
 }
 
-@group(0) @binding(1) var<storage, read> d_y: array<VE>; // [rows, channels]
-@group(0) @binding(2) var<storage, read> relu_y: array<VE>; // [rows, channels]; any other tensor if !MASKED
-@group(0) @binding(3) var<storage, read> x: array<VE>; // [rows, channels]
+// 1 d_y, 2 relu_y (any other tensor if !MASKED), 3 x [rows, channels], declared by the linker
 
 // --- both reductions in one pass ---
 
@@ -53,7 +51,7 @@ fn sums(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
     for (var row = run * p.run; row < min(p.rows, (run + 1u) * p.run); row++) {
         let i = row * p.channels + channel;
         let d = arriving(i);
-        weighted = fma(d, V(x[i]) - center, weighted);
+        weighted = fma(d, x_at(i) - center, weighted);
         plain += d;
         keep(i, d);
     }
@@ -122,7 +120,7 @@ fn grad_x(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_ind
     let offset = coefficients[3u * p.channels + channel];
     for (var row = run * p.run; row < min(p.rows, (run + 1u) * p.run); row++) {
         let i = row * p.channels + channel;
-        d_x[i] = VE(scale * (arriving(i) - offset - (V(x[i]) - mean_x) * slope));
+        d_x[i] = VE(scale * (arriving(i) - offset - (x_at(i) - mean_x) * slope));
     }
 }
 

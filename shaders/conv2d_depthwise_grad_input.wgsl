@@ -7,7 +7,7 @@ const OUT: u32 = 3u; // binding of the result
 alias Result = E;
 alias Result4 = E4;
 
-// Bindings, declared by the libraries that load and store them:
+// Bindings, declared by the linker and by the libraries that store:
 // 1 activations: d_y [N, P, Q, C]; 2 columns_in: w [R, S, 1, C]; 3 d_x [N, H, W, C]
 
 @compute @workgroup_size(WG)

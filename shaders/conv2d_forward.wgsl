@@ -13,7 +13,7 @@ const OUT: u32 = 4u; // binding of the result
 alias Result = E;
 alias Result4 = E4;
 
-// Bindings, declared by the libraries that load and store them:
+// Bindings, declared by the linker and by the libraries that store:
 // 1 activations: x [N, H, W, C]; 2 columns_in: w [R, S, C, K]; 3 bias [K] (any tensor if !HAS_BIAS); 4 y [N, P, Q, K];
 // 5 residual [N, P, Q, K], if there is one; or 5 and 6 the statistics of runs of ROWS rows [runs, K]
 

@@ -11,7 +11,7 @@ const OUT: u32 = 3u; // binding of the result
 alias Result = f32;
 alias Result4 = vec4f;
 
-// Bindings, declared by the libraries that load and store them:
+// Bindings, declared by the linker and by the libraries that store:
 // 1 activations: x [N, H, W, C]; 2 columns_in: d_y [N, P, Q, K]; 3 partial [splits, R * S * C, K]
 
 @compute @workgroup_size(LANES_M * LANES_N)

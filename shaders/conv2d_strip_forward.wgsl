@@ -10,7 +10,7 @@ const WINDOW_W: u32 = (COLUMNS - 1u) * p.stride_w + (p.s - 1u) * p.dilation_w + 
 alias Result = E;
 alias Result4 = E4;
 
-// Bindings, declared by the libraries that load and store them:
+// Bindings, declared by the linker and by the libraries that store:
 // 1 activations: x [N, H, W, C]; 2 columns_in: w [R, S, 1, C]; 3 bias [C] (any tensor if !HAS_BIAS); 4 y [N, P, Q, C];
 // 5 residual [N, P, Q, C], if there is one
 

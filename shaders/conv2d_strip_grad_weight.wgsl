@@ -10,7 +10,7 @@ const WINDOW_W: u32 = (COLUMNS - 1u) * p.stride_w + (p.s - 1u) * p.dilation_w + 
 alias Result = f32;
 alias Result4 = vec4f;
 
-// Bindings, declared by the libraries that load and store them:
+// Bindings, declared by the linker and by the libraries that store:
 // 1 activations: x [N, H, W, C]; 2 columns_in: d_y [N, P, Q, C]; 3 partial [runs, R * S, C]
 
 @compute @workgroup_size(WG)

@@ -10,7 +10,7 @@ const RIGHT_ALONG: bool = false;
 alias Result = E;
 alias Result4 = E4;
 
-// Bindings, declared by the libraries that load and store them:
+// Bindings, declared by the linker and by the libraries that store:
 // 1 activations: x [N, H, W, C]; 2 columns_in: w [R, S, C, K]; 3 bias [K] (any tensor if !HAS_BIAS); 4 y [N, P, Q, K];
 // 5 residual [N, P, Q, K], if there is one; or 5 and 6 the statistics of runs of BM rows [runs, K]
 

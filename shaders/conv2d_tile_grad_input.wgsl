@@ -9,7 +9,7 @@ const RIGHT_ALONG: bool = true;
 alias Result = E;
 alias Result4 = E4;
 
-// Bindings, declared by the libraries that load and store them:
+// Bindings, declared by the linker and by the libraries that store:
 // 1 activations: d_y [N, P, Q, K]; 2 reduction_in: w [R, S, C, K]; 3 d_x [N, H, W, C]
 
 /// One axis of a phase: its first pixel and how many it has; its first tap, how far apart taps are, how many it has.

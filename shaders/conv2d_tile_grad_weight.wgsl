@@ -9,7 +9,7 @@ const RIGHT_ALONG: bool = false;
 alias Result = f32;
 alias Result4 = vec4f;
 
-// Bindings, declared by the libraries that load and store them:
+// Bindings, declared by the linker and by the libraries that store:
 // 1 activations: x [N, H, W, C]; 2 columns_in: d_y [N, P, Q, K]; 3 partial [splits, R * S * C, K]
 
 /// One past the last pixel of this workgroup's run.

@@ -20,12 +20,12 @@ const WG: u32 = 64u;
 const NOWHERE: u32 = 0xffffffffu;
 
 // forward, forward_argmax
-@group(0) @binding(1) var<storage, read> x: array<E>; // [N, H, W, C]
+// 1 x [N, H, W, C], declared by the linker
 @group(0) @binding(2) var<storage, read_write> y: array<E>; // [N, P, Q, C]
 @group(0) @binding(3) var<storage, read_write> argmax: array<u32>; // [N, P, Q, C]
 
 // grad_x
-@group(0) @binding(1) var<storage, read> d_y: array<E>; // [N, P, Q, C]
+// 1 d_y [N, P, Q, C], declared by the linker
 @group(0) @binding(2) var<storage, read> argmax_saved: array<u32>; // [N, P, Q, C]
 @group(0) @binding(3) var<storage, read_write> d_x: array<E>; // [N, H, W, C]
 
@@ -53,7 +53,7 @@ fn maximum(i: u32) -> Maximum {
     for (var r = rows.x; r < rows.y; r++) {
         var at = ((n * p.height + h0 + r) * p.width + w0 + columns.x) * p.channels + c;
         for (var s = columns.x; s < columns.y; s++) {
-            let v = f32(x[at]);
+            let v = x_at(at);
             if best.place == NOWHERE || v > best.value || (is_nan(v) && !is_nan(best.value)) {
                 best = Maximum(v, r * p.window_width + s);
             }
@@ -101,7 +101,7 @@ fn grad_x(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_ind
             let s = w + p.pad_left - q * p.stride_width;
             let at = ((n * p.out_height + o) * p.out_width + q) * p.channels + c;
             if argmax_saved[at] == r * p.window_width + s {
-                total += f32(d_y[at]);
+                total += d_y_at(at);
             }
         }
     }

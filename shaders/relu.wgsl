@@ -5,19 +5,18 @@ struct Params {
 }
 
 // forward
-@group(0) @binding(1) var<storage, read> x: array<E4>; // [fours]
+// 1 x [fours], declared by the linker
 @group(0) @binding(2) var<storage, read_write> y: array<E4>; // [fours]
 
 // grad_x
-@group(0) @binding(1) var<storage, read> y_saved: array<E4>; // [fours]
-@group(0) @binding(2) var<storage, read> d_y: array<E4>; // [fours]
+// 1 y_saved, 2 d_y [fours], declared by the linker
 @group(0) @binding(3) var<storage, read_write> d_x: array<E4>; // [fours]
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     let range = lane_fours(workgroup, lane, p.fours);
     for (var i = range.x; i < range.y; i += WG) {
-        let v = vec4f(x[i]);
+        let v = x_at(i);
         y[i] = E4(select(v, vec4f(), v <= vec4f()));
     }
 }
@@ -26,6 +25,6 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
 fn grad_x(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
     let range = lane_fours(workgroup, lane, p.fours);
     for (var i = range.x; i < range.y; i += WG) {
-        d_x[i] = select(E4(), d_y[i], y_saved[i] > E4());
+        d_x[i] = E4(select(vec4f(), d_y_at(i), y_saved_at(i) > vec4f()));
     }
 }

@@ -21,6 +21,10 @@ fn devices() -> Vec<(&'static str, Caps)> {
         ("baseline", Caps::baseline()),
         ("software", Caps { class: DeviceClass::Software, subgroups: sizes(8, 8), f16: true, ..large.clone() }),
         (
+            "software with textures",
+            Caps { class: DeviceClass::Software, subgroups: sizes(8, 8), f16: true, textures: true, ..large.clone() },
+        ),
+        (
             "tensor cores",
             Caps {
                 class: DeviceClass::Discrete,
@@ -205,13 +209,22 @@ fn check_bindings(module: &Module, info: &ModuleInfo, entry: usize, dispatch: &D
             (AddressSpace::WorkGroup | AddressSpace::Private, None) => {}
             (AddressSpace::Uniform, Some(b)) if b.group == 0 && b.binding == 0 && !dispatch.specialised => {}
             (AddressSpace::Storage { access }, Some(b)) if b.group == 0 && unused.remove(&b.binding) => {
-                let expected = match dispatch.bindings[b.binding as usize - 1].access {
-                    Access::Read => StorageAccess::LOAD,
-                    Access::ReadWrite => StorageAccess::LOAD | StorageAccess::STORE,
+                let bound = dispatch.bindings[b.binding as usize - 1].access;
+                let expected = match bound {
+                    Access::Read => Some(StorageAccess::LOAD),
+                    Access::ReadWrite => Some(StorageAccess::LOAD | StorageAccess::STORE),
+                    Access::Texture(_) => None,
                 };
-                ensure(access == expected, || {
-                    format!("{name} at binding {} is {access:?}, bound as {expected:?}", b.binding)
+                ensure(Some(access) == expected, || {
+                    format!("{name} at binding {} is {access:?}, bound as {bound:?}", b.binding)
                 })?;
+            }
+            (AddressSpace::Handle, Some(b)) if b.group == 0 && unused.remove(&b.binding) => {
+                let bound = dispatch.bindings[b.binding as usize - 1].access;
+                let float = naga::ImageClass::Sampled { kind: naga::ScalarKind::Float, multi: false };
+                let fits = matches!(bound, Access::Texture(_))
+                    && matches!(module.types[variable.ty].inner, TypeInner::Image { class, .. } if class == float);
+                ensure(fits, || format!("{name} at binding {} is a handle, bound as {bound:?}", b.binding))?;
             }
             (space, binding) => return Err(format!("{name} ({space:?}, {binding:?}) is not bound")),
         }
@@ -249,11 +262,17 @@ fn translate(module: &Module, info: &ModuleInfo, dispatch: &Dispatch, caps: &Cap
     spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|e| format!("SPIR-V: {e}"))?;
 
     for lang_version in [(2, 4), (3, 0)] {
-        let mutable = |binding: u32| binding > 0 && dispatch.bindings[binding as usize - 1].access == Access::ReadWrite;
+        let access = |binding: u32| dispatch.bindings.get((binding as usize).wrapping_sub(1)).map(|b| b.access);
         let resources = bindings()
             .map(|(binding, at)| {
-                let target =
-                    msl::BindTarget { buffer: Some(binding as u8), mutable: mutable(binding), ..Default::default() };
+                let slot = Some(binding as u8);
+                let target = match access(binding) {
+                    Some(Access::Texture(_)) => msl::BindTarget { texture: slot, ..Default::default() },
+                    access => {
+                        let mutable = access == Some(Access::ReadWrite);
+                        msl::BindTarget { buffer: slot, mutable, ..Default::default() }
+                    }
+                };
                 (at, target)
             })
             .collect();
@@ -312,13 +331,13 @@ fn shader_files(folder: &str) -> Vec<(String, String)> {
     files
 }
 
-/// Shaders stay small enough to read, and every storage binding says its shape.
+/// Shaders stay small enough to read, and every binding of a tensor says its shape.
 #[test]
 fn shaders_are_readable() {
     for (file, text) in [shader_files("shaders"), shader_files("shaders/lib")].concat() {
         let lines = text.lines().count();
         assert!(lines <= 300, "{file} has {lines} lines; split it");
-        for line in text.lines().filter(|line| line.contains("var<storage")) {
+        for line in text.lines().filter(|line| line.contains("var<storage") || line.contains(": texture_")) {
             let comment = line.split_once("//").map_or("", |(_, comment)| comment);
             assert!(comment.contains('['), "{file}: no shape comment on: {line}");
         }

@@ -1,8 +1,6 @@
-// Activations four at a time (XV = 4): the channel count is a multiple of four.
-
-@group(0) @binding(1) var<storage, read> activations: array<E4>; // [.., channels]
+// Activations four at a time (XV = 4): the channel count is a multiple of four. The linker declares `activations`.
 
 /// Four channels from element `at`, a multiple of four.
 fn load_activation(at: u32) -> vec4f {
-    return vec4f(activations[at / 4u]);
+    return activations_at(at / 4u);
 }

@@ -192,9 +192,10 @@ impl Executable {
             Storage::Arena(i) => &arenas[i],
             Storage::Member(i, m) => &members[i][m],
         };
+        let textures = gpu.allocate_textures(&plan.textures)?;
         let record = |d: &PlannedDispatch| {
             let buffers: Vec<&Buffer> = d.storage.iter().map(|&s| buffer(s)).collect();
-            gpu.record(&d.dispatch, &buffers)
+            gpu.record(&d.dispatch, &buffers, &textures)
         };
         gpu.build_pipelines(plan.preparation.iter().chain(&plan.dispatches).map(|d| &d.dispatch))?;
         let preparation = plan.preparation.iter().map(record).collect::<Result<Vec<_>>>()?;

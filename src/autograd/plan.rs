@@ -16,7 +16,7 @@ use super::bundle::{Bundles, Step};
 use super::fuse::{fuse, live};
 use super::{Arena, Candidates, Lower, Lowered, Op, Origin, Tape, Tensor, Variable};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Caps, Dispatch, Gpu, Operand, Usage};
+use crate::gpu::{Access, Caps, Dispatch, Gpu, Operand, TextureSizes, Usage};
 use crate::tensor::TensorType;
 
 /// Where a tensor lies.
@@ -56,7 +56,7 @@ pub struct Memory {
     pub variables: u64,
     /// Inputs and outputs.
     pub io: u64,
-    /// Reusable buffers: activations, gradients, scratch.
+    /// Reusable buffers: activations, gradients, scratch; and copies in textures.
     pub slots: u64,
     /// What the same tensors would take without reuse.
     pub without_reuse: u64,
@@ -105,6 +105,8 @@ pub struct Plan {
     pub closing: usize,
     /// Sizes of the reusable buffers.
     pub slots: Vec<u64>,
+    /// Textures that launches copy to what they read from there.
+    pub textures: TextureSizes,
     /// Buffers that several tensors share for good.
     pub arenas: Vec<Arena>,
     /// Host-uploaded tensors.
@@ -210,6 +212,7 @@ impl Plan {
             dispatches: vec![],
             closing: 0,
             slots: vec![],
+            textures: TextureSizes::default(),
             arenas: vec![],
             inputs: vec![],
             variables: tape.variables().to_vec(),
@@ -311,12 +314,14 @@ impl Plan {
                 list.push(PlannedDispatch { dispatch, storage, op: node.op.name(), scope: node.scope.clone() });
             }
         }
+        plan.textures = TextureSizes::of(plan.preparation.iter().chain(&plan.dispatches).map(|d| &d.dispatch));
         let own: u64 = bundles.arenas.iter().filter(|a| a.variables.is_none()).map(|a| a.bytes).sum();
+        let copies = plan.textures.bytes();
         plan.memory = Memory {
             variables: plan.variables.iter().map(|v| v.ty.bytes()).sum(),
             io: plan.inputs.iter().map(|(_, ty)| ty.bytes()).chain(plan.outputs.iter().map(|(_, ty)| ty.bytes())).sum(),
-            slots: slots.iter().sum::<u64>() + own,
-            without_reuse: tenants.iter().map(|t| t.bytes).sum::<u64>() + own,
+            slots: slots.iter().sum::<u64>() + own + copies,
+            without_reuse: tenants.iter().map(|t| t.bytes).sum::<u64>() + own + copies,
         };
         plan.slots = slots;
         plan.arenas = bundles.arenas;
@@ -348,21 +353,18 @@ impl Plan {
         let sizes = sizes.chain(self.outputs.iter().map(|(_, ty)| ty.bytes()));
         let own = self.arenas.iter().filter(|arena| arena.variables.is_none());
         let sizes = sizes.chain(own.map(|arena| arena.bytes));
-        let mut held = vec![];
-        for bytes in sizes {
-            match gpu.allocate("trial", bytes, Usage::Storage) {
-                Ok(buffer) => held.push(buffer),
-                Err(e) if e.kind() == Kind::OutOfMemory => {
-                    drop(held);
-                    gpu.poll()?;
-                    return Ok(false);
-                }
-                Err(e) => return Err(e),
+        let buffers = sizes.map(|bytes| gpu.allocate("trial", bytes, Usage::Storage)).collect::<Result<Vec<_>>>();
+        let held = buffers.and_then(|buffers| Ok((buffers, gpu.allocate_textures(&self.textures)?)));
+        let fits = match held {
+            Ok(held) => {
+                drop(held);
+                true
             }
-        }
-        drop(held);
+            Err(e) if e.kind() == Kind::OutOfMemory => false,
+            Err(e) => return Err(e),
+        };
         gpu.poll()?;
-        Ok(true)
+        Ok(fits)
     }
 
     fn check_limits(&self, caps: &Caps) -> Result<()> {
@@ -477,8 +479,9 @@ fn lower(tape: &Tape, bundles: &Bundles, step: &Step, caps: &Caps) -> Result<Low
             let message = format!("a launch of {:?} workgroups exceeds this device's limit", dispatch.workgroups);
             return Err(Error::new(Kind::Unsupported, message).at(place()).next("use a smaller --batch or --size"));
         }
-        if dispatch.bindings.len() as u32 > caps.max_storage_buffers {
-            let message = format!("a kernel binds {} buffers, more than this device allows", dispatch.bindings.len());
+        let buffers = dispatch.bindings.iter().filter(|b| !matches!(b.access, Access::Texture(_))).count();
+        if buffers as u32 > caps.max_storage_buffers {
+            let message = format!("a kernel binds {buffers} buffers, more than this device allows");
             return Err(Error::new(Kind::Unsupported, message).at(place()));
         }
     }

@@ -21,7 +21,8 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Operand};
 use crate::gpu::{
-    Buffer, Caps, DeviceClass, Dispatch, Gpu, Kernel, Recorded, Source, Uniform, Usage, grid, grid_for, uniform_block,
+    Buffer, Caps, DeviceClass, Dispatch, Gpu, Kernel, Recorded, Source, Textures, Uniform, Usage, grid, grid_for,
+    load_probes, uniform_block,
 };
 
 static ALU: Source = crate::wgsl!("probe_alu.wgsl");
@@ -114,7 +115,7 @@ pub fn probe_dispatches(caps: &Caps) -> Vec<Dispatch> {
     let matrices = MatrixProbe::variants(caps).map(|probe| probe.dispatch(4, 1));
     let copy = CopyProbe::EACH.into_iter().map(|each| CopyProbe { vectors: 1 << 12, each });
     let copy = copy.flat_map(|probe| [probe.fill(1), probe.copy(), probe.sample(64)]);
-    alu.chain(matrices).chain(copy).collect()
+    alu.chain(matrices).chain(copy).chain(load_probes()).collect()
 }
 
 /// Seconds on the device of recorded launches: by its timestamps where it has them, else by the clock on the wall.
@@ -181,7 +182,11 @@ impl AluProbe {
         gpu.upload(&input, bytemuck::cast_slice(x));
         let coefficients = gpu.allocate("probe coefficients", 8, Usage::Storage)?;
         gpu.upload(&coefficients, bytemuck::cast_slice(&[factor, addend]));
-        let recorded = gpu.record(&self.dispatch(x.len() as u32, rounds), &[&input, &coefficients, &output])?;
+        let recorded = gpu.record(
+            &self.dispatch(x.len() as u32, rounds),
+            &[&input, &coefficients, &output],
+            &Textures::default(),
+        )?;
         let seconds = seconds(gpu, &[recorded])?;
         Ok((bytemuck::pod_collect_to_vec(&gpu.download(&output)?), seconds))
     }
@@ -298,7 +303,7 @@ impl MatrixProbe {
         let (left, right) = (load(&left)?, load(&right)?);
         let dispatch = self.dispatch(workgroups, rounds);
         let sums = gpu.allocate("probe output", dispatch.work.bytes, Usage::Storage)?;
-        let recorded = gpu.record(&dispatch, &[&left, &right, &sums])?;
+        let recorded = gpu.record(&dispatch, &[&left, &right, &sums], &Textures::default())?;
         let seconds = seconds(gpu, &[recorded])?;
         Ok((bytemuck::pod_collect_to_vec(&gpu.download(&sums)?), seconds))
     }
@@ -381,14 +386,15 @@ impl CopyProbe {
     pub fn run(self, gpu: &Gpu, seed: u32, samples: u32, launches: usize) -> Result<(Vec<u32>, f64)> {
         let (x, y) = buffers(gpu, Self::VECTOR * u64::from(self.vectors))?;
         let taken = gpu.allocate("probe samples", Self::VECTOR * u64::from(samples), Usage::Storage)?;
-        gpu.submit(&[gpu.record(&self.fill(seed), &[&x])?]);
-        let copy = [gpu.record(&self.copy(), &[&x, &y])?];
+        let none = Textures::default();
+        gpu.submit(&[gpu.record(&self.fill(seed), &[&x], &none)?]);
+        let copy = [gpu.record(&self.copy(), &[&x, &y], &none)?];
         gpu.wait()?;
         let mut fastest = f64::INFINITY;
         for _ in 0..launches {
             fastest = fastest.min(seconds(gpu, &copy)?);
         }
-        gpu.submit(&[gpu.record(&self.sample(samples), &[&y, &taken])?]);
+        gpu.submit(&[gpu.record(&self.sample(samples), &[&y, &taken], &none)?]);
         Ok((bytemuck::pod_collect_to_vec(&gpu.download(&taken)?), fastest))
     }
 

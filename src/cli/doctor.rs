@@ -70,6 +70,8 @@ pub(super) fn run(args: &DoctorArgs, interrupt: &Interrupt) -> Result<()> {
         (Some(n), None) => format!("{n}x{n}, refused: they do not agree with plain convolutions"),
     };
     say(format!("matrices  {matrices}"));
+    let loads = if caps.textures { "from copies in textures, measured to be faster here" } else { "from buffers" };
+    say(format!("loads     {loads}"));
     say("kernels   every case against the CPU twin in f64, forward and backward, alone and mid-graph");
 
     args.precision.map_or(Ok(()), |precision| precision.check(&gpu))?;

@@ -73,7 +73,7 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
     let gpu = args.device.open()?;
     let batch = args.batch as usize;
     let tuning = args.tuning.cache(&gpu);
-    let mut predictor = Predictor::load(&gpu, &source, batch, args.precision, tuning.as_ref(), None)?;
+    let mut predictor = Predictor::load(&gpu, &source, batch, args.precision, tuning.as_ref())?;
     let mut progress = Progress::new();
     predictor.notes.iter().for_each(|note| progress.line(&format!("note     {note}")));
     if !predictor.difference.is_empty() {

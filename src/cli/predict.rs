@@ -101,8 +101,7 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
     let gpu = args.device.open()?;
     let batch = (args.batch as usize).min(files.len());
     let tuning = args.tuning.cache(&gpu);
-    let runs = Some(files.len().div_ceil(batch));
-    let mut predictor = Predictor::load(&gpu, &source, batch, args.precision, tuning.as_ref(), runs)?;
+    let mut predictor = Predictor::load(&gpu, &source, batch, args.precision, tuning.as_ref())?;
     predictor.notes.iter().for_each(|note| eprintln!("note: {note}"));
     if !predictor.difference.is_empty() {
         eprintln!("note: loaded what fits of the weights:\n  {}", predictor.difference.describe());

@@ -143,17 +143,12 @@ pub struct Caps {
     pub max_storage_buffers: u32,
     /// What tuning has chosen for it; what is not named is chosen by the op itself.
     pub choices: Arc<Choices>,
-    /// Whether what is planned runs few times, so that what a kernel takes to compile counts as well.
-    pub few_runs: bool,
+    /// Whether loads from textures are so much faster than loads from buffers that copies are worth it: measured when the
+    /// device is opened.
+    pub textures: bool,
 }
 
 impl Caps {
-    /// The same device for a plan that runs few times.
-    #[must_use]
-    pub fn for_few_runs(&self) -> Self {
-        Self { few_runs: true, ..self.clone() }
-    }
-
     /// The same device with other tuned choices.
     #[must_use]
     pub fn with_choices(&self, choices: Choices) -> Self {
@@ -174,7 +169,7 @@ impl Caps {
             max_workgroups: 65_535,
             max_storage_buffers: 8,
             choices: Arc::default(),
-            few_runs: false,
+            textures: false,
         }
     }
 
@@ -199,7 +194,7 @@ impl Caps {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
             choices: Arc::default(),
-            few_runs: false,
+            textures: false,
         }
     }
 }

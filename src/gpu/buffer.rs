@@ -47,6 +47,11 @@ impl Buffer {
         (first + bytes <= self.inner.size()).then(|| Self { inner: self.inner.clone(), at: first, bytes })
     }
 
+    /// First byte of the buffer it is a part of.
+    pub(super) fn offset(&self) -> u64 {
+        self.at
+    }
+
     /// As a binding: whole groups of four floats.
     pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
         let size = self.bytes.max(16).next_multiple_of(16);

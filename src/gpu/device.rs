@@ -107,7 +107,7 @@ impl Gpu {
         summary.caps = caps.clone();
         let pipelines = PipelineStore::open(&device, &adapter.get_info(), options.pipeline_cache.as_deref());
         let timestamps = features.contains(wgpu::Features::TIMESTAMP_QUERY);
-        Ok(Self {
+        let mut gpu = Self {
             device,
             queue,
             pipelines,
@@ -118,7 +118,10 @@ impl Gpu {
             caps,
             summary,
             _instance: instance,
-        })
+        };
+        gpu.caps.textures = gpu.prefers_textures()?;
+        gpu.summary.caps.textures = gpu.caps.textures;
+        Ok(gpu)
     }
 
     /// What the device can do.

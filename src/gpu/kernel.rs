@@ -5,6 +5,7 @@
 //! libraries it names, then a generated header. A variant is made of three things only:
 //!
 //! * a generated header of `const` lines (register-tile sizes, element counts);
+//! * how tensors that are bound by [`Dispatch::load`](super::Dispatch::load) are read: from buffers or from textures;
 //! * the element type `E` of activations (and `E4`, four of them): f32, or f16 in a half-precision variant;
 //! * the parameters `p`, either a uniform block or, in a specialised variant, a `const` of the same struct.
 //!
@@ -12,6 +13,9 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+
+use super::Texel;
+use super::texture::TEXEL;
 
 /// A WGSL library: functions shared by several kernels.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -44,6 +48,51 @@ pub enum Constant {
     Half(bool),
 }
 
+/// A tensor that a kernel reads by a function that the linker writes: see [`Dispatch::load`](super::Dispatch::load).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Load {
+    /// Its name in the kernel.
+    pub name: &'static str,
+    /// Where it is.
+    pub from: From,
+    /// What is loaded at a time.
+    pub texel: Texel,
+}
+
+/// Where a kernel reads a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum From {
+    /// A buffer at this binding.
+    Buffer(u32),
+    /// A texture at this binding.
+    Texture(u32),
+    /// Only other entry points of its source read it.
+    Nowhere,
+}
+
+impl Load {
+    /// The function `NAME_at`, and what it reads.
+    fn declaration(self) -> String {
+        let Self { name, from, texel } = self;
+        let element = if texel.half { "f16" } else { "f32" };
+        let (stored, loaded, component) = match texel.four {
+            true => (format!("vec4<{element}>"), "vec4f", ""),
+            false => (element.to_owned(), "f32", ".x"),
+        };
+        let variable = match from {
+            From::Buffer(at) => format!("@group(0) @binding({at}) var<storage, read> {name}: array<{stored}>;\n"),
+            From::Texture(at) => format!("@group(0) @binding({at}) var {name}_texture: texture_2d<f32>;\n"),
+            From::Nowhere => String::new(),
+        };
+        let value = match from {
+            From::Texture(_) => format!("textureLoad({name}_texture, {TEXEL}, 0){component}"),
+            From::Buffer(_) => format!("{loaded}({name}[i])"),
+            From::Nowhere => format!("{loaded}()"),
+        };
+        format!("{variable}fn {name}_at(i: u32) -> {loaded} {{\n    return {value};\n}}\n")
+    }
+}
+
 /// One variant of one entry point: everything that decides which pipeline is built.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Kernel {
@@ -55,6 +104,8 @@ pub struct Kernel {
     pub constants: Vec<(&'static str, Constant)>,
     /// Libraries this variant adds: the alternatives of one function.
     pub libraries: Vec<&'static Library>,
+    /// Tensors it reads by functions that the linker writes.
+    pub loads: Vec<Load>,
     /// Whether it uses subgroup operations.
     pub subgroups: bool,
     /// Whether the element type `E` is f16; f32 otherwise.
@@ -66,7 +117,16 @@ pub struct Kernel {
 impl Kernel {
     /// The plain variant of `entry`.
     pub fn new(source: &'static Source, entry: &'static str) -> Self {
-        Self { source, entry, constants: vec![], libraries: vec![], subgroups: false, half: false, matrices: None }
+        Self {
+            source,
+            entry,
+            constants: vec![],
+            libraries: vec![],
+            loads: vec![],
+            subgroups: false,
+            half: false,
+            matrices: None,
+        }
     }
 
     /// Adds a header constant.
@@ -150,6 +210,7 @@ impl Kernel {
                 Constant::Half(v) => writeln!(text, "alias {name} = {};", if *v { "f16" } else { "f32" }),
             };
         }
+        self.loads.iter().for_each(|load| text.push_str(&load.declaration()));
         match parameters {
             Some(block) if specialised => {
                 let _ = writeln!(text, "const p = {};", block.literal());
@@ -263,5 +324,21 @@ mod tests {
         assert!(text.contains("const TILE: u32 = 8u;\nconst BIAS: bool = true;\n"), "{text}");
         assert!(text.ends_with("const p = Params(3u, i32(-2), f32(1e-5));\n"), "{text}");
         assert!(kernel.link(Some(&block), false).ends_with("var<uniform> p: Params;\n"));
+    }
+
+    #[test]
+    fn writes_how_a_tensor_is_read() {
+        let text = |four, half, from| Load { name: "x", from, texel: Texel { four, half } }.declaration();
+        assert_eq!(
+            text(true, true, From::Buffer(2)),
+            "@group(0) @binding(2) var<storage, read> x: array<vec4<f16>>;\nfn x_at(i: u32) -> vec4f {\n    \
+             return vec4f(x[i]);\n}\n"
+        );
+        assert_eq!(
+            text(false, false, From::Texture(3)),
+            "@group(0) @binding(3) var x_texture: texture_2d<f32>;\nfn x_at(i: u32) -> f32 {\n    \
+             return textureLoad(x_texture, vec2u(i % 4096u, i / 4096u), 0).x;\n}\n"
+        );
+        assert_eq!(text(true, false, From::Nowhere), "fn x_at(i: u32) -> vec4f {\n    return vec4f();\n}\n");
     }
 }

@@ -1,4 +1,4 @@
-//! The only place that knows wgpu: adapters, devices, kernels, pipelines, buffers, recording and timing.
+//! The only place that knows wgpu: adapters, devices, kernels, pipelines, buffers, textures, recording and timing.
 //!
 //! Everything above this module describes work as plain data ([`Dispatch`]) and never names a wgpu type.
 
@@ -8,12 +8,14 @@ mod device;
 mod kernel;
 mod pipeline;
 mod record;
+mod texture;
 mod timing;
 
 pub use adapter::{AdapterSummary, Caps, Choices, DeviceClass, Feature, NO_ADAPTER_HINT, SubgroupSizes, list_adapters};
 pub use buffer::{Buffer, PendingRead, Usage};
 pub use device::{Gpu, GpuOptions};
-pub use kernel::{Constant, Field, Kernel, Library, Scalar, Source, Uniform, UniformBlock, uniform_block};
+pub use kernel::{Constant, Field, From, Kernel, Library, Load, Scalar, Source, Uniform, UniformBlock, uniform_block};
 pub use pipeline::Pipeline;
-pub use record::{Access, Binding, Dispatch, Operand, Recorded, Work, grid, grid_for};
+pub use record::{Access, Binding, Dispatch, Operand, Reading, Recorded, Texel, Texture, Work, grid, grid_for};
+pub use texture::{TextureSizes, Textures, load_probes};
 pub use timing::KernelTime;

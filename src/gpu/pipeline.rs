@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
-use super::{Access, Buffer, Dispatch, Gpu, Kernel, PendingRead, Recorded, Usage};
+use super::{Access, Buffer, Dispatch, Gpu, Kernel, PendingRead, Recorded, Textures, Usage, texture};
 use crate::error::{Error, Kind, Result};
 
 /// A compiled kernel variant.
@@ -141,18 +141,25 @@ impl Gpu {
         let label = kernel.label();
         let text = kernel.link(Some(&dispatch.parameters), dispatch.specialised);
         let mut entries = Vec::new();
-        let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-            count: None,
+        let mut entry = |binding: u32, ty: wgpu::BindingType| {
+            entries.push(wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty,
+                count: None,
+            });
         };
+        let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
         if !dispatch.specialised {
-            entries.push(entry(0, wgpu::BufferBindingType::Uniform));
+            entry(0, buffer(wgpu::BufferBindingType::Uniform));
         }
         for (i, binding) in dispatch.bindings.iter().enumerate() {
-            let read_only = binding.access == Access::Read;
-            entries.push(entry(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only }));
+            let ty = match binding.access {
+                Access::Read => buffer(wgpu::BufferBindingType::Storage { read_only: true }),
+                Access::ReadWrite => buffer(wgpu::BufferBindingType::Storage { read_only: false }),
+                Access::Texture(_) => texture::binding_type(),
+            };
+            entry(i as u32 + 1, ty);
         }
         let checks =
             if self.checked { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
@@ -194,11 +201,12 @@ impl Gpu {
         Ok(pipeline)
     }
 
-    /// Resolves a dispatch: pipeline, parameter buffer and bind group. `buffers` follow its bindings.
+    /// Resolves a dispatch: pipeline, parameter buffer, bind group and the copies that come first. `buffers` follow its
+    /// bindings; what it reads from textures is copied from them to `textures`.
     ///
     /// # Errors
     /// As [`pipeline`](Self::pipeline) and [`allocate`](Self::allocate).
-    pub fn record(&self, dispatch: &Dispatch, buffers: &[&Buffer]) -> Result<Recorded> {
+    pub fn record(&self, dispatch: &Dispatch, buffers: &[&Buffer], textures: &Textures) -> Result<Recorded> {
         let pipeline = self.pipeline(dispatch)?;
         let parameters = if dispatch.specialised {
             None
@@ -211,9 +219,14 @@ impl Gpu {
         if let Some(buffer) = &parameters {
             entries.push(wgpu::BindGroupEntry { binding: 0, resource: buffer.binding() });
         }
+        let copied = textures.of(dispatch, buffers)?;
         for (i, buffer) in buffers.iter().enumerate() {
             // The planner has refused anything larger than the device can bind.
-            entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: buffer.binding() });
+            let resource = match copied.iter().find(|(at, ..)| *at == i) {
+                None => buffer.binding(),
+                Some((.., view)) => wgpu::BindingResource::TextureView(view),
+            };
+            entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource });
         }
         let bind_group = self
             .scoped(wgpu::ErrorFilter::Validation, || {
@@ -224,7 +237,8 @@ impl Gpu {
                 })
             })
             .map_err(|e| Error::new(Kind::Internal, format!("bindings do not fit: {e}")).at(dispatch.kernel.label()))?;
-        Ok(Recorded { pipeline, bind_group, workgroups: dispatch.workgroups })
+        let copies = copied.into_iter().map(|(_, copy, _)| copy).collect();
+        Ok(Recorded { pipeline, bind_group, workgroups: dispatch.workgroups, copies })
     }
 
     /// Encodes and submits a sequence of recorded dispatches.
@@ -240,9 +254,11 @@ impl Gpu {
         loop {
             let part = parts.next().unwrap_or_default();
             let mut encoder = self.device.create_command_encoder(&Default::default());
-            {
+            // Copies end a pass.
+            for launches in part.chunk_by(|_, next| next.copies.is_empty()) {
+                launches.iter().flat_map(|item| &item.copies).for_each(|copy| copy.encode(&mut encoder));
                 let mut pass = encoder.begin_compute_pass(&Default::default());
-                part.iter().for_each(|item| item.encode(&mut pass));
+                launches.iter().for_each(|item| item.encode(&mut pass));
             }
             if parts.peek().is_none() {
                 return self.submit_copies(encoder, copies);

@@ -1,14 +1,44 @@
 //! Recorded work as plain data.
 
+use super::kernel::{From, Load};
 use super::{Kernel, UniformBlock};
 
-/// Whether a kernel only reads a binding or also writes it.
+/// How a kernel gets at a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
     /// `var<storage, read>`
     Read,
     /// `var<storage, read_write>`
     ReadWrite,
+    /// `var texture_2d<f32>`: only reads, from a copy that is made right before the launch.
+    Texture(Texture),
+}
+
+/// A copy of a tensor in a texture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Texture {
+    /// Elements to copy.
+    pub elements: usize,
+    /// What a texel holds.
+    pub texel: Texel,
+}
+
+/// What a kernel loads of a tensor at a time, and what a texel of its copy in a texture holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Texel {
+    /// Four elements that lie side by side; else one.
+    pub four: bool,
+    /// In f16; else f32.
+    pub half: bool,
+}
+
+/// How a kernel reads a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// What it loads at a time.
+    pub texel: Texel,
+    /// The elements of a copy in a texture, if it reads that and not the buffer.
+    pub copied: Option<usize>,
 }
 
 /// A tensor a dispatch works on, relative to the node it belongs to.
@@ -22,7 +52,7 @@ pub enum Operand {
     Scratch(usize),
 }
 
-/// One storage binding of a dispatch.
+/// One binding of a dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Binding {
     /// What is bound.
@@ -41,7 +71,7 @@ pub struct Work {
 }
 
 /// One kernel launch as plain data. Binding 0 is the parameters (absent in a specialised variant), then the
-/// storage bindings in order from 1.
+/// bindings of tensors in order from 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dispatch {
     /// The kernel variant.
@@ -50,7 +80,7 @@ pub struct Dispatch {
     pub parameters: UniformBlock,
     /// Whether the parameters are compiled in as constants.
     pub specialised: bool,
-    /// Storage bindings.
+    /// Bindings of tensors.
     pub bindings: Vec<Binding>,
     /// Workgroups along x, y, z.
     pub workgroups: [u32; 3],
@@ -68,6 +98,27 @@ impl Dispatch {
     #[must_use]
     pub fn input(self, i: usize) -> Self {
         self.bind(Operand::Input(i), Access::Read)
+    }
+
+    /// Binds an operand for reading by a function of the kernel's that the linker writes: `NAME_at(i)` is element number
+    /// `i`, an `f32`, or the four from `4 * i`, a `vec4f`.
+    #[must_use]
+    pub fn load(mut self, name: &'static str, operand: Operand, reading: Reading) -> Self {
+        let Reading { texel, copied } = reading;
+        let binding = self.bindings.len() as u32 + 1;
+        let from = if copied.is_some() { From::Texture(binding) } else { From::Buffer(binding) };
+        self.kernel.loads.push(Load { name, from, texel });
+        let texture = copied.map(|elements| Access::Texture(Texture { elements, texel }));
+        self.bind(operand, texture.unwrap_or(Access::Read))
+    }
+
+    /// Tensors that other entry points of the source read by such functions, and this one does not: four elements at a time
+    /// or one.
+    #[must_use]
+    pub fn unread(mut self, names: &[&'static str], four: bool) -> Self {
+        let texel = Texel { four, half: false };
+        self.kernel.loads.extend(names.iter().map(|name| Load { name, from: From::Nowhere, texel }));
+        self
     }
 
     /// Binds node output `i` for writing.
@@ -123,6 +174,8 @@ pub struct Recorded {
     pub(super) pipeline: std::sync::Arc<super::Pipeline>,
     pub(super) bind_group: wgpu::BindGroup,
     pub(super) workgroups: [u32; 3],
+    /// Copies to textures that come before it.
+    pub(super) copies: Vec<super::texture::Copy>,
 }
 
 #[cfg(test)]

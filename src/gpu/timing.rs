@@ -17,7 +17,7 @@ pub struct KernelTime {
 
 impl Gpu {
     /// Runs a recorded sequence with every dispatch in a pass of its own between two timestamps. Slower as a whole
-    /// than [`submit`](Self::submit); the times are those of the kernels.
+    /// than [`submit`](Self::submit); the times are those of the kernels, with the copies to textures that they need.
     ///
     /// # Errors
     /// [`Kind::Unsupported`] without timestamps, and as [`check`](Self::check).
@@ -46,15 +46,22 @@ impl Gpu {
         for chunk in recorded.chunks(per_chunk) {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             for (i, item) in chunk.iter().enumerate() {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                let stamps = |begin: Option<usize>, end: Option<usize>| wgpu::ComputePassDescriptor {
                     label: None,
                     timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
                         query_set: &set,
-                        beginning_of_pass_write_index: Some(2 * i as u32),
-                        end_of_pass_write_index: Some(2 * i as u32 + 1),
+                        beginning_of_pass_write_index: begin.map(|i| i as u32),
+                        end_of_pass_write_index: end.map(|i| i as u32),
                     }),
-                });
-                item.encode(&mut pass);
+                };
+                let (begin, end) = (2 * i, 2 * i + 1);
+                if !item.copies.is_empty() {
+                    // A pass of nothing, for the time before the copies.
+                    drop(encoder.begin_compute_pass(&stamps(Some(begin), None)));
+                    item.copies.iter().for_each(|copy| copy.encode(&mut encoder));
+                }
+                let begin = item.copies.is_empty().then_some(begin);
+                item.encode(&mut encoder.begin_compute_pass(&stamps(begin, Some(end))));
             }
             encoder.resolve_query_set(&set, 0..2 * chunk.len() as u32, &resolved, 0);
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging.inner, 0, bytes);

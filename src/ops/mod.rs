@@ -50,7 +50,7 @@ pub use twin::{AnyTwin, Array, Real, Twin};
 
 use crate::autograd::{Finish, Gradients, Lower, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Caps, DeviceClass, Kernel, Library, grid_for};
+use crate::gpu::{Caps, DeviceClass, Kernel, Library, Reading, Texel, Texture, grid_for};
 use crate::tensor::{DType, Shape, TensorType};
 
 /// Declares a library under `shaders/lib/` as a static.
@@ -105,6 +105,16 @@ const EACH: u32 = 4;
 pub(crate) fn fours(count: usize) -> (u32, [u32; 3]) {
     let fours = count.div_ceil(4);
     (fours as u32, grid_for(fours, WORKGROUP * EACH))
+}
+
+/// Copies of smaller tensors are not worth their launch.
+const WORTH_COPYING: usize = 1 << 14;
+
+/// How a kernel that reads a tensor once or a few times reads it, four elements at a time or one.
+pub(crate) fn reading(ty: &TensorType, four: bool, caps: &Caps) -> Reading {
+    let (elements, texel) = (ty.shape.len(), Texel { four, half: ty.is_half() });
+    let copied = caps.textures && elements >= WORTH_COPYING && Texture { elements, texel }.fits();
+    Reading { texel, copied: copied.then_some(elements) }
 }
 
 library!(LANES_VEC4, "lanes_vec4.wgsl");

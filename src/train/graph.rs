@@ -245,7 +245,7 @@ impl EvalGraph {
                 moving.map(|p| (p.name.clone(), average_of(&p.name))).collect()
             }
         };
-        Self::of(model, config, source, averaged, batch, outputs, &caps.for_few_runs())
+        Self::of(model, config, source, averaged, batch, outputs, caps)
     }
 
     fn of(
@@ -277,7 +277,7 @@ impl EvalGraph {
         let features = model.features(&mut net, x)?;
         let features = net.full_precision(features)?;
         let parameters = net.into_parameters();
-        let plan = Plan::preparing(&tape, &[features], &caps.for_few_runs())?;
+        let plan = Plan::preparing(&tape, &[features], caps)?;
         Ok(Self { plan, parameters })
     }
 }

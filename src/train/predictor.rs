@@ -36,9 +36,6 @@ pub enum ModelSource {
     },
 }
 
-/// From here on a faster kernel makes up for the time it takes to compile, on the software driver where that was measured.
-const MANY_RUNS: usize = 250;
-
 /// A model ready to run on a device.
 pub struct Predictor {
     /// The configuration it was (or would have been) trained with.
@@ -57,8 +54,7 @@ pub struct Predictor {
 
 impl Predictor {
     /// Loads a model and builds its graph for batches of `batch` images, in the given precision or that of its
-    /// training (bare weights are in f32 unless another is given), with the kernels that tuning has chosen. `runs` is how
-    /// many batches there will be, if that is known: unless they are many, the kernels are those that are soon compiled.
+    /// training (bare weights are in f32 unless another is given), with the kernels that tuning has chosen.
     ///
     /// # Errors
     /// [`Kind::Unsupported`](crate::Kind::Unsupported) for a precision the device lacks; those of
@@ -69,7 +65,6 @@ impl Predictor {
         batch: usize,
         precision: Option<Precision>,
         tuning: Option<&TuningCache>,
-        runs: Option<usize>,
     ) -> Result<Self> {
         let host = HostModel::read(source)?;
         let outputs = host.outputs();
@@ -79,11 +74,9 @@ impl Predictor {
         config.precision.check(gpu)?;
         let model = Model::find(&config.model)?;
         let graph = |caps: &Caps| EvalGraph::new(model, &config, batch, classes.len(), caps);
-        let many = runs.is_some_and(|runs| runs >= MANY_RUNS);
-        let caps = if many { gpu.caps().clone() } else { gpu.caps().for_few_runs() };
-        let graph = graph(&caps).and_then(|untuned| {
+        let graph = graph(gpu.caps()).and_then(|untuned| {
             let choices = tuning.map(|cache| cache.choices(&untuned.plan.tunable, gpu.caps())).unwrap_or_default();
-            if choices.is_empty() { Ok(untuned) } else { graph(&caps.with_choices(choices)) }
+            if choices.is_empty() { Ok(untuned) } else { graph(&gpu.caps().with_choices(choices)) }
         })?;
         let mut store = Store::new();
         let session = EvalSession::new(gpu, graph, &mut store)?;

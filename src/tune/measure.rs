@@ -7,7 +7,7 @@ use half::f16;
 use super::lower;
 use crate::autograd::Tunable;
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Buffer, Feature, Gpu, Operand, Recorded, Usage};
+use crate::gpu::{Buffer, Feature, Gpu, Operand, Recorded, TextureSizes, Usage};
 use crate::rng::Stream;
 use crate::tensor::{DType, TensorType};
 
@@ -141,6 +141,7 @@ impl Bench {
         let scratch = (lowered.scratch.iter())
             .map(|ty| gpu.allocate("tuning scratch", ty.bytes(), Usage::Storage))
             .collect::<Result<Vec<_>>>()?;
+        let textures = gpu.allocate_textures(&TextureSizes::of(&lowered.dispatches))?;
         let recorded = (lowered.dispatches.iter())
             .map(|dispatch| {
                 let buffer = |operand: Operand| match operand {
@@ -149,7 +150,7 @@ impl Bench {
                     Operand::Scratch(i) => &scratch[i],
                 };
                 let buffers: Vec<&Buffer> = dispatch.bindings.iter().map(|b| buffer(b.operand)).collect();
-                gpu.record(dispatch, &buffers)
+                gpu.record(dispatch, &buffers, &textures)
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(Prepared { recorded, _scratch: scratch })

@@ -7,9 +7,9 @@ pub use cases::cases;
 
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
+use crate::gpu::{Dispatch, Kernel, Operand, Source, Uniform, uniform_block};
 use crate::onnx;
-use crate::ops::{fours, moved, same_shape};
+use crate::ops::{fours, moved, reading, same_shape};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("add.wgsl", crate::ops::FOURS);
@@ -58,6 +58,9 @@ impl Op for Add {
         let params = Params { fours };
         let dispatch =
             Dispatch::new(Kernel::new(&SOURCE, "forward").with_half(cx.inputs[0].is_half()), params.block(), grid);
-        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(count as u64, moved(cx))))
+        let dispatch = ["a", "b"].into_iter().enumerate().fold(dispatch, |dispatch, (i, name)| {
+            dispatch.load(name, Operand::Input(i), reading(&cx.inputs[i], true, cx.caps))
+        });
+        Ok(Lowered::one(dispatch.output(0).work(count as u64, moved(cx))))
     }
 }

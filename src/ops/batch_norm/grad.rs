@@ -86,11 +86,13 @@ impl Op for Grad {
         let masked = self.mask != Mask::None;
         let kept = self.mask == Mask::ReluKept;
         let relu_y = if masked { 4 + usize::from(self.has_gamma) } else { 0 };
+        // All of them are of one type.
+        let read = |read: bool| reduce.reading(&cx.inputs[0], read, cx.caps);
         let mut sums = reduce
             .dispatch(&GRAD, "sums", &flags(masked), half, self.spec)
-            .input(1)
-            .input(relu_y)
-            .input(0)
+            .load("d_y", Operand::Input(1), read(true))
+            .load("relu_y", Operand::Input(relu_y), read(masked))
+            .load("x", Operand::Input(0), read(true))
             .input(2)
             .bind(Operand::Scratch(0), Access::ReadWrite)
             .bind(Operand::Scratch(1), Access::ReadWrite)
@@ -101,6 +103,7 @@ impl Op for Grad {
         sums.kernel = sums.kernel.with_library(if kept { &KEEP_MASKED } else { &KEEP_NOTHING });
         let mut merge = reduce
             .dispatch(&GRAD, "merge", &flags(false), half, self.spec)
+            .unread(&["d_y", "relu_y", "x"], reduce.is_in_fours())
             .bind(Operand::Scratch(0), Access::Read)
             .bind(Operand::Scratch(1), Access::Read)
             .input(2)
@@ -112,10 +115,10 @@ impl Op for Grad {
         merge.kernel = merge.kernel.with_library(&KEEP_NOTHING);
         let again = masked && !kept;
         let grad_x = Runs::map(shape).dispatch(&GRAD, "grad_x", &flags(again), half, self.spec);
-        let grad_x = if kept { grad_x.bind(Operand::Output(3), Access::Read) } else { grad_x.input(1) };
         let mut grad_x = grad_x
-            .input(if again { relu_y } else { 0 })
-            .input(0)
+            .load("d_y", if kept { Operand::Output(3) } else { Operand::Input(1) }, read(true))
+            .load("relu_y", Operand::Input(if again { relu_y } else { 0 }), read(again))
+            .load("x", Operand::Input(0), read(true))
             .bind(Operand::Scratch(2), Access::Read)
             .output(0)
             .work(5 * elements, size * (3 + u64::from(again)) * elements);
@@ -159,10 +162,13 @@ impl Op for FrozenGrad {
         let (shape, elements) = (&cx.inputs[0].shape, cx.inputs[0].shape.len() as u64);
         let flags = [("HAS_GAMMA", self.has_gamma), ("FROM_VARIANCE", true), ("MASKED", self.masked)];
         let relu_y = if self.masked { 2 + usize::from(self.has_gamma) } else { 0 };
-        let mut launch = Runs::map(shape)
+        let runs = Runs::map(shape);
+        let read = |read: bool| runs.reading(&cx.inputs[0], read, cx.caps);
+        let mut launch = runs
             .dispatch(&GRAD, "grad_x_frozen", &flags, cx.inputs[0].is_half(), self.spec)
-            .input(0)
-            .input(relu_y)
+            .load("d_y", Operand::Input(0), read(true))
+            .load("relu_y", Operand::Input(relu_y), read(self.masked))
+            .unread(&["x"], runs.is_in_fours())
             .input(1)
             .input(if self.has_gamma { 2 } else { 1 })
             .output(0)

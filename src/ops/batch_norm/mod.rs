@@ -34,9 +34,11 @@ use std::sync::Arc;
 use self::grad::gradients;
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Access, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block};
+use crate::gpu::{
+    Access, Caps, Dispatch, Kernel, Library, Operand, Reading, Source, Uniform, grid, grid_for, uniform_block,
+};
 use crate::onnx;
-use crate::ops::{Tail, WORKGROUP, float_shape};
+use crate::ops::{Tail, WORKGROUP, float_shape, reading};
 use crate::tensor::{HostTensor, Shape, TensorType};
 
 static SOURCE: Source = crate::wgsl!("batch_norm.wgsl");
@@ -196,8 +198,18 @@ impl Runs {
             .bind(moments[1], Access::Read)
     }
 
+    /// How a map of the type of x is read, or bound if nothing reads it.
+    fn reading(self, x: &TensorType, read: bool, caps: &Caps) -> Reading {
+        let reading = reading(x, self.is_in_fours(), caps);
+        Reading { copied: reading.copied.filter(|_| read), ..reading }
+    }
+
+    fn is_in_fours(self) -> bool {
+        self.vector == 4
+    }
+
     fn library(self) -> &'static Library {
-        if self.vector == 4 { &CHANNELS_VEC4 } else { &CHANNELS_SCALAR }
+        if self.is_in_fours() { &CHANNELS_VEC4 } else { &CHANNELS_SCALAR }
     }
 }
 
@@ -218,7 +230,7 @@ fn check(inputs: &[TensorType]) -> Result<usize> {
 
 /// A forward kernel's launch over all elements: y from x, mean, deviation.
 fn normalise(
-    x: &TensorType,
+    cx: &Lower<'_>,
     statistics: [Operand; 2],
     from_variance: bool,
     has_gamma: bool,
@@ -227,16 +239,17 @@ fn normalise(
 ) -> Dispatch {
     let flags =
         [("HAS_GAMMA", has_gamma), ("FROM_VARIANCE", from_variance), ("RESIDUAL", tail.residual), ("RELU", tail.relu)];
+    let x = &cx.inputs[0];
     let (elements, size) = (x.shape.len() as u64, x.dtype.size() as u64);
     let residual = if tail.residual { 4 + usize::from(has_gamma) } else { 0 };
-    Runs::map(&x.shape)
-        .dispatch(&SOURCE, "normalise", &flags, x.is_half(), spec)
-        .input(0)
+    let runs = Runs::map(&x.shape);
+    runs.dispatch(&SOURCE, "normalise", &flags, x.is_half(), spec)
+        .load("x", Operand::Input(0), runs.reading(x, true, cx.caps))
         .bind(statistics[0], Access::Read)
         .bind(statistics[1], Access::Read)
         .input(if has_gamma { 4 } else { 1 })
         .input(1)
-        .input(residual)
+        .load("residual", Operand::Input(residual), runs.reading(x, tail.residual, cx.caps))
         .output(0)
         .work(3 * elements, size * (2 + u64::from(tail.residual)) * elements)
 }
@@ -305,7 +318,8 @@ impl Op for Train {
             let (elements, size) = (shape.len() as u64, cx.inputs[0].dtype.size() as u64);
             let statistics = runs
                 .dispatch(&SOURCE, "statistics", &flags, half, self.spec)
-                .input(0)
+                .load("x", Operand::Input(0), runs.reading(&cx.inputs[0], true, cx.caps))
+                .unread(&["residual"], runs.is_in_fours())
                 .bind(moments[0], Access::ReadWrite)
                 .bind(moments[1], Access::ReadWrite)
                 .work(4 * elements, size * elements);
@@ -330,7 +344,7 @@ impl Op for Train {
             .output(2);
         let statistics = [Operand::Output(1), Operand::Output(2)];
         lowered.dispatches.push(merge);
-        lowered.dispatches.push(normalise(&cx.inputs[0], statistics, false, self.has_gamma, self.tail, self.spec));
+        lowered.dispatches.push(normalise(cx, statistics, false, self.has_gamma, self.tail, self.spec));
         Ok(lowered)
     }
 }
@@ -384,7 +398,7 @@ impl Op for Eval {
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let statistics = [Operand::Input(2), Operand::Input(3)];
-        Ok(Lowered::one(normalise(&cx.inputs[0], statistics, true, self.has_gamma, self.tail, self.spec)))
+        Ok(Lowered::one(normalise(cx, statistics, true, self.has_gamma, self.tail, self.spec)))
     }
 }
 

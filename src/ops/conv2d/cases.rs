@@ -15,8 +15,8 @@ struct Shape {
 }
 
 /// Every kind of convolution, each with the kernels of the device's choice, the plain kernels, the direct tiles, the
-/// subgroup tiles, a workgroup tile and, in f16, cooperative matrices; one with every workgroup tile. Depthwise ones with
-/// the device's choice, the plain kernels and pixel by pixel; one with every strip.
+/// subgroup tiles from buffers and from textures, a workgroup tile and, in f16, cooperative matrices; one with every
+/// workgroup tile. Depthwise ones with the device's choice, the plain kernels and pixel by pixel; one with every strip.
 pub fn cases() -> Vec<Case> {
     let base = Conv2d::default();
     let pad = |pixels| Conv2d { padding: Padding::all(pixels), ..base };
@@ -148,7 +148,8 @@ pub fn cases() -> Vec<Case> {
         let tiles = tiles.map(|(_, tile)| Backend::Workgroup(tile));
         let mut backends = vec![Backend::Auto, Backend::Plain];
         if s.conv.groups == 1 {
-            backends.extend([Backend::Direct, Backend::Subgroup, Backend::Coop].into_iter().chain(tiles));
+            let tiled = [Backend::Direct, Backend::Subgroup, Backend::Texture, Backend::Coop];
+            backends.extend(tiled.into_iter().chain(tiles));
         } else if s.name.contains("in fours") {
             // All have strips of the device's choice; one has all.
             let strips = STRIPS.into_iter().filter(|_| s.name == "depthwise in fours, more than a workgroup");
@@ -180,7 +181,7 @@ pub fn cases() -> Vec<Case> {
 /// not be fused), a residual, ReLU.
 fn fused_cases() -> Vec<Case> {
     let mut cases = vec![];
-    for backend in [Backend::Plain, Backend::Direct, Backend::Subgroup] {
+    for backend in [Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Texture] {
         for (filters, bias, norm, residual) in [
             (12, false, true, true),
             (12, true, true, false),
@@ -243,7 +244,7 @@ pub fn normed_cases() -> Vec<Case> {
     let mut cases = vec![];
     for (name, x, kernel, filters, conv, mean) in shapes {
         let tiles = tiles.into_iter().enumerate().filter(|(i, _)| name == "a part of a tile" || *i + 1 == tiles.len());
-        let backends = [Backend::Auto, Backend::Direct, Backend::Subgroup, Backend::Coop];
+        let backends = [Backend::Auto, Backend::Direct, Backend::Subgroup, Backend::Texture, Backend::Coop];
         for backend in backends.into_iter().chain(tiles.map(|(_, tile)| tile)) {
             let conv = Conv2d { backend, ..conv };
             let spec = BatchNorm { eps: 1e-5, momentum: 0.1 };

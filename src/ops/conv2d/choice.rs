@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::depthwise::{self, STRIPS, Strip};
 use super::{Geometry, coop};
 use crate::autograd::Candidates;
-use crate::gpu::{Caps, DeviceClass};
+use crate::gpu::{Caps, DeviceClass, Texel, Texture};
 
 /// Which kernels a convolution uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -21,6 +21,8 @@ pub enum Backend {
     Direct,
     /// Register tiles, loads shared in a subgroup; as `Direct` where the subgroup size is not fixed and small.
     Subgroup,
+    /// As `Subgroup`, from copies in textures; as that where a tensor is too large for one.
+    Texture,
     /// Register tiles of a larger tile that a workgroup loads together; as `Direct` where the device cannot hold it.
     Workgroup(WorkgroupTile),
     /// One invocation for four channels of a pixel of a depthwise convolution; as `Plain` where it is not one.
@@ -187,6 +189,7 @@ impl fmt::Display for Choice {
             Backend::Plain => f.write_str("plain")?,
             Backend::Direct => f.write_str("direct")?,
             Backend::Subgroup => f.write_str("subgroup")?,
+            Backend::Texture => f.write_str("texture")?,
             Backend::Workgroup(tile) => tile.fmt(f)?,
             Backend::Depthwise => f.write_str("depthwise")?,
             Backend::Strip(strip) => strip.fmt(f)?,
@@ -209,6 +212,7 @@ impl FromStr for Choice {
             "plain" => Backend::Plain,
             "direct" => Backend::Direct,
             "subgroup" => Backend::Subgroup,
+            "texture" => Backend::Texture,
             "depthwise" => Backend::Depthwise,
             "matrices" => Backend::Coop,
             _ => {
@@ -250,7 +254,10 @@ impl Choice {
         }
         match asked.backend {
             Backend::Workgroup(tile) if !tile.fits(caps) => Self { backend: Backend::Direct, ..asked },
-            Backend::Subgroup if small_subgroup(caps).is_none() => Self { backend: Backend::Direct, ..asked },
+            Backend::Subgroup | Backend::Texture if small_subgroup(caps).is_none() => {
+                Self { backend: Backend::Direct, ..asked }
+            }
+            Backend::Texture if !fits_textures(g) => Self { backend: Backend::Subgroup, ..asked },
             Backend::Coop if coop::Tile::of(g, product, caps).is_none() => Self::heuristic(g, product, caps),
             _ => asked,
         }
@@ -264,7 +271,11 @@ impl Choice {
             return Self::of(strip.unwrap_or(Backend::Depthwise));
         }
         if caps.class == DeviceClass::Software {
-            return Self::of(small_subgroup(caps).map_or(Backend::Direct, |_| Backend::Subgroup));
+            return Self::of(match small_subgroup(caps) {
+                None => Backend::Direct,
+                Some(_) if caps.textures && fits_textures(g) => Backend::Texture,
+                Some(_) => Backend::Subgroup,
+            });
         }
         if coop::Tile::of(g, product, caps).is_some() {
             return Self::of(Backend::Coop);
@@ -277,6 +288,12 @@ impl Choice {
 /// The subgroup size, where it is known and small.
 pub(super) fn small_subgroup(caps: &Caps) -> Option<u32> {
     caps.subgroups.filter(|s| s.min == s.max && [4, 8, 16].contains(&s.min)).map(|s| s.min)
+}
+
+/// Whether each of the three tensors fits a texture, even one element a texel.
+pub(super) fn fits_textures(g: &Geometry) -> bool {
+    let fits = |elements| Texture { elements, texel: Texel { four: false, half: g.half() } }.fits();
+    [g.x_elements(), g.weight_elements(), g.y_elements()].into_iter().all(fits)
 }
 
 /// The tiles that fit a device, cheapest first, with their estimated cost.
@@ -320,6 +337,9 @@ pub(super) fn candidates(g: &Geometry, product: Product, caps: &Caps) -> Option<
     }
     let mut choices = vec![Choice::heuristic(g, product, caps), Choice::of(Backend::Direct)];
     choices.extend(small_subgroup(caps).map(|_| Choice::of(Backend::Subgroup)));
+    // A GPU's buffers are as good as its textures.
+    let textures = caps.class == DeviceClass::Software && fits_textures(g);
+    choices.extend(small_subgroup(caps).filter(|_| textures).map(|_| Choice::of(Backend::Texture)));
     choices.extend(coop::Tile::of(g, product, caps).map(|_| Choice::of(Backend::Coop)));
     let tiles = ranked_tiles(g, product, caps);
     let limit = tiles.first().map_or(0.0, |(_, cost)| WORTH_TRYING * cost);
@@ -367,8 +387,8 @@ mod tests {
             }
         }
         let strips = STRIPS.map(Backend::Strip);
-        let others = [Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Coop, Backend::Depthwise];
-        for backend in others.into_iter().chain(strips) {
+        let others = [Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Texture, Backend::Coop];
+        for backend in others.into_iter().chain([Backend::Depthwise]).chain(strips) {
             assert_eq!(Choice::of(backend).to_string().parse(), Ok(Choice::of(backend)));
         }
         for text in [

@@ -6,9 +6,9 @@
 
 use std::fmt;
 
-use super::choice::{Choice, Product};
+use super::choice::{Choice, Product, fits_textures};
 use super::kernels::{
-    ACTIVATION_VEC4, COLUMNS_IN_VEC4, COLUMNS_OUT_VEC4, CONV_PARAMS, MAX_PARTIAL_BYTES, MAX_RUN, wanted_groups,
+    ACTIVATION_VEC4, COLUMNS_IN_VEC4, COLUMNS_OUT_VEC4, CONV_PARAMS, MAX_PARTIAL_BYTES, MAX_RUN, factors, wanted_groups,
 };
 use super::{Backend, Geometry};
 use crate::gpu::{Caps, DeviceClass, Dispatch, Kernel, Source, Uniform, grid_for};
@@ -143,26 +143,40 @@ fn in_strips(source: &'static Source, entry: &'static str, strip: Strip) -> Kern
 }
 
 /// The forward pass or the data gradient, in the strips of a choice or pixel by pixel.
-pub(super) fn map(g: &Geometry, product: Product, choice: &Choice, finish: impl Fn(Kernel) -> Kernel) -> Dispatch {
-    let (pixel, strips, entry, pixels) = match product {
-        Product::GradInput => (&GRAD_INPUT, &STRIP_GRAD_INPUT, "grad_input", g.n * g.h * g.w),
-        _ => (&FORWARD, &STRIP_FORWARD, "forward", g.n * g.out_h * g.out_w),
+pub(super) fn map(
+    g: &Geometry,
+    product: Product,
+    choice: &Choice,
+    caps: &Caps,
+    finish: impl Fn(Kernel) -> Kernel,
+) -> Dispatch {
+    let (pixel, strips, entry, pixels, read) = match product {
+        Product::GradInput => (&GRAD_INPUT, &STRIP_GRAD_INPUT, "grad_input", g.n * g.h * g.w, g.y_elements()),
+        _ => (&FORWARD, &STRIP_FORWARD, "forward", g.n * g.out_h * g.out_w, g.x_elements()),
     };
     let (kernel, count) = match choice.backend {
         Backend::Strip(strip) => (in_strips(strips, entry, strip), strip.count(&strip.shape(g, product), g)),
         _ => (in_fours(Kernel::new(pixel, entry)), pixels),
     };
-    Dispatch::new(finish(kernel), g.params().block(), grid_for(count * g.c / 4, WORKGROUP)).specialised()
+    let dispatch = Dispatch::new(finish(kernel), g.params().block(), grid_for(count * g.c / 4, WORKGROUP));
+    in_factors(dispatch, g, caps, read, g.weight_elements())
 }
 
-/// The weight gradient without its inputs, and how many partial results it leaves.
+/// Binds what is read, of so many elements each.
+fn in_factors(dispatch: Dispatch, g: &Geometry, caps: &Caps, activations: usize, columns: usize) -> Dispatch {
+    let textures = caps.textures && fits_textures(g);
+    factors(dispatch.specialised(), g, textures, [("activations", activations, true), ("columns_in", columns, true)])
+}
+
+/// The weight gradient, and how many partial results it leaves.
 pub(super) fn grad_weight(g: &Geometry, choice: &Choice, caps: &Caps) -> (Dispatch, usize) {
     let Backend::Strip(strip) = choice.backend else {
         let pixels = g.n * g.out_h * g.out_w;
         let run = pixels.div_ceil(super::kernels::splits(g, choice, caps));
         let (kernel, [x, y]) = (in_fours(Kernel::new(&GRAD_WEIGHT, "grad_weight")), pixel_groups(g));
         let runs = pixels.div_ceil(run);
-        return (Dispatch::new(kernel, g.params_of_run(run).block(), [x, y, runs as u32]).specialised(), runs);
+        let dispatch = Dispatch::new(kernel, g.params_of_run(run).block(), [x, y, runs as u32]);
+        return (in_factors(dispatch, g, caps, g.x_elements(), g.y_elements()), runs);
     };
     let strips = strip.count(&strip.shape(g, Product::GradWeight), g);
     let lanes = wanted_groups(caps) * if caps.class == DeviceClass::Software { 8 } else { WORKGROUP as usize };
@@ -172,7 +186,8 @@ pub(super) fn grad_weight(g: &Geometry, choice: &Choice, caps: &Caps) -> (Dispat
     let runs = strips.div_ceil(run);
     let kernel = in_strips(&STRIP_GRAD_WEIGHT, "grad_weight", strip);
     let grid = grid_for(runs * g.c / 4, WORKGROUP);
-    (Dispatch::new(kernel, g.params_of_run(run).block(), grid).specialised(), runs)
+    let dispatch = Dispatch::new(kernel, g.params_of_run(run).block(), grid);
+    (in_factors(dispatch, g, caps, g.x_elements(), g.y_elements()), runs)
 }
 
 /// Workgroups for one run of a weight gradient, pixel by pixel.

@@ -5,7 +5,8 @@ use super::{Geometry, coop, depthwise};
 use crate::autograd::Lowered;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{
-    Access, Caps, DeviceClass, Dispatch, Kernel, Library, Operand, Source, Uniform, grid, grid_for, uniform_block,
+    Access, Caps, DeviceClass, Dispatch, Kernel, Library, Operand, Reading, Source, Texel, Uniform, grid, grid_for,
+    uniform_block,
 };
 use crate::ops::{Tail, WORKGROUP, check_loop};
 use crate::tensor::{DType, TensorType};
@@ -102,13 +103,23 @@ impl Geometry {
         Params { run: run as u32, ..self.params() }
     }
 
+    pub(super) fn x_elements(&self) -> usize {
+        self.n * self.h * self.w * self.c
+    }
+
+    pub(super) fn y_elements(&self) -> usize {
+        self.n * self.out_h * self.out_w * self.k
+    }
+
+    pub(super) fn weight_elements(&self) -> usize {
+        self.r * self.s * self.c / self.conv.groups * self.k
+    }
+
     /// Every index the kernels compute must fit a word, with room for positions before the first pixel.
     fn check(&self) -> Result<()> {
         let rows = self.h + self.conv.padding.top + self.conv.padding.bottom;
         let columns = self.w + self.conv.padding.left + self.conv.padding.right;
-        let elements = (self.n * self.h * self.w * self.c)
-            .max(self.n * self.out_h * self.out_w * self.k)
-            .max(self.r * self.s * self.c * self.k);
+        let elements = self.x_elements().max(self.y_elements()).max(self.weight_elements());
         if elements < 1 << 31 && rows.max(columns) < 1 << 29 {
             return Ok(());
         }
@@ -125,6 +136,8 @@ struct Tile {
     rows: u32,
     columns: u32,
     subgroup: bool,
+    /// Whether it reads from copies in textures.
+    textures: bool,
 }
 
 impl Tile {
@@ -133,15 +146,20 @@ impl Tile {
         Some(match (backend, small_subgroup(caps)) {
             // A load of a lane's own address costs a driver in software about twenty products, and the rows of a tile
             // share theirs: tall tiles, even where their sums no longer fit the CPU's registers.
-            (Backend::Subgroup, Some(lanes_n)) => {
-                // Twice as many columns take twice as long to compile, half a second to some seconds for each layer.
-                let columns = if caps.few_runs { 4 } else { columns_of(lanes_n as usize, width) };
-                Self { lanes_m: 1, lanes_n, rows: 4 * lanes_n, columns, subgroup: true }
-            }
+            (Backend::Subgroup | Backend::Texture, Some(lanes_n)) => Self {
+                lanes_m: 1,
+                lanes_n,
+                rows: 4 * lanes_n,
+                columns: 4,
+                subgroup: true,
+                textures: backend == Backend::Texture,
+            },
             (Backend::Direct, _) if width <= 16 => {
-                Self { lanes_m: 32, lanes_n: 2, rows: 4, columns: 8, subgroup: false }
+                Self { lanes_m: 32, lanes_n: 2, rows: 4, columns: 8, subgroup: false, textures: false }
             }
-            (Backend::Direct, _) => Self { lanes_m: 8, lanes_n: 8, rows: 8, columns: 8, subgroup: false },
+            (Backend::Direct, _) => {
+                Self { lanes_m: 8, lanes_n: 8, rows: 8, columns: 8, subgroup: false, textures: false }
+            }
             _ => return None,
         })
     }
@@ -167,7 +185,7 @@ impl Tile {
             .with_u32("ROWS", self.rows)
             .with_u32("COLUMNS", self.columns)
             .with_u32("XV", vector)
-            .with_library(if vector == 4 { &ACTIVATION_VEC4 } else { &ACTIVATION_SCALAR });
+            .with_library(pick(vector == 4, &ACTIVATION_VEC4, &ACTIVATION_SCALAR));
         if self.subgroup {
             kernel.with_library(&SPREAD_SUBGROUP).with_subgroups()
         } else {
@@ -186,13 +204,6 @@ impl Tile {
             width.div_ceil((self.lanes_n * self.columns) as usize) as u32,
         ]
     }
-}
-
-/// Columns of a lane: eight use a row's value twice as often as four, for .8 of the time a product, unless more of the last
-/// tile then hangs over the edge.
-fn columns_of(lanes: usize, width: usize) -> u32 {
-    let covered = |columns: usize| width.next_multiple_of(lanes * columns);
-    if covered(8) * 4 <= covered(4) * 5 { 8 } else { 4 }
 }
 
 /// Row tiles folded into x and y, column tiles times `parts` (phases, runs) in z.
@@ -220,6 +231,21 @@ impl WorkgroupTile {
     }
 }
 
+/// Binds the two factors, which the libraries load four or one at a time, from buffers or from textures: a name, the elements,
+/// and whether the last dimension of it is a multiple of four.
+pub(super) fn factors(
+    dispatch: Dispatch,
+    g: &Geometry,
+    textures: bool,
+    factors: [(&'static str, usize, bool); 2],
+) -> Dispatch {
+    factors.into_iter().enumerate().fold(dispatch, |dispatch, (i, (name, elements, four))| {
+        let texel = Texel { four, half: g.half() };
+        let reading = Reading { texel, copied: textures.then_some(elements) };
+        dispatch.load(name, Operand::Input(i), reading)
+    })
+}
+
 /// How many of `channels` a load takes into workgroup memory: four, or one.
 fn four_or_one(channels: usize) -> u32 {
     if channels.is_multiple_of(4) { 4 } else { 1 }
@@ -229,7 +255,7 @@ fn four_or_one(channels: usize) -> u32 {
 fn at_once(backend: Backend, channels: usize) -> usize {
     match backend {
         Backend::Plain | Backend::Depthwise | Backend::Strip(_) | Backend::Auto => 1,
-        Backend::Direct | Backend::Subgroup => vector_of(channels) as usize,
+        Backend::Direct | Backend::Subgroup | Backend::Texture => vector_of(channels) as usize,
         Backend::Workgroup(_) | Backend::Coop => 4,
     }
 }
@@ -269,6 +295,11 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, statistics: boo
     let choice = Choice::make(g, Product::Forward, caps);
     check_loop(g.r * g.s * (g.c / g.conv.groups) / at_once(choice.backend, g.c), caps)?;
     let vec4 = g.k.is_multiple_of(4);
+    let in_factors = |dispatch: Dispatch, textures: bool| {
+        let factor = |name, elements, channels: usize| (name, elements, channels.is_multiple_of(4));
+        let x = factor("activations", g.x_elements(), g.c);
+        factors(dispatch.specialised(), g, textures, [x, factor("columns_in", g.weight_elements(), g.k)])
+    };
     let tail = |kernel: Kernel| {
         kernel
             .with_bool("HAS_BIAS", has_bias)
@@ -294,26 +325,28 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, statistics: boo
         };
     let matrices = coop::Tile::of(g, Product::Forward, caps);
     let dispatch = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.k)) {
-        (Backend::Coop, Some(tile), _) => coop::forward(tile, g, statistics, finished(has_bias, fused)),
+        (Backend::Coop, Some(tile), _) => {
+            coop::forward(tile, g, statistics, finished(has_bias, fused)).input(0).input(1)
+        }
         (Backend::Workgroup(tile), ..) => {
             let kernel = tile.apply(Kernel::new(&TILE_FORWARD, "forward"), four_or_one(g.c));
             let kernel = columns(kernel, &STATISTICS_TILE);
-            Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)).specialised()
+            in_factors(Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)), false)
         }
-        (Backend::Depthwise | Backend::Strip(_), ..) => depthwise::map(g, Product::Forward, &choice, tail),
+        (Backend::Depthwise | Backend::Strip(_), ..) => depthwise::map(g, Product::Forward, &choice, caps, tail),
         (.., None) => {
             let kernel = finished(has_bias, fused)(Kernel::new(&PLAIN, "forward"));
-            Dispatch::new(kernel, g.params().block(), grid_for(rows * g.k, WORKGROUP))
+            Dispatch::new(kernel, g.params().block(), grid_for(rows * g.k, WORKGROUP)).input(0).input(1)
         }
         (.., Some(tile)) => {
             let tile = tile.fitted(rows);
             let kernel = tile.apply(Kernel::new(&FORWARD, "forward"), vector_of(g.c));
             let kernel = columns(kernel, &STATISTICS_ROWS);
-            Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)).specialised()
+            in_factors(Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)), tile.textures)
         }
     };
     // Without a bias its binding holds the weight, which the kernel then never reads through it.
-    let mut dispatch = dispatch.input(0).input(1).input(if has_bias { 2 } else { 1 }).output(0);
+    let mut dispatch = dispatch.input(if has_bias { 2 } else { 1 }).output(0);
     dispatch.kernel.half = g.half();
     let mut moved = bytes(g);
     if fused.residual {
@@ -350,6 +383,11 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     let phases = stride_h * stride_w;
     // The largest phase decides; workgroups past the end of a smaller one leave at once.
     let rows = g.n * g.h.div_ceil(stride_h) * g.w.div_ceil(stride_w);
+    let in_factors = |dispatch: Dispatch, textures: bool| {
+        let factor = |name, elements| (name, elements, g.k.is_multiple_of(4));
+        let d_y = factor("activations", g.y_elements());
+        factors(dispatch.specialised(), g, textures, [d_y, factor("reduction_in", g.weight_elements())])
+    };
     let columns = |kernel: Kernel, vector: u32| {
         kernel.with_library(pick(vector == 4, &REDUCTION_VEC4, &REDUCTION_SCALAR)).with_library(pick(
             g.c.is_multiple_of(4),
@@ -359,25 +397,27 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     };
     let matrices = coop::Tile::of(g, Product::GradInput, caps);
     let dispatch = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.c)) {
-        (Backend::Coop, Some(tile), _) => coop::grad_input(tile, g),
+        (Backend::Coop, Some(tile), _) => coop::grad_input(tile, g).input(0).input(1),
         (Backend::Workgroup(tile), ..) => {
             let vector = four_or_one(g.k);
             let kernel = columns(tile.apply(Kernel::new(&TILE_GRAD_INPUT, "grad_input"), vector), vector);
-            Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.c, phases)).specialised()
+            in_factors(Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.c, phases)), false)
         }
-        (Backend::Depthwise | Backend::Strip(_), ..) => depthwise::map(g, Product::GradInput, &choice, |kernel| kernel),
+        (Backend::Depthwise | Backend::Strip(_), ..) => {
+            depthwise::map(g, Product::GradInput, &choice, caps, |kernel| kernel)
+        }
         (.., None) => {
             let kernel = plain("grad_input");
-            Dispatch::new(kernel, g.params().block(), grid_for(g.n * g.h * g.w * g.c, WORKGROUP))
+            Dispatch::new(kernel, g.params().block(), grid_for(g.x_elements(), WORKGROUP)).input(0).input(1)
         }
         (.., Some(tile)) => {
             let tile = tile.fitted(rows);
             let vector = vector_of(g.k);
             let kernel = columns(tile.apply(Kernel::new(&GRAD_INPUT, "grad_input"), vector), vector);
-            Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.c, phases)).specialised()
+            in_factors(Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.c, phases)), tile.textures)
         }
     };
-    let mut dispatch = dispatch.input(0).input(1).output(0);
+    let mut dispatch = dispatch.output(0);
     dispatch.kernel.half = g.half();
     Ok(Lowered::one(dispatch.work(2 * g.macs(), bytes(g))))
 }
@@ -434,7 +474,9 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
         ))
     };
     let matrices = coop::Tile::of(g, Product::GradWeight, caps);
-    let (kernel, [x, y]) = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.k)) {
+    let tile = Tile::of(choice.backend, caps, g.k);
+    let textures = tile.is_some_and(|tile| tile.textures);
+    let (kernel, [x, y]) = match (choice.backend, matrices, tile) {
         (Backend::Coop, Some(tile), _) => {
             return Ok(coop::grad_weight(tile, g, splits(g, &choice, caps)));
         }
@@ -445,7 +487,7 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
         (Backend::Depthwise | Backend::Strip(_), ..) => {
             let (mut product, runs) = depthwise::grad_weight(g, &choice, caps);
             product.kernel.half = g.half();
-            return Ok(in_splits(product.input(0).input(1).work(2 * g.macs(), bytes(g)), count, runs));
+            return Ok(in_splits(product.work(2 * g.macs(), bytes(g)), count, runs));
         }
         (.., Some(tile)) => {
             let vector = vector_of(g.c);
@@ -465,11 +507,10 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     let run = pixels.div_ceil(splits(g, &choice, caps));
     let splits = pixels.div_ceil(run);
     let kernel = kernel.with_half(g.half());
-    let product = Dispatch::new(kernel, g.params_of_run(run).block(), [x, y, splits as u32])
-        .specialised()
-        .input(0)
-        .input(1)
-        .work(2 * g.macs(), bytes(g));
+    let product = Dispatch::new(kernel, g.params_of_run(run).block(), [x, y, splits as u32]).specialised();
+    let x = ("activations", g.x_elements(), g.c.is_multiple_of(4));
+    let product = factors(product, g, textures, [x, ("columns_in", g.y_elements(), vec4)]);
+    let product = product.work(2 * g.macs(), bytes(g));
     Ok(in_splits(product, count, splits))
 }
 
@@ -520,23 +561,13 @@ pub(super) fn grad_bias(d_y: &TensorType) -> Lowered {
 
 /// Bytes that must move at least: activations, result and weight once.
 pub(super) fn bytes(g: &Geometry) -> u64 {
-    let x = g.n * g.h * g.w * g.c;
-    let y = g.n * g.out_h * g.out_w * g.k;
-    (g.dtype.size() * (x + y + g.r * g.s * g.c / g.conv.groups * g.k)) as u64
+    (g.dtype.size() * (g.x_elements() + g.y_elements() + g.weight_elements())) as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ops::conv2d::{Conv2d, Padding};
-
-    #[test]
-    fn kernels_for_few_runs_have_half_as_many_columns() {
-        let subgroups = Some(crate::gpu::SubgroupSizes { min: 8, max: 8 });
-        let caps = Caps { class: DeviceClass::Software, subgroups, ..Caps::baseline() };
-        let columns = |caps: &Caps, width| Tile::of(Backend::Subgroup, caps, width).unwrap().columns;
-        assert_eq!([columns(&caps, 64), columns(&caps, 32), columns(&caps.for_few_runs(), 64)], [8, 4, 4]);
-    }
 
     /// A stem with a large batch: few results, so few splits, and a sum over 1.6 million pixels.
     #[test]

@@ -16,21 +16,21 @@
 //!    second launch adds in order.
 //! 3. Where the subgroup size is known and small (software drivers), a row's value is loaded by one lane only and
 //!    passed to the others (`spread_subgroup.wgsl`): there a load costs as much as a dozen multiplications. Elsewhere
-//!    each lane loads it for itself, from cache (`spread_direct.wgsl`).
-//!
+//!    each lane loads it for itself, from cache (`spread_direct.wgsl`). Where a driver was measured to load from textures
+//!    much faster than from buffers (`Caps::textures`), both factors are copied to textures first; then the kernels of
+//!    depthwise convolutions below read from textures as well.
 //! 4. `conv2d_tile_*`: the same products for GPUs proper. A workgroup loads slabs of both matrices into workgroup
 //!    memory together, four channels a load, and each invocation multiplies its share of them in registers, while the next
 //!    slabs are on their way (`lib/tile.wgsl`). There are several tile shapes; `choice.rs` takes one by the size of the
 //!    result, and tuning may take another.
+//! 5. `conv2d_coop.wgsl`, for f16 on devices whose subgroups multiply matrices as a whole ("cooperative matrices",
+//!    tensor cores): the same implicit products, slice by slice through workgroup memory. Not used before [`prove`] has
+//!    compared it with the plain kernels on the device, and nowhere that the subgroup size is not fixed.
 //!
 //! Beside the ladder stand the kernels of depthwise convolutions, whose cost is loads: `conv2d_strip_*`, where an
 //! invocation computes four channels of a strip of pixels and keeps what their windows share in registers, and
 //! `conv2d_depthwise_*`, where it computes a single pixel, for windows that registers do not hold (`depthwise.rs`). Other
 //! grouped convolutions stay with the plain kernels.
-//!
-//! 5. `conv2d_coop.wgsl`, for f16 on devices whose subgroups multiply matrices as a whole ("cooperative matrices",
-//!    tensor cores): the same implicit products, slice by slice through workgroup memory. Not used before [`prove`] has
-//!    compared it with the plain kernels on the device, and nowhere that the subgroup size is not fixed.
 //!
 //! On software drivers the choice is 3 with shuffles, elsewhere 5 for f16 where it can be, and else 4; `choice.rs` has
 //! the rule. What tuning has found for a shape on this device (`Caps::choices`) comes before both.

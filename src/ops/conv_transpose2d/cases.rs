@@ -51,6 +51,7 @@ pub fn cases() -> Vec<Case> {
             Backend::Plain,
             Backend::Direct,
             Backend::Subgroup,
+            Backend::Texture,
             Backend::Coop,
             Backend::Workgroup(WORKGROUP_TILES[WORKGROUP_TILES.len() - 1]),
         ];

@@ -20,10 +20,10 @@ pub use cases::cases;
 
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid_for};
+use crate::gpu::{Dispatch, Kernel, Operand, Source, Uniform, grid_for};
 use crate::onnx;
 use crate::ops::window::{WINDOW, Window};
-use crate::ops::{WORKGROUP, float_shape, image_batch};
+use crate::ops::{WORKGROUP, float_shape, image_batch, reading};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("max_pool.wgsl", WINDOW);
@@ -83,7 +83,8 @@ impl Op for MaxPool {
             grid_for(count, WORKGROUP),
         )
         .specialised()
-        .input(0);
+        .load("x", Operand::Input(0), reading(&cx.inputs[0], false, cx.caps))
+        .unread(&["d_y"], false);
         let dispatch = (0..cx.outputs.len()).fold(dispatch, Dispatch::output);
         let area = self.window.size[0] * self.window.size[1];
         let moved = cx.inputs[0].bytes() + cx.outputs.iter().map(TensorType::bytes).sum::<u64>();
@@ -116,8 +117,10 @@ impl Op for MaxPoolGrad {
             params.block(),
             grid_for(count, WORKGROUP),
         )
-        .specialised();
+        .specialised()
+        .load("d_y", Operand::Input(0), reading(&cx.inputs[0], false, cx.caps))
+        .unread(&["x"], false);
         let moved = cx.inputs.iter().map(TensorType::bytes).sum::<u64>() + self.image.bytes();
-        Ok(Lowered::one(dispatch.input(0).input(1).output(0).work(cx.inputs[0].shape.len() as u64, moved)))
+        Ok(Lowered::one(dispatch.input(1).output(0).work(cx.inputs[0].shape.len() as u64, moved)))
     }
 }
