@@ -79,7 +79,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     var moments: array<Moments, VECTORS>;
     for (var i = 0u; i < ROWS; i++) {
         let row = first_row + i;
-        if row < rows {
+        if WHOLE_ROWS || row < rows {
             for (var j = 0u; j < VECTORS; j++) {
                 let at = column + 4u * j;
                 let y = tail(row, at, acc[i][j] + load_bias(at));

@@ -94,7 +94,7 @@ fn grad_input(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
     }
     for (var i = 0u; i < ROWS; i++) {
         let row = first_row + i;
-        if row < rows {
+        if WHOLE_ROWS || row < rows {
             let w = first_w + row % phase_columns * p.stride_w;
             let h = first_h + row / phase_columns % phase_rows * p.stride_h;
             let pixel = (row / phase_columns / phase_rows * p.h + h) * p.w + w;

@@ -74,7 +74,7 @@ fn grad_weight(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocatio
     }
     for (var i = 0u; i < ROWS; i++) {
         let row = first_row + i;
-        if row < rows {
+        if WHOLE_ROWS || row < rows {
             for (var j = 0u; j < VECTORS; j++) {
                 store_columns(workgroup.z * rows + row, column + 4u * j, acc[i][j]);
             }

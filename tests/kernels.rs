@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use lesion_gpu::autograd::{Plan, Tape, Tensor};
 use lesion_gpu::bench::probe_dispatches;
-use lesion_gpu::gpu::{Access, Caps, DeviceClass, Dispatch, Scalar, SubgroupSizes};
+use lesion_gpu::gpu::{Access, Caps, DeviceClass, Dispatch, Scalar, SubgroupSizes, TextureLoads};
 use lesion_gpu::ops::{Case, Role, all_cases, backward_from};
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -22,7 +22,13 @@ fn devices() -> Vec<(&'static str, Caps)> {
         ("software", Caps { class: DeviceClass::Software, subgroups: sizes(8, 8), f16: true, ..large.clone() }),
         (
             "software with textures",
-            Caps { class: DeviceClass::Software, subgroups: sizes(8, 8), f16: true, textures: true, ..large.clone() },
+            Caps {
+                class: DeviceClass::Software,
+                subgroups: sizes(8, 8),
+                f16: true,
+                textures: TextureLoads::MuchFaster,
+                ..large.clone()
+            },
         ),
         (
             "tensor cores",
@@ -221,9 +227,15 @@ fn check_bindings(module: &Module, info: &ModuleInfo, entry: usize, dispatch: &D
             }
             (AddressSpace::Handle, Some(b)) if b.group == 0 && unused.remove(&b.binding) => {
                 let bound = dispatch.bindings[b.binding as usize - 1].access;
-                let float = naga::ImageClass::Sampled { kind: naga::ScalarKind::Float, multi: false };
-                let fits = matches!(bound, Access::Texture(_))
-                    && matches!(module.types[variable.ty].inner, TypeInner::Image { class, .. } if class == float);
+                let class = match module.types[variable.ty].inner {
+                    TypeInner::Image { class, .. } => Some(class),
+                    _ => None,
+                };
+                let read_only = matches!(
+                    class,
+                    Some(naga::ImageClass::Storage { access, .. }) if access == StorageAccess::LOAD
+                );
+                let fits = matches!(bound, Access::Texture(_)) && read_only;
                 ensure(fits, || format!("{name} at binding {} is a handle, bound as {bound:?}", b.binding))?;
             }
             (space, binding) => return Err(format!("{name} ({space:?}, {binding:?}) is not bound")),

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{DeviceArgs, bytes, interrupted, say};
 use crate::error::{Error, Kind, Result};
+use crate::gpu::TextureLoads;
 use crate::ops::{Case, CaseReport, all_cases, check_case};
 use crate::train::{Interrupt, Precision};
 
@@ -70,7 +71,13 @@ pub(super) fn run(args: &DoctorArgs, interrupt: &Interrupt) -> Result<()> {
         (Some(n), None) => format!("{n}x{n}, refused: they do not agree with plain convolutions"),
     };
     say(format!("matrices  {matrices}"));
-    let loads = if caps.textures { "from copies in textures, measured to be faster here" } else { "from buffers" };
+    let loads = match caps.textures {
+        TextureLoads::Slow => "from buffers",
+        TextureLoads::Faster => {
+            "from buffers; of what is read many times from copies in textures, measured to be faster here"
+        }
+        TextureLoads::MuchFaster => "from copies in textures, measured to be much faster here",
+    };
     say(format!("loads     {loads}"));
     say("kernels   every case against the CPU twin in f64, forward and backward, alone and mid-graph");
 

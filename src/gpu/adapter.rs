@@ -113,6 +113,17 @@ pub struct SubgroupSizes {
     pub max: u32,
 }
 
+/// How loads from textures compare with loads from buffers, where a texture has to be filled first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TextureLoads {
+    /// Not worth a copy.
+    Slow,
+    /// Worth a copy of what is read many times.
+    Faster,
+    /// Worth a copy of what is read once.
+    MuchFaster,
+}
+
 /// What tuning has chosen: shape class to kernel variant, in the words of the op that lowers it.
 pub type Choices = BTreeMap<String, String>;
 
@@ -143,9 +154,8 @@ pub struct Caps {
     pub max_storage_buffers: u32,
     /// What tuning has chosen for it; what is not named is chosen by the op itself.
     pub choices: Arc<Choices>,
-    /// Whether loads from textures are so much faster than loads from buffers that copies are worth it: measured when the
-    /// device is opened.
-    pub textures: bool,
+    /// Whether loads from textures are faster than loads from buffers: measured when the device is opened.
+    pub textures: TextureLoads,
 }
 
 impl Caps {
@@ -169,7 +179,7 @@ impl Caps {
             max_workgroups: 65_535,
             max_storage_buffers: 8,
             choices: Arc::default(),
-            textures: false,
+            textures: TextureLoads::Slow,
         }
     }
 
@@ -194,7 +204,7 @@ impl Caps {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
             choices: Arc::default(),
-            textures: false,
+            textures: TextureLoads::Slow,
         }
     }
 }

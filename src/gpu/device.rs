@@ -119,7 +119,7 @@ impl Gpu {
             summary,
             _instance: instance,
         };
-        gpu.caps.textures = gpu.prefers_textures()?;
+        gpu.caps.textures = gpu.texture_loads()?;
         gpu.summary.caps.textures = gpu.caps.textures;
         Ok(gpu)
     }

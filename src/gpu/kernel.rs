@@ -66,6 +66,8 @@ pub enum From {
     Buffer(u32),
     /// A texture at this binding.
     Texture(u32),
+    /// A buffer that the kernel declares by itself, since it writes it.
+    Declared,
     /// Only other entry points of its source read it.
     Nowhere,
 }
@@ -81,12 +83,14 @@ impl Load {
         };
         let variable = match from {
             From::Buffer(at) => format!("@group(0) @binding({at}) var<storage, read> {name}: array<{stored}>;\n"),
-            From::Texture(at) => format!("@group(0) @binding({at}) var {name}_texture: texture_2d<f32>;\n"),
-            From::Nowhere => String::new(),
+            From::Texture(at) => {
+                format!("@group(0) @binding({at}) {};\n", texel.declaration(&format!("{name}_texture")))
+            }
+            From::Declared | From::Nowhere => String::new(),
         };
         let value = match from {
-            From::Texture(_) => format!("textureLoad({name}_texture, {TEXEL}, 0){component}"),
-            From::Buffer(_) => format!("{loaded}({name}[i])"),
+            From::Texture(_) => format!("textureLoad({name}_texture, {TEXEL}){component}"),
+            From::Buffer(_) | From::Declared => format!("{loaded}({name}[i])"),
             From::Nowhere => format!("{loaded}()"),
         };
         format!("{variable}fn {name}_at(i: u32) -> {loaded} {{\n    return {value};\n}}\n")
@@ -336,9 +340,10 @@ mod tests {
         );
         assert_eq!(
             text(false, false, From::Texture(3)),
-            "@group(0) @binding(3) var x_texture: texture_2d<f32>;\nfn x_at(i: u32) -> f32 {\n    \
-             return textureLoad(x_texture, vec2u(i % 4096u, i / 4096u), 0).x;\n}\n"
+            "@group(0) @binding(3) var x_texture: texture_storage_2d<r32float, read>;\nfn x_at(i: u32) -> f32 {\n    \
+             return textureLoad(x_texture, vec2u(i % 4096u, i / 4096u)).x;\n}\n"
         );
+        assert_eq!(text(false, false, From::Declared), "fn x_at(i: u32) -> f32 {\n    return f32(x[i]);\n}\n");
         assert_eq!(text(true, false, From::Nowhere), "fn x_at(i: u32) -> vec4f {\n    return vec4f();\n}\n");
     }
 }

@@ -11,7 +11,9 @@ mod record;
 mod texture;
 mod timing;
 
-pub use adapter::{AdapterSummary, Caps, Choices, DeviceClass, Feature, NO_ADAPTER_HINT, SubgroupSizes, list_adapters};
+pub use adapter::{
+    AdapterSummary, Caps, Choices, DeviceClass, Feature, NO_ADAPTER_HINT, SubgroupSizes, TextureLoads, list_adapters,
+};
 pub use buffer::{Buffer, PendingRead, Usage};
 pub use device::{Gpu, GpuOptions};
 pub use kernel::{Constant, Field, From, Kernel, Library, Load, Scalar, Source, Uniform, UniformBlock, uniform_block};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
-use super::{Access, Buffer, Dispatch, Gpu, Kernel, PendingRead, Recorded, Textures, Usage, texture};
+use super::{Access, Buffer, Dispatch, Gpu, Kernel, PendingRead, Recorded, Textures, Usage};
 use crate::error::{Error, Kind, Result};
 
 /// A compiled kernel variant.
@@ -157,7 +157,7 @@ impl Gpu {
             let ty = match binding.access {
                 Access::Read => buffer(wgpu::BufferBindingType::Storage { read_only: true }),
                 Access::ReadWrite => buffer(wgpu::BufferBindingType::Storage { read_only: false }),
-                Access::Texture(_) => texture::binding_type(),
+                Access::Texture(texture) => texture.texel.binding_type(),
             };
             entry(i as u32 + 1, ty);
         }

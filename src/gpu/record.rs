@@ -10,7 +10,7 @@ pub enum Access {
     Read,
     /// `var<storage, read_write>`
     ReadWrite,
-    /// `var texture_2d<f32>`: only reads, from a copy that is made right before the launch.
+    /// `var texture_storage_2d<.., read>`: only reads, from a copy that is made right before the launch.
     Texture(Texture),
 }
 
@@ -110,6 +110,17 @@ impl Dispatch {
         self.kernel.loads.push(Load { name, from, texel });
         let texture = copied.map(|elements| Access::Texture(Texture { elements, texel }));
         self.bind(operand, texture.unwrap_or(Access::Read))
+    }
+
+    /// As [`load`](Self::load), for what the kernel writes too: it declares NAME, and was bound to it before. What is read is
+    /// the value before the launch, from a texture, or what the buffer holds.
+    #[must_use]
+    pub fn load_written(mut self, name: &'static str, operand: Operand, reading: Reading) -> Self {
+        if reading.copied.is_some() {
+            return self.load(name, operand, reading);
+        }
+        self.kernel.loads.push(Load { name, from: From::Declared, texel: reading.texel });
+        self
     }
 
     /// Tensors that other entry points of the source read by such functions, and this one does not: four elements at a time

@@ -1,9 +1,10 @@
 //! Copies of tensors in textures, and whether a device would rather read those.
 //!
 //! A tensor lies in a buffer. Some drivers in software load from buffers one lane at a time, with a branch for each value,
-//! and from textures all lanes at once: Mesa 22.3 on a processor without AVX-512 takes nine times as long for the former,
-//! Mesa 26 as long for either. There a kernel that reads much more than there is to copy reads from copies. The numbers
-//! are the same, so are the results.
+//! and from textures all lanes at once: on a processor without AVX-512, Mesa 22.3 takes fourteen times as long for the
+//! former, Mesa 26 one and a half times. There a kernel that reads much more than there is to copy reads from copies. The
+//! numbers are the same, so are the results. Textures for storage, of one level, since for others the driver asks each
+//! lane for its level: a third of the time.
 //!
 //! A texture is rows of [`TEXELS`] texels that hold a tensor's elements in order.
 
@@ -11,8 +12,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::{
-    Access, Buffer, DeviceClass, Dispatch, Gpu, Kernel, Operand, Reading, Source, Texel, Texture, Uniform, Usage,
-    uniform_block,
+    Access, Buffer, DeviceClass, Dispatch, Gpu, Kernel, Operand, Reading, Source, Texel, Texture, TextureLoads,
+    Uniform, Usage, uniform_block,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -32,12 +33,28 @@ struct Slot {
 }
 
 impl Texel {
-    fn format(self) -> wgpu::TextureFormat {
+    /// The format of a texture, and its name in WGSL.
+    fn format(self) -> (wgpu::TextureFormat, &'static str) {
         match (self.four, self.half) {
-            (false, false) => wgpu::TextureFormat::R32Float,
-            (true, false) => wgpu::TextureFormat::Rgba32Float,
-            (false, true) => wgpu::TextureFormat::R16Float,
-            (true, true) => wgpu::TextureFormat::Rgba16Float,
+            (false, false) => (wgpu::TextureFormat::R32Float, "r32float"),
+            (true, false) => (wgpu::TextureFormat::Rgba32Float, "rgba32float"),
+            // Not for storage on every device, so nothing is copied to it: see `Texture::fits`.
+            (false, true) => (wgpu::TextureFormat::R16Float, "r16float"),
+            (true, true) => (wgpu::TextureFormat::Rgba16Float, "rgba16float"),
+        }
+    }
+
+    /// The declaration of a texture in WGSL.
+    pub(super) fn declaration(self, name: &str) -> String {
+        format!("var {name}: texture_storage_2d<{}, read>", self.format().1)
+    }
+
+    /// How a texture is bound.
+    pub(super) fn binding_type(self) -> wgpu::BindingType {
+        wgpu::BindingType::StorageTexture {
+            access: wgpu::StorageTextureAccess::ReadOnly,
+            format: self.format().0,
+            view_dimension: wgpu::TextureViewDimension::D2,
         }
     }
 
@@ -61,7 +78,7 @@ impl Texture {
 
     /// Whether every device can hold it.
     pub fn fits(self) -> bool {
-        self.rows() <= MAX_ROWS
+        self.rows() <= MAX_ROWS && (self.texel.four || !self.texel.half)
     }
 
     /// Its size, of whole rows.
@@ -160,15 +177,6 @@ impl Textures {
     }
 }
 
-/// How a texture is bound.
-pub(super) fn binding_type() -> wgpu::BindingType {
-    wgpu::BindingType::Texture {
-        sample_type: wgpu::TextureSampleType::Float { filterable: false },
-        view_dimension: wgpu::TextureViewDimension::D2,
-        multisampled: false,
-    }
-}
-
 uniform_block! {
     /// Mirrors `Params` of `probe_loads.wgsl`.
     struct ProbeParams { rounds: u32 }
@@ -188,8 +196,8 @@ const PROBE_ROUNDS: u32 = 256;
 const PROBE_GROUPS: u32 = 64;
 /// Runs of the probe, of which the fastest counts.
 const PROBE_RUNS: usize = 4;
-/// How many times as fast loads from textures must be: there is a copy to pay for.
-const WORTH_COPYING: f64 = 1.5;
+/// How many times as fast loads from textures must be to be called faster, and much faster. A copy costs a few loads.
+const FASTER: [f64; 2] = [1.2, 4.0];
 
 /// The launches that compare loads from buffers and from textures: for validating their shaders.
 pub fn load_probes() -> [Dispatch; 2] {
@@ -216,8 +224,8 @@ impl Gpu {
                     mip_level_count: 1,
                     sample_count: 1,
                     dimension: wgpu::TextureDimension::D2,
-                    format: size.texel.format(),
-                    usage: wgpu::TextureUsages::COPY_DST | wgpu::TextureUsages::TEXTURE_BINDING,
+                    format: size.texel.format().0,
+                    usage: wgpu::TextureUsages::COPY_DST | wgpu::TextureUsages::STORAGE_BINDING,
                     view_formats: &[],
                 })
             };
@@ -229,14 +237,14 @@ impl Gpu {
         Ok(Textures(textures.collect::<Result<_>>()?))
     }
 
-    /// Whether this device loads from textures so much faster than from buffers that copies are worth it: measured, in a
-    /// tenth of a second. Only a driver in software is asked; a GPU's buffers are as good as its textures.
+    /// How much faster this device loads from textures than from buffers: measured, in a tenth of a second. Only a driver
+    /// in software is asked; a GPU's buffers are as good as its textures.
     ///
     /// # Errors
-    /// Device errors. A probe that the driver does not build, or whose results differ, answers no.
-    pub(super) fn prefers_textures(&self) -> Result<bool> {
+    /// Device errors. A probe that the driver does not build, or whose results differ, counts as slow.
+    pub(super) fn texture_loads(&self) -> Result<TextureLoads> {
         if self.caps().class != DeviceClass::Software {
-            return Ok(false);
+            return Ok(TextureLoads::Slow);
         }
         let input = self.allocate("probe", 4 * PROBE_FLOATS as u64, Usage::Storage)?;
         let values: Vec<f32> = (0..PROBE_FLOATS).map(|i| (i % 251) as f32).collect();
@@ -247,7 +255,7 @@ impl Gpu {
             let textures = self.allocate_textures(&TextureSizes::of([&dispatch]))?;
             let recorded = match self.record(&dispatch, &[&input, &output], &textures) {
                 Ok(recorded) => [recorded],
-                Err(e) if e.kind() == Kind::Shader => return Ok(false),
+                Err(e) if e.kind() == Kind::Shader => return Ok(TextureLoads::Slow),
                 Err(e) => return Err(e),
             };
             let mut best = f64::INFINITY;
@@ -259,8 +267,13 @@ impl Gpu {
             }
             measured.push((best, self.download(&output)?));
         }
-        let [(buffer, expected), (texture, got)] = &measured[..] else { return Ok(false) };
-        Ok(expected == got && texture * WORTH_COPYING < *buffer)
+        let [(buffer, expected), (texture, got)] = &measured[..] else { return Ok(TextureLoads::Slow) };
+        Ok(match buffer / texture {
+            _ if expected != got => TextureLoads::Slow,
+            ratio if ratio < FASTER[0] => TextureLoads::Slow,
+            ratio if ratio < FASTER[1] => TextureLoads::Faster,
+            _ => TextureLoads::MuchFaster,
+        })
     }
 }
 
@@ -299,6 +312,7 @@ mod tests {
         for (elements, texel) in [(4 * most, FOURS), (most, ONES)] {
             assert!(Texture { elements, texel }.fits() && !Texture { elements: elements + 1, texel }.fits());
         }
+        assert!(!Texture { elements: 1, texel: Texel { half: true, ..ONES } }.fits());
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub use twin::{AnyTwin, Array, Real, Twin};
 
 use crate::autograd::{Finish, Gradients, Lower, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Caps, DeviceClass, Kernel, Library, Reading, Texel, Texture, grid_for};
+use crate::gpu::{Caps, DeviceClass, Kernel, Library, Reading, Texel, Texture, TextureLoads, grid_for};
 use crate::tensor::{DType, Shape, TensorType};
 
 /// Declares a library under `shaders/lib/` as a static.
@@ -113,7 +113,8 @@ const WORTH_COPYING: usize = 1 << 14;
 /// How a kernel that reads a tensor once or a few times reads it, four elements at a time or one.
 pub(crate) fn reading(ty: &TensorType, four: bool, caps: &Caps) -> Reading {
     let (elements, texel) = (ty.shape.len(), Texel { four, half: ty.is_half() });
-    let copied = caps.textures && elements >= WORTH_COPYING && Texture { elements, texel }.fits();
+    let much_faster = caps.textures == TextureLoads::MuchFaster;
+    let copied = much_faster && elements >= WORTH_COPYING && Texture { elements, texel }.fits();
     Reading { texel, copied: copied.then_some(elements) }
 }
 

@@ -17,6 +17,7 @@ pub fn cases() -> Vec<Case> {
         (64, 0.05, true, 3, None),
         (1030, 0.05, true, 3, Some(0.125)),
         (131, 0.05, false, 3, Some(0.0)),
+        (16_387, 0.05, true, 3, None), // worth a copy to a texture
     ] {
         let config = AdamConfig { beta1, beta2, eps: 1e-8, weight_decay, decoupled };
         let correction = [1.0 - beta1.powi(t), 1.0 - beta2.powi(t)].map(|c: f64| c as f32);

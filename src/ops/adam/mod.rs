@@ -14,19 +14,16 @@ use super::loss_scale::unscaled;
 use super::sgd::{TICK, TickParams, check_update};
 use crate::autograd::{Lower, Lowered, Op, Tape, Tensor};
 use crate::error::Result;
-use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid_for, uniform_block};
-use crate::ops::WORKGROUP;
+use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, uniform_block};
+use crate::ops::{fours, reading};
 use crate::tensor::TensorType;
 
-static SOURCE: Source = crate::wgsl!("adam.wgsl");
-
-/// Elements of a lane; `EACH` in the shader.
-const EACH: u32 = 16;
+static SOURCE: Source = crate::wgsl!("adam.wgsl", crate::ops::FOURS);
 
 uniform_block! {
     /// Mirrors `Params` of `adam.wgsl`.
     struct Params {
-        count: u32,
+        fours: u32,
         beta1: f32,
         beta2: f32,
         rest1: f32,
@@ -117,9 +114,10 @@ impl Op for Update {
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.inputs[0].shape.len();
+        let (fours, grid) = fours(count);
         let AdamConfig { beta1, beta2, eps, weight_decay, decoupled } = self.config;
         let params = Params {
-            count: count as u32,
+            fours,
             beta1: beta1 as f32,
             beta2: beta2 as f32,
             rest1: (1.0 - beta1) as f32,
@@ -129,14 +127,18 @@ impl Op for Update {
             decoupled: decoupled.into(),
         };
         let kernel = unscaled(Kernel::new(&SOURCE, "update"), (cx.inputs.len() == 7).then_some(7));
-        let dispatch = Dispatch::new(kernel, params.block(), grid_for(count, WORKGROUP * EACH))
+        let read = |i: usize| reading(&cx.inputs[i], true, cx.caps);
+        let dispatch = Dispatch::new(kernel, params.block(), grid)
             .bind(Operand::Input(0), Access::ReadWrite)
-            .input(1)
+            .load("gradient", Operand::Input(1), read(1))
             .bind(Operand::Input(2), Access::ReadWrite)
             .bind(Operand::Input(3), Access::ReadWrite)
             .input(4)
             .input(5);
         let dispatch = (6..cx.inputs.len()).fold(dispatch, Dispatch::input);
+        let dispatch = [("parameter", 0), ("m", 2), ("v", 3)]
+            .into_iter()
+            .fold(dispatch, |dispatch, (name, i)| dispatch.load_written(name, Operand::Input(i), read(i)));
         Ok(Lowered::one(dispatch.work(14 * count as u64, 28 * count as u64)))
     }
 }

@@ -62,7 +62,9 @@ pub fn cases() -> Vec<Case> {
 /// the residual reads that too.
 fn frozen_cases(spec: BatchNorm) -> Vec<Case> {
     let mut cases = vec![];
-    for (shape, has_gamma) in [([3, 5, 4, 8], true), ([3, 5, 4, 8], false), ([2, 4, 3, 7], true)] {
+    // The last is worth copying to textures, where a device prefers those.
+    let shapes = [([3, 5, 4, 8], true), ([3, 5, 4, 8], false), ([2, 4, 3, 7], true), ([3, 27, 26, 8], true)];
+    for (shape, has_gamma) in shapes {
         for tail in [None, Some("ReLU"), Some("residual and ReLU")] {
             let (c, residual) = (shape[3], tail == Some("residual and ReLU"));
             let fixed = |shape: [usize; 1], fill| CaseInput::new(shape, fill, Role::Fixed);
@@ -100,7 +102,15 @@ fn followed(tape: &mut Tape, mut y: Tensor, residual: Option<Tensor>, rectified:
 /// Followed by a residual and a ReLU: the planner fuses these, forward and backward.
 fn fused_cases(spec: BatchNorm) -> Vec<Case> {
     let mut cases = vec![];
-    for (shape, train) in [(vec![3, 5, 4, 8], true), (vec![2, 4, 3, 7], true), (vec![3, 5, 4, 8], false)] {
+    // The last two are worth copying to textures, where a device prefers those.
+    let shapes = [
+        (vec![3, 5, 4, 8], true),
+        (vec![2, 4, 3, 7], true),
+        (vec![3, 5, 4, 8], false),
+        (vec![3, 27, 26, 8], true),
+        (vec![2, 37, 33, 7], true),
+    ];
+    for (shape, train) in shapes {
         for (residual, rectified) in [(false, true), (true, false), (true, true)] {
             let c = shape[3];
             let running = if train { Role::Updated } else { Role::Fixed };

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::depthwise::{self, STRIPS, Strip};
 use super::{Geometry, coop};
 use crate::autograd::Candidates;
-use crate::gpu::{Caps, DeviceClass, Texel, Texture};
+use crate::gpu::{Caps, DeviceClass, Texel, Texture, TextureLoads};
 
 /// Which kernels a convolution uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -273,7 +273,7 @@ impl Choice {
         if caps.class == DeviceClass::Software {
             return Self::of(match small_subgroup(caps) {
                 None => Backend::Direct,
-                Some(_) if caps.textures && fits_textures(g) => Backend::Texture,
+                Some(_) if caps.textures > TextureLoads::Slow && fits_textures(g) => Backend::Texture,
                 Some(_) => Backend::Subgroup,
             });
         }
@@ -290,10 +290,12 @@ pub(super) fn small_subgroup(caps: &Caps) -> Option<u32> {
     caps.subgroups.filter(|s| s.min == s.max && [4, 8, 16].contains(&s.min)).map(|s| s.min)
 }
 
-/// Whether each of the three tensors fits a texture, even one element a texel.
+/// Whether each of the three tensors fits a texture, in the smallest texels that a kernel may want.
 pub(super) fn fits_textures(g: &Geometry) -> bool {
-    let fits = |elements| Texture { elements, texel: Texel { four: false, half: g.half() } }.fits();
-    [g.x_elements(), g.weight_elements(), g.y_elements()].into_iter().all(fits)
+    let fits = |elements: usize, channels: usize| {
+        Texture { elements, texel: Texel { four: channels.is_multiple_of(4), half: g.half() } }.fits()
+    };
+    fits(g.x_elements(), g.c) && fits(g.y_elements(), g.k) && fits(g.weight_elements(), g.k)
 }
 
 /// The tiles that fit a device, cheapest first, with their estimated cost.

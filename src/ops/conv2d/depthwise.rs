@@ -11,7 +11,7 @@ use super::kernels::{
     ACTIVATION_VEC4, COLUMNS_IN_VEC4, COLUMNS_OUT_VEC4, CONV_PARAMS, MAX_PARTIAL_BYTES, MAX_RUN, factors, wanted_groups,
 };
 use super::{Backend, Geometry};
-use crate::gpu::{Caps, DeviceClass, Dispatch, Kernel, Source, Uniform, grid_for};
+use crate::gpu::{Caps, DeviceClass, Dispatch, Kernel, Source, TextureLoads, Uniform, grid_for};
 use crate::ops::WORKGROUP;
 
 static FORWARD: Source = crate::wgsl!("conv2d_depthwise_forward.wgsl", CONV_PARAMS);
@@ -133,6 +133,8 @@ pub(super) fn ranked(g: &Geometry, product: Product, caps: &Caps) -> Vec<Strip> 
 fn in_fours(kernel: Kernel) -> Kernel {
     kernel
         .with_u32("XV", 4)
+        // Invocations are counted in fours of channels.
+        .with_bool("WHOLE_COLUMNS", true)
         .with_library(&ACTIVATION_VEC4)
         .with_library(&COLUMNS_IN_VEC4)
         .with_library(&COLUMNS_OUT_VEC4)
@@ -164,7 +166,8 @@ pub(super) fn map(
 
 /// Binds what is read, of so many elements each.
 fn in_factors(dispatch: Dispatch, g: &Geometry, caps: &Caps, activations: usize, columns: usize) -> Dispatch {
-    let textures = caps.textures && fits_textures(g);
+    // A value is read once or a few times.
+    let textures = caps.textures == TextureLoads::MuchFaster && fits_textures(g);
     factors(dispatch.specialised(), g, textures, [("activations", activations, true), ("columns_in", columns, true)])
 }
 

@@ -177,9 +177,15 @@ impl Tile {
         Self { rows: (self.rows / step * step).max(step), ..self }
     }
 
-    /// Adds what every tiled kernel needs; a load takes `vector` channels.
-    fn apply(self, kernel: Kernel, vector: u32) -> Kernel {
+    /// Adds what every tiled kernel needs, for a result of `rows` by `width`; a load takes `vector` channels. Where only whole
+    /// tiles are launched no lane asks whether there is a place for a result: a driver in software would ask for each one.
+    fn apply(self, kernel: Kernel, vector: u32, rows: usize, width: usize) -> Kernel {
+        let [row_tiles, _] = self.groups(rows, width);
+        let [x, y, _] = grid(u64::from(row_tiles));
+        let whole_rows = rows.is_multiple_of((self.lanes_m * self.rows) as usize) && x * y == row_tiles;
         let kernel = kernel
+            .with_bool("WHOLE_ROWS", whole_rows)
+            .with_bool("WHOLE_COLUMNS", width.is_multiple_of((self.lanes_n * self.columns) as usize))
             .with_u32("LANES_M", self.lanes_m)
             .with_u32("LANES_N", self.lanes_n)
             .with_u32("ROWS", self.rows)
@@ -213,9 +219,11 @@ pub(super) fn tile_grid([row_tiles, column_tiles]: [u32; 2], parts: usize) -> [u
 }
 
 impl WorkgroupTile {
-    /// Adds what every kernel in workgroup tiles needs; a load takes `vector` channels, four or one.
-    fn apply(self, kernel: Kernel, vector: u32) -> Kernel {
+    /// Adds what every kernel in workgroup tiles needs, for a result of `width` columns; a load takes `vector` channels, four or
+    /// one.
+    fn apply(self, kernel: Kernel, vector: u32, width: usize) -> Kernel {
         kernel
+            .with_bool("WHOLE_COLUMNS", width.is_multiple_of(self.bn as usize))
             .with_u32("BM", self.bm)
             .with_u32("BN", self.bn)
             .with_u32("BK", self.bk)
@@ -329,7 +337,7 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, statistics: boo
             coop::forward(tile, g, statistics, finished(has_bias, fused)).input(0).input(1)
         }
         (Backend::Workgroup(tile), ..) => {
-            let kernel = tile.apply(Kernel::new(&TILE_FORWARD, "forward"), four_or_one(g.c));
+            let kernel = tile.apply(Kernel::new(&TILE_FORWARD, "forward"), four_or_one(g.c), g.k);
             let kernel = columns(kernel, &STATISTICS_TILE);
             in_factors(Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)), false)
         }
@@ -340,7 +348,7 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, statistics: boo
         }
         (.., Some(tile)) => {
             let tile = tile.fitted(rows);
-            let kernel = tile.apply(Kernel::new(&FORWARD, "forward"), vector_of(g.c));
+            let kernel = tile.apply(Kernel::new(&FORWARD, "forward"), vector_of(g.c), rows, g.k);
             let kernel = columns(kernel, &STATISTICS_ROWS);
             in_factors(Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.k, 1)), tile.textures)
         }
@@ -400,7 +408,7 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
         (Backend::Coop, Some(tile), _) => coop::grad_input(tile, g).input(0).input(1),
         (Backend::Workgroup(tile), ..) => {
             let vector = four_or_one(g.k);
-            let kernel = columns(tile.apply(Kernel::new(&TILE_GRAD_INPUT, "grad_input"), vector), vector);
+            let kernel = columns(tile.apply(Kernel::new(&TILE_GRAD_INPUT, "grad_input"), vector, g.c), vector);
             in_factors(Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.c, phases)), false)
         }
         (Backend::Depthwise | Backend::Strip(_), ..) => {
@@ -413,7 +421,10 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
         (.., Some(tile)) => {
             let tile = tile.fitted(rows);
             let vector = vector_of(g.k);
-            let kernel = columns(tile.apply(Kernel::new(&GRAD_INPUT, "grad_input"), vector), vector);
+            // The phases of a stride differ in how many rows they have. A single row is never a whole tile.
+            let rows_of_each = if phases == 1 { rows } else { 1 };
+            let kernel = tile.apply(Kernel::new(&GRAD_INPUT, "grad_input"), vector, rows_of_each, g.c);
+            let kernel = columns(kernel, vector);
             in_factors(Dispatch::new(kernel, g.params().block(), tile.grid(rows, g.c, phases)), tile.textures)
         }
     };
@@ -481,7 +492,7 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
             return Ok(coop::grad_weight(tile, g, splits(g, &choice, caps)));
         }
         (Backend::Workgroup(tile), ..) => {
-            let kernel = tile.apply(Kernel::new(&TILE_GRAD_WEIGHT, "grad_weight"), four_or_one(g.c));
+            let kernel = tile.apply(Kernel::new(&TILE_GRAD_WEIGHT, "grad_weight"), four_or_one(g.c), g.k);
             (columns(kernel), tile.groups(rows, g.k))
         }
         (Backend::Depthwise | Backend::Strip(_), ..) => {
@@ -492,7 +503,7 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
         (.., Some(tile)) => {
             let vector = vector_of(g.c);
             let tile = tile.in_blocks(vector);
-            let kernel = tile.apply(Kernel::new(&GRAD_WEIGHT, "grad_weight"), vector);
+            let kernel = tile.apply(Kernel::new(&GRAD_WEIGHT, "grad_weight"), vector, rows, g.k);
             let kernel = kernel.with_u32("PIXELS", if tile.subgroup { 4 } else { 1 });
             (columns(kernel), tile.groups(rows, g.k))
         }

@@ -20,6 +20,8 @@ pub fn cases() -> Vec<Case> {
         cases.push(case(format!("{name}, {shape:?}, ties"), ties, window).not_smooth());
     }
     let below_zero = CaseInput::new([2, 7, 9, 5], Fill::Uniform(-3.0, -1.0), Role::Fixed);
+    let large = CaseInput::new([2, 33, 31, 9], Fill::Distinct, Role::Differentiable);
+    cases.push(case("worth a copy to a texture".into(), large, Window::square(3, 1, 1)));
     cases.push(case("below zero, no gradient".into(), below_zero, Window::square(3, 2, 1)));
     cases
 }

@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case> {
         (64, 0.9, 1e-2, true, None),
         (65, 0.9, 1e-2, false, Some(0.125)),
         (66, 0.9, 1e-2, false, Some(0.0)),
+        (16_389, 0.9, 1e-2, false, None), // worth a copy to a texture
     ]
     .into_iter()
     .map(|(n, momentum, weight_decay, nesterov, unscale)| {

@@ -10,17 +10,17 @@ pub use cases::cases;
 
 use crate::autograd::{Lower, Lowered, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid_for, uniform_block};
+use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, uniform_block};
 use crate::ops::loss_scale::unscaled;
-use crate::ops::{WORKGROUP, f32_shape, same_shape};
+use crate::ops::{f32_shape, fours, reading, same_shape};
 use crate::tensor::TensorType;
 
-static SOURCE: Source = crate::wgsl!("sgd.wgsl");
+static SOURCE: Source = crate::wgsl!("sgd.wgsl", crate::ops::FOURS);
 pub(super) static TICK: Source = crate::wgsl!("tick.wgsl");
 
 uniform_block! {
     /// Mirrors `Params` of `sgd.wgsl`.
-    struct Params { count: u32, momentum: f32, weight_decay: f32, nesterov: u32 }
+    struct Params { fours: u32, momentum: f32, weight_decay: f32, nesterov: u32 }
 }
 
 uniform_block! {
@@ -107,15 +107,20 @@ impl Op for Update {
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
         let count = cx.inputs[0].shape.len();
         let SgdConfig { momentum, weight_decay, nesterov } = self.config;
-        let params = Params { count: count as u32, momentum, weight_decay, nesterov: nesterov.into() };
+        let (fours, grid) = fours(count);
+        let params = Params { fours, momentum, weight_decay, nesterov: nesterov.into() };
         let scaled = (cx.inputs.len() == 5).then_some(5);
         let kernel = unscaled(Kernel::new(&SOURCE, "update"), scaled);
-        let dispatch = Dispatch::new(kernel, params.block(), grid_for(count, WORKGROUP))
+        let read = |i: usize| reading(&cx.inputs[i], true, cx.caps);
+        let dispatch = Dispatch::new(kernel, params.block(), grid)
             .bind(Operand::Input(0), Access::ReadWrite)
-            .input(1)
+            .load("gradient", Operand::Input(1), read(1))
             .bind(Operand::Input(2), Access::ReadWrite)
             .input(3);
         let dispatch = (4..cx.inputs.len()).fold(dispatch, Dispatch::input);
+        let dispatch = [("parameter", 0), ("velocity", 2)]
+            .into_iter()
+            .fold(dispatch, |dispatch, (name, i)| dispatch.load_written(name, Operand::Input(i), read(i)));
         Ok(Lowered::one(dispatch.work(6 * count as u64, 20 * count as u64)))
     }
 }
