@@ -1,5 +1,5 @@
-// The result matrix [rows, width] four columns at a time: the width is a multiple of four, or of a tile's if WHOLE_COLUMNS;
-// the kernel says what a `Result4` is.
+// The result matrix [rows, width] four columns at a time: the width is a multiple of four, or of a tile's if
+// WHOLE_COLUMNS; the kernel says what a `Result4` is.
 
 @group(0) @binding(OUT) var<storage, read_write> columns_out: array<Result4>; // [rows, width]
 

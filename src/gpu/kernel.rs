@@ -54,14 +54,14 @@ pub struct Load {
     /// Its name in the kernel.
     pub name: &'static str,
     /// Where it is.
-    pub from: From,
+    pub from: ReadFrom,
     /// What is loaded at a time.
     pub texel: Texel,
 }
 
 /// Where a kernel reads a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum From {
+pub enum ReadFrom {
     /// A buffer at this binding.
     Buffer(u32),
     /// A texture at this binding.
@@ -82,16 +82,16 @@ impl Load {
             false => (element.to_owned(), "f32", ".x"),
         };
         let variable = match from {
-            From::Buffer(at) => format!("@group(0) @binding({at}) var<storage, read> {name}: array<{stored}>;\n"),
-            From::Texture(at) => {
+            ReadFrom::Buffer(at) => format!("@group(0) @binding({at}) var<storage, read> {name}: array<{stored}>;\n"),
+            ReadFrom::Texture(at) => {
                 format!("@group(0) @binding({at}) {};\n", texel.declaration(&format!("{name}_texture")))
             }
-            From::Declared | From::Nowhere => String::new(),
+            ReadFrom::Declared | ReadFrom::Nowhere => String::new(),
         };
         let value = match from {
-            From::Texture(_) => format!("textureLoad({name}_texture, {TEXEL}){component}"),
-            From::Buffer(_) | From::Declared => format!("{loaded}({name}[i])"),
-            From::Nowhere => format!("{loaded}()"),
+            ReadFrom::Texture(_) => format!("textureLoad({name}_texture, {TEXEL}){component}"),
+            ReadFrom::Buffer(_) | ReadFrom::Declared => format!("{loaded}({name}[i])"),
+            ReadFrom::Nowhere => format!("{loaded}()"),
         };
         format!("{variable}fn {name}_at(i: u32) -> {loaded} {{\n    return {value};\n}}\n")
     }
@@ -334,16 +334,16 @@ mod tests {
     fn writes_how_a_tensor_is_read() {
         let text = |four, half, from| Load { name: "x", from, texel: Texel { four, half } }.declaration();
         assert_eq!(
-            text(true, true, From::Buffer(2)),
+            text(true, true, ReadFrom::Buffer(2)),
             "@group(0) @binding(2) var<storage, read> x: array<vec4<f16>>;\nfn x_at(i: u32) -> vec4f {\n    \
              return vec4f(x[i]);\n}\n"
         );
         assert_eq!(
-            text(false, false, From::Texture(3)),
+            text(false, false, ReadFrom::Texture(3)),
             "@group(0) @binding(3) var x_texture: texture_storage_2d<r32float, read>;\nfn x_at(i: u32) -> f32 {\n    \
              return textureLoad(x_texture, vec2u(i % 4096u, i / 4096u)).x;\n}\n"
         );
-        assert_eq!(text(false, false, From::Declared), "fn x_at(i: u32) -> f32 {\n    return f32(x[i]);\n}\n");
-        assert_eq!(text(true, false, From::Nowhere), "fn x_at(i: u32) -> vec4f {\n    return vec4f();\n}\n");
+        assert_eq!(text(false, false, ReadFrom::Declared), "fn x_at(i: u32) -> f32 {\n    return f32(x[i]);\n}\n");
+        assert_eq!(text(true, false, ReadFrom::Nowhere), "fn x_at(i: u32) -> vec4f {\n    return vec4f();\n}\n");
     }
 }

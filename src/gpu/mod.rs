@@ -16,7 +16,9 @@ pub use adapter::{
 };
 pub use buffer::{Buffer, PendingRead, Usage};
 pub use device::{Gpu, GpuOptions};
-pub use kernel::{Constant, Field, From, Kernel, Library, Load, Scalar, Source, Uniform, UniformBlock, uniform_block};
+pub use kernel::{
+    Constant, Field, Kernel, Library, Load, ReadFrom, Scalar, Source, Uniform, UniformBlock, uniform_block,
+};
 pub use pipeline::Pipeline;
 pub use record::{Access, Binding, Dispatch, Operand, Reading, Recorded, Texel, Texture, Work, grid, grid_for};
 pub use texture::{TextureSizes, Textures, load_probes};

@@ -1,6 +1,6 @@
 //! Recorded work as plain data.
 
-use super::kernel::{From, Load};
+use super::kernel::{Load, ReadFrom};
 use super::{Kernel, UniformBlock};
 
 /// How a kernel gets at a binding.
@@ -106,29 +106,29 @@ impl Dispatch {
     pub fn load(mut self, name: &'static str, operand: Operand, reading: Reading) -> Self {
         let Reading { texel, copied } = reading;
         let binding = self.bindings.len() as u32 + 1;
-        let from = if copied.is_some() { From::Texture(binding) } else { From::Buffer(binding) };
+        let from = if copied.is_some() { ReadFrom::Texture(binding) } else { ReadFrom::Buffer(binding) };
         self.kernel.loads.push(Load { name, from, texel });
         let texture = copied.map(|elements| Access::Texture(Texture { elements, texel }));
         self.bind(operand, texture.unwrap_or(Access::Read))
     }
 
-    /// As [`load`](Self::load), for what the kernel writes too: it declares NAME, and was bound to it before. What is read is
-    /// the value before the launch, from a texture, or what the buffer holds.
+    /// As [`load`](Self::load), for what the kernel writes too: it declares NAME, and was bound to it before. What is
+    /// read is the value before the launch, from a texture, or what the buffer holds.
     #[must_use]
     pub fn load_written(mut self, name: &'static str, operand: Operand, reading: Reading) -> Self {
         if reading.copied.is_some() {
             return self.load(name, operand, reading);
         }
-        self.kernel.loads.push(Load { name, from: From::Declared, texel: reading.texel });
+        self.kernel.loads.push(Load { name, from: ReadFrom::Declared, texel: reading.texel });
         self
     }
 
-    /// Tensors that other entry points of the source read by such functions, and this one does not: four elements at a time
-    /// or one.
+    /// Tensors that other entry points of the source read by such functions, and this one does not: four elements at
+    /// a time or one.
     #[must_use]
     pub fn unread(mut self, names: &[&'static str], four: bool) -> Self {
         let texel = Texel { four, half: false };
-        self.kernel.loads.extend(names.iter().map(|name| Load { name, from: From::Nowhere, texel }));
+        self.kernel.loads.extend(names.iter().map(|name| Load { name, from: ReadFrom::Nowhere, texel }));
         self
     }
 

@@ -1,10 +1,10 @@
 //! Copies of tensors in textures, and whether a device would rather read those.
 //!
-//! A tensor lies in a buffer. Some drivers in software load from buffers one lane at a time, with a branch for each value,
-//! and from textures all lanes at once: on a processor without AVX-512, Mesa 22.3 takes fourteen times as long for the
-//! former, Mesa 26 one and a half times. There a kernel that reads much more than there is to copy reads from copies. The
-//! numbers are the same, so are the results. Textures for storage, of one level, since for others the driver asks each
-//! lane for its level: a third of the time.
+//! A tensor lies in a buffer. Some drivers in software load from buffers one lane at a time, with a branch for each
+//! value, and from textures all lanes at once: on a processor without AVX-512, Mesa 22.3 takes fourteen times as long
+//! for the former, Mesa 26 one and a half times. There a kernel that reads much more than there is to copy reads from
+//! copies. The numbers are the same, so are the results. Textures for storage, of one level, since for others the
+//! driver asks each lane for its level: a third of the time.
 //!
 //! A texture is rows of [`TEXELS`] texels that hold a tensor's elements in order.
 
@@ -237,8 +237,8 @@ impl Gpu {
         Ok(Textures(textures.collect::<Result<_>>()?))
     }
 
-    /// How much faster this device loads from textures than from buffers: measured, in a tenth of a second. Only a driver
-    /// in software is asked; a GPU's buffers are as good as its textures.
+    /// How much faster this device loads from textures than from buffers: measured, in a tenth of a second. Only a
+    /// driver in software is asked; a GPU's buffers are as good as its textures.
     ///
     /// # Errors
     /// Device errors. A probe that the driver does not build, or whose results differ, counts as slow.

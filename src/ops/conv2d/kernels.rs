@@ -177,8 +177,9 @@ impl Tile {
         Self { rows: (self.rows / step * step).max(step), ..self }
     }
 
-    /// Adds what every tiled kernel needs, for a result of `rows` by `width`; a load takes `vector` channels. Where only whole
-    /// tiles are launched no lane asks whether there is a place for a result: a driver in software would ask for each one.
+    /// Adds what every tiled kernel needs, for a result of `rows` by `width`; a load takes `vector` channels. Where
+    /// only whole tiles are launched no lane asks whether there is a place for a result: a driver in software would
+    /// ask for each one.
     fn apply(self, kernel: Kernel, vector: u32, rows: usize, width: usize) -> Kernel {
         let [row_tiles, _] = self.groups(rows, width);
         let [x, y, _] = grid(u64::from(row_tiles));
@@ -219,8 +220,8 @@ pub(super) fn tile_grid([row_tiles, column_tiles]: [u32; 2], parts: usize) -> [u
 }
 
 impl WorkgroupTile {
-    /// Adds what every kernel in workgroup tiles needs, for a result of `width` columns; a load takes `vector` channels, four or
-    /// one.
+    /// Adds what every kernel in workgroup tiles needs, for a result of `width` columns; a load takes `vector`
+    /// channels, four or one.
     fn apply(self, kernel: Kernel, vector: u32, width: usize) -> Kernel {
         kernel
             .with_bool("WHOLE_COLUMNS", width.is_multiple_of(self.bn as usize))
@@ -239,8 +240,8 @@ impl WorkgroupTile {
     }
 }
 
-/// Binds the two factors, which the libraries load four or one at a time, from buffers or from textures: a name, the elements,
-/// and whether the last dimension of it is a multiple of four.
+/// Binds the two factors, which the libraries load four or one at a time, from buffers or from textures: a name, the
+/// elements, and whether the last dimension of it is a multiple of four.
 pub(super) fn factors(
     dispatch: Dispatch,
     g: &Geometry,
