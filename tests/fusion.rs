@@ -3,7 +3,7 @@
 mod common;
 
 use lesion_gpu::autograd::{Executable, Gradients, Plan, Store, Tape, Tensor};
-use lesion_gpu::gpu::{Caps, Gpu};
+use lesion_gpu::gpu::{Caps, DeviceClass, Gpu, TextureLoads};
 use lesion_gpu::models::Model;
 use lesion_gpu::nn::{Mode, Net, Parameter};
 use lesion_gpu::ops::adam::AdamConfig;
@@ -69,6 +69,25 @@ fn fused_plans_compute_the_same_bits() {
         assert_eq!(differing, 0, "{model}: {differing} of {} tensors differ", plain.len());
         assert!(plain.iter().flatten().any(|v| *v != 0.0));
     }
+}
+
+#[test]
+fn reading_from_textures_changes_no_bit() {
+    let Some(gpu) = common::gpu() else { return };
+    let traced = trace("resnet18", Mode::Train);
+    let plan = |textures| {
+        // The kernels of a driver in software, on any device.
+        let caps = Caps { class: DeviceClass::Software, textures, ..gpu.caps().clone() };
+        Plan::new(&traced.tape, &traced.outputs, &caps).unwrap()
+    };
+    let (buffers, textures) = (plan(TextureLoads::Slow), plan(TextureLoads::MuchFaster));
+    assert_eq!(buffers.textures.bytes(), 0);
+    let copies = textures.textures.bytes();
+    assert!(copies > 0 && textures.memory.total() == buffers.memory.total() + copies);
+    let (buffers, textures) = (run(&gpu, &traced, buffers), run(&gpu, &traced, textures));
+    let differing = buffers.iter().zip(&textures).filter(|(a, b)| a != b).count();
+    assert_eq!(differing, 0, "{differing} of {} tensors differ", buffers.len());
+    assert!(buffers.iter().flatten().any(|v| *v != 0.0));
 }
 
 #[test]

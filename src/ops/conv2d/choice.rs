@@ -435,6 +435,26 @@ mod tests {
     }
 
     #[test]
+    fn factors_are_read_from_textures_where_that_was_measured_to_be_faster_and_they_fit() {
+        use crate::gpu::SubgroupSizes;
+        use crate::tensor::TensorType;
+        let subgroups = Some(SubgroupSizes { min: 8, max: 8 });
+        let backend = |textures, n: usize, x: fn(Vec<usize>) -> TensorType, channels: usize| {
+            let caps = Caps { class: DeviceClass::Software, subgroups, textures, f16: true, ..Caps::baseline() };
+            let (x, weight) = (x(vec![n, 64, 64, channels]), x(vec![3, 3, channels, 64]));
+            let g = Geometry::of(super::super::Conv2d::default(), &x, &weight).unwrap();
+            Choice::make(&g, Product::Forward, &caps).backend
+        };
+        assert_eq!(backend(TextureLoads::Slow, 1, TensorType::f32, 64), Backend::Subgroup);
+        assert_eq!(backend(TextureLoads::Faster, 1, TensorType::f32, 64), Backend::Texture);
+        assert_eq!(backend(TextureLoads::MuchFaster, 1, TensorType::f32, 3), Backend::Texture);
+        assert_eq!(backend(TextureLoads::MuchFaster, 1, TensorType::f16, 64), Backend::Texture);
+        // Single elements in f16, and more texels than every device can hold.
+        assert_eq!(backend(TextureLoads::MuchFaster, 1, TensorType::f16, 3), Backend::Subgroup);
+        assert_eq!(backend(TextureLoads::MuchFaster, 1024, TensorType::f32, 64), Backend::Subgroup);
+    }
+
+    #[test]
     fn depthwise_products_have_strips_to_choose_from_and_only_theirs() {
         use crate::tensor::TensorType;
         let geometry = |side: usize, dilation: usize| {
