@@ -50,7 +50,9 @@ pub use twin::{AnyTwin, Array, Real, Twin};
 
 use crate::autograd::{Finish, Gradients, Lower, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Caps, DeviceClass, Kernel, Library, Reading, Texel, Texture, TextureLoads, grid_for};
+use crate::gpu::{
+    Caps, DeviceClass, Dispatch, Kernel, Library, Operand, Reading, Texel, Texture, TextureLoads, grid_for,
+};
 use crate::tensor::{DType, Shape, TensorType};
 
 /// Declares a library under `shaders/lib/` as a static.
@@ -116,6 +118,13 @@ pub(crate) fn reading(ty: &TensorType, four: bool, caps: &Caps) -> Reading {
     let much_faster = caps.textures == TextureLoads::MuchFaster;
     let copied = much_faster && elements >= WORTH_COPYING && Texture { elements, texel }.fits();
     Reading { texel, copied: copied.then_some(elements) }
+}
+
+/// Binds the first inputs, for loads under these names: see [`Dispatch::load`].
+pub(crate) fn load_inputs(dispatch: Dispatch, names: &[&'static str], four: bool, cx: &Lower<'_>) -> Dispatch {
+    names.iter().enumerate().fold(dispatch, |dispatch, (i, name)| {
+        dispatch.load(name, Operand::Input(i), reading(&cx.inputs[i], four, cx.caps))
+    })
 }
 
 library!(LANES_VEC4, "lanes_vec4.wgsl");

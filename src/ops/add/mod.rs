@@ -7,9 +7,9 @@ pub use cases::cases;
 
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Kernel, Operand, Source, Uniform, uniform_block};
+use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
 use crate::onnx;
-use crate::ops::{fours, moved, reading, same_shape};
+use crate::ops::{fours, load_inputs, moved, same_shape};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("add.wgsl", crate::ops::FOURS);
@@ -58,9 +58,7 @@ impl Op for Add {
         let params = Params { fours };
         let dispatch =
             Dispatch::new(Kernel::new(&SOURCE, "forward").with_half(cx.inputs[0].is_half()), params.block(), grid);
-        let dispatch = ["a", "b"].into_iter().enumerate().fold(dispatch, |dispatch, (i, name)| {
-            dispatch.load(name, Operand::Input(i), reading(&cx.inputs[i], true, cx.caps))
-        });
+        let dispatch = load_inputs(dispatch, &["a", "b"], true, cx);
         Ok(Lowered::one(dispatch.output(0).work(count as u64, moved(cx))))
     }
 }

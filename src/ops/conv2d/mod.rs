@@ -16,9 +16,9 @@
 //!    second launch adds in order.
 //! 3. Where the subgroup size is known and small (software drivers), a row's value is loaded by one lane only and
 //!    passed to the others (`spread_subgroup.wgsl`): there a load costs as much as a dozen multiplications. Elsewhere
-//!    each lane loads it for itself, from cache (`spread_direct.wgsl`). Where a driver was measured to load from textures
-//!    much faster than from buffers (`Caps::textures`), both factors are copied to textures first; then the kernels of
-//!    depthwise convolutions below read from textures as well.
+//!    each lane loads it for itself, from cache (`spread_direct.wgsl`). Where a driver was measured to load
+//!    from textures faster than from buffers (`Caps::textures`), both factors are copied to textures first; where it is
+//!    much faster, the kernels of depthwise convolutions below read from textures as well.
 //! 4. `conv2d_tile_*`: the same products for GPUs proper. A workgroup loads slabs of both matrices into workgroup
 //!    memory together, four channels a load, and each invocation multiplies its share of them in registers, while the next
 //!    slabs are on their way (`lib/tile.wgsl`). There are several tile shapes; `choice.rs` takes one by the size of the

@@ -14,9 +14,9 @@ pub use cases::cases;
 
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Kernel, Operand, Source, Uniform, uniform_block};
+use crate::gpu::{Dispatch, Kernel, Source, Uniform, uniform_block};
 use crate::onnx;
-use crate::ops::{fours, moved, reading, same_shape};
+use crate::ops::{fours, load_inputs, moved, same_shape};
 use crate::tensor::TensorType;
 
 static SOURCE: Source = crate::wgsl!("relu.wgsl", crate::ops::FOURS);
@@ -65,8 +65,7 @@ impl Op for Relu {
         let params = Params { fours };
         let dispatch =
             Dispatch::new(Kernel::new(&SOURCE, "forward").with_half(cx.inputs[0].is_half()), params.block(), grid);
-        let dispatch = dispatch.load("x", Operand::Input(0), reading(&cx.inputs[0], true, cx.caps));
-        let dispatch = dispatch.unread(&["y_saved", "d_y"], true);
+        let dispatch = load_inputs(dispatch, &["x"], true, cx).unread(&["y_saved", "d_y"], true);
         Ok(Lowered::one(dispatch.output(0).work(count as u64, moved(cx))))
     }
 }
@@ -94,9 +93,7 @@ impl Op for ReluGrad {
         let params = Params { fours };
         let dispatch =
             Dispatch::new(Kernel::new(&SOURCE, "grad_x").with_half(cx.inputs[0].is_half()), params.block(), grid);
-        let dispatch = ["y_saved", "d_y"].into_iter().enumerate().fold(dispatch, |dispatch, (i, name)| {
-            dispatch.load(name, Operand::Input(i), reading(&cx.inputs[i], true, cx.caps))
-        });
+        let dispatch = load_inputs(dispatch, &["y_saved", "d_y"], true, cx);
         Ok(Lowered::one(dispatch.unread(&["x"], true).output(0).work(count as u64, moved(cx))))
     }
 }
