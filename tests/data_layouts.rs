@@ -5,10 +5,12 @@ use std::io::{Cursor, Write};
 use std::path::Path;
 
 use image::{ImageFormat, Rgb, RgbImage};
-use lesion_gpu::data::{Cache, Dataset, Layout, Masks, OpenOptions, PixelStore, Split, split};
+use lesion_gpu::data::{Cache, Dataset, Fold, Layout, OpenOptions, PixelStore, Split, SplitSpec, split};
 use lesion_gpu::{Error, Kind};
 
-const SKIP: OpenOptions = OpenOptions { skip_bad: true, synthetic_seed: 0, masks: Masks::Unused };
+fn skip() -> OpenOptions {
+    OpenOptions { skip_bad: true, ..OpenOptions::default() }
+}
 
 fn picture(value: u8, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -128,7 +130,7 @@ fn every_fault_of_a_listing_is_named_at_once_or_skipped() {
     ] {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
-    let dataset = Dataset::open(dir.path(), &SKIP).unwrap();
+    let dataset = Dataset::open(dir.path(), &skip()).unwrap();
     let ids: Vec<&str> = dataset.samples.iter().map(|s| s.id.as_str()).collect();
     assert_eq!(ids, ["A", "D", "E"]);
     assert_ne!(dataset.samples[1].group, dataset.samples[2].group, "a blank lesion is a group of its own");
@@ -177,7 +179,7 @@ fn bad_images_are_all_named_when_decoding_or_skipped_also_from_the_cache() {
     assert!(text.contains("C.jpg: the JPEG is truncated"), "{text}");
     // That these contents do not decode is in the cache as well.
     for _ in 0..2 {
-        let mut dataset = Dataset::open(dir.path(), &SKIP).unwrap();
+        let mut dataset = Dataset::open(dir.path(), &skip()).unwrap();
         let store = prepare(&mut dataset).unwrap();
         assert!(store.reused());
         assert_eq!(dataset.samples.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), ["B", "D"]);
@@ -281,7 +283,7 @@ fn faults_of_a_table() {
     ] {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
-    assert_eq!(Dataset::open(&path, &SKIP).unwrap().samples.len(), 1);
+    assert_eq!(Dataset::open(&path, &skip()).unwrap().samples.len(), 1);
     fs::write(&path, "path,label,split\na.png,x,train\nb.png,y,\n").unwrap();
     let error = split(&open(&path).unwrap(), &Default::default()).unwrap_err().to_string();
     assert!(error.contains("only 1 of 2 samples give a split"), "{error}");
@@ -321,4 +323,42 @@ fn anything_else_says_what_was_looked_for_and_found() {
     assert_eq!(open(&dir.path().join("nowhere")).unwrap_err().kind(), Kind::Io);
     put(dir.path(), "not.zip", "plain text");
     assert_eq!(open(&dir.path().join("not.zip")).unwrap_err().kind(), Kind::Data);
+}
+
+/// A table of splits, as a run leaves one, in the place of the dataset's own; and what it must not do.
+#[test]
+fn splits_from_a_table() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "HAM10000_metadata.csv", TABLE);
+    (1..=3).for_each(|i| put(dir.path(), &format!("ISIC_{i}.jpg"), jpeg(i * 50)));
+    let with = |table: &str, leaky, skip_bad| {
+        put(dir.path(), "split.csv", table);
+        let splits = Some(dir.path().join("split.csv"));
+        let mut dataset =
+            Dataset::open(dir.path(), &OpenOptions { splits, leaky, skip_bad, ..OpenOptions::default() })?;
+        dataset.settle()?;
+        Ok::<Dataset, Error>(dataset)
+    };
+    let rows =
+        "image_id,label,group,split\nISIC_3,mel,L2,test\nISIC_1,nv,L1,train\nISIC_2,nv,L1,train\nISIC_9,nv,L9,val\n";
+    let dataset = with(rows, false, false).unwrap();
+    let s = split(&dataset, &SplitSpec::default()).unwrap();
+    assert_eq!((s.train, s.val, s.test, s.given), (vec![0, 1], vec![], vec![2], true));
+    assert!(dataset.notes.iter().any(|n| n.starts_with("1 image(s) of ") && n.ends_with("for example ISIC_9")));
+    let fold = SplitSpec { fold: Some(Fold { number: 1, of: 2 }), ..SplitSpec::default() };
+    assert_eq!(split(&dataset, &fold).unwrap_err().kind(), Kind::Usage);
+
+    let torn = rows.replace("ISIC_2,nv,L1,train", "ISIC_2,nv,L1,val");
+    let text = with(&torn, false, false).unwrap_err().to_string();
+    assert!(text.contains("1 sample that leaks between splits") && text.contains("L1"), "{text}");
+    let leaky = with(&torn, true, false).unwrap();
+    assert!(leaky.notes.contains(&"LEAKY: 1 lesion(s) are in more than one of the given splits".to_owned()));
+    assert_eq!(with(&torn, false, true).unwrap().samples.len(), 2);
+
+    let short = with("image,split\nISIC_1,train\nISIC_2,sometimes\n", false, false).unwrap_err().to_string();
+    assert!(short.contains("2 pictures without a split") && short.contains("unknown split `sometimes`"), "{short}");
+    let unnamed = with("id,split\nISIC_1,train\n", false, false).unwrap_err();
+    assert!(unnamed.to_string().contains("no column `image_id`"), "{unnamed}");
+    let nowhere = OpenOptions { splits: Some(dir.path().join("none.csv")), ..OpenOptions::default() };
+    assert_eq!(Dataset::open(dir.path(), &nowhere).unwrap_err().kind(), Kind::Io);
 }

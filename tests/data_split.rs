@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use lesion_gpu::Kind;
-use lesion_gpu::data::{Dataset, Faults, Layout, Sample, Source, SplitAssignment, SplitSpec, split};
+use lesion_gpu::data::{Dataset, Faults, Fold, Layout, Sample, Source, SplitAssignment, SplitSpec, split};
 use lesion_gpu::rng::Stream;
 
 /// A dataset of `lesions[c]` lesions of each class, of 1 to 6 pictures (most of 1), in mixed order.
@@ -18,15 +18,7 @@ fn dataset(seed: u32, lesions: &[usize]) -> Dataset {
             for picture in 0..pictures {
                 let id = format!("{label}-{lesion}-{picture}");
                 let source = Source::File(PathBuf::from(&id));
-                samples.push(Sample {
-                    id,
-                    source,
-                    mask: None,
-                    label,
-                    more: vec![],
-                    group: format!("{label}-{lesion}"),
-                    split: None,
-                });
+                samples.push(Sample::new(id, source, label, &format!("{label}-{lesion}")));
             }
         }
     }
@@ -46,7 +38,7 @@ fn grouped_splits_never_leak_and_keep_each_class_share() {
     for seed in 0..20 {
         let data = dataset(seed, &[300, 40, 5400, 73, 3, 8]);
         for fractions in [[0.70, 0.15, 0.15], [0.64, 0.16, 0.20], [0.8, 0.2, 0.0]] {
-            let spec = SplitSpec { fractions, seed, grouped: true };
+            let spec = SplitSpec { fractions, seed, ..SplitSpec::default() };
             let s = split(&data, &spec).unwrap();
             assert_eq!(s, split(&data, &spec).unwrap(), "the same seed gave another split");
             let mut all: Vec<usize> = parts(&s).concat();
@@ -96,6 +88,34 @@ fn large_lesions_spread_over_all_splits() {
     };
     let [train, val, test] = parts(&s).map(share);
     assert!((train - val).abs() < 0.03 && (train - test).abs() < 0.03, "{train} {val} {test}");
+}
+
+/// Each picture is in the test split of exactly one fold, each class evenly, and lesions stay whole.
+#[test]
+fn folds_take_turns_as_test_split() {
+    let data = dataset(4, &[300, 60, 7]);
+    let mut tested = vec![0; data.samples.len()];
+    let totals = data.class_counts();
+    for number in 1..=5 {
+        let spec = SplitSpec { fractions: [0.6, 0.2, 0.2], fold: Some(Fold { number, of: 5 }), ..SplitSpec::default() };
+        let s = split(&data, &spec).unwrap();
+        s.test.iter().for_each(|&i| tested[i] += 1);
+        let mut home: HashMap<&str, usize> = HashMap::new();
+        for (part, indices) in parts(&s).into_iter().enumerate() {
+            indices.iter().for_each(|&i| assert_eq!(*home.entry(&data.samples[i].group).or_insert(part), part));
+        }
+        let counts = |indices: &[usize]| data.class_counts_of(indices.iter().copied());
+        for ((test, total), class) in counts(&s.test).into_iter().zip(&totals).zip(0..) {
+            assert!((test as f64 - *total as f64 / 5.0).abs() <= 2.0_f64.max(0.02 * *total as f64), "{class}: {test}");
+        }
+        let [train, val] = [s.train.len() as f64, s.val.len() as f64];
+        assert!((val / (train + val) - 0.25).abs() < 0.02, "{train} {val}");
+    }
+    assert!(tested.iter().all(|&n| n == 1));
+    for wrong in ["0/5", "6/5", "1/1", "1", "a/b", "1/101"] {
+        assert!(wrong.parse::<Fold>().is_err(), "{wrong}");
+    }
+    assert_eq!("2/5".parse::<Fold>().unwrap().to_string(), "2/5");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use image::{Rgb, RgbImage};
 use lesion_gpu::data::{
-    Batch, Cache, Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, decode_image_file, epoch_order,
-    list_images,
+    Batch, Cache, Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, Visit, balanced_order,
+    decode_image_file, epoch_order, list_images,
 };
 use lesion_gpu::{Error, Kind};
 
@@ -180,7 +180,12 @@ fn prediction_sees_the_pixels_that_training_saw() {
     assert_eq!(list_images(empty.path()).unwrap_err().kind(), Kind::Data);
 }
 
-fn loader(store: &Arc<PixelStore>, order: Vec<usize>, workers: usize, last: LastBatch) -> Result<Loader, Error> {
+fn loader(
+    store: &Arc<PixelStore>,
+    order: impl IntoIterator<Item = impl Into<Visit>>,
+    workers: usize,
+    last: LastBatch,
+) -> Result<Loader, Error> {
     let labels: Vec<u32> = (0..store.len() as u32).map(|i| 100 + i).collect();
     Loader::new(store.clone(), labels, order, LoaderOptions { batch: 4, workers, prefetch: 1, last })
 }
@@ -194,7 +199,8 @@ fn batches_come_in_order_whatever_the_number_of_workers() {
         let batches: Vec<Batch> =
             loader(&store, order.clone(), workers, LastBatch::Pad).unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!(batches.iter().map(|b| b.valid).collect::<Vec<_>>(), [4, 4, 4, 4, 4, 2]);
-        let seen: Vec<usize> = batches.iter().flat_map(|b| &b.samples[..b.valid]).map(|&s| s as usize).collect();
+        let seen: Vec<Visit> =
+            batches.iter().flat_map(|b| &b.samples[..b.valid]).map(|&s| (s as usize).into()).collect();
         assert_eq!(seen, order);
         for batch in &batches {
             assert_eq!((batch.pixels.len(), batch.labels.len(), batch.samples.len()), (64, 4, 4));
@@ -216,11 +222,11 @@ fn batches_come_in_order_whatever_the_number_of_workers() {
 fn a_loader_may_be_dropped_early_or_be_empty_and_refuses_what_cannot_be() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(prepare(&images(dir.path(), 22), Cache::Off));
-    let mut early = loader(&store, (0..22).collect(), 3, LastBatch::Pad).unwrap();
+    let mut early = loader(&store, 0..22, 3, LastBatch::Pad).unwrap();
     assert!(early.next().unwrap().is_ok());
     drop(early);
     assert_eq!(Arc::strong_count(&store), 1, "a worker outlived its loader");
-    assert!(loader(&store, vec![], 2, LastBatch::Pad).unwrap().next().is_none());
+    assert!(loader(&store, 0..0, 2, LastBatch::Pad).unwrap().next().is_none());
     assert!(loader(&store, vec![1, 2], 2, LastBatch::Drop).unwrap().next().is_none());
     assert_eq!(loader(&store, vec![22], 2, LastBatch::Pad).unwrap_err().kind(), Kind::Internal);
     assert_eq!(loader(&store, vec![1], 0, LastBatch::Pad).unwrap_err().kind(), Kind::Usage);
@@ -233,7 +239,7 @@ fn an_error_in_a_worker_reaches_the_consumer_and_ends_the_epoch() {
     let cache = dir.path().join("cache");
     let store = Arc::new(prepare(&images(dir.path(), 22), Cache::Dir(&cache)));
     fs::File::options().write(true).open(store.cache_path().unwrap()).unwrap().set_len(10).unwrap();
-    let mut broken = loader(&store, (0..22).collect(), 2, LastBatch::Pad).unwrap();
+    let mut broken = loader(&store, 0..22, 2, LastBatch::Pad).unwrap();
     let error = broken.next().unwrap().unwrap_err();
     assert!(error.kind() == Kind::Io && error.to_string().contains("pixel cache"), "{error}");
     assert!(broken.next().is_none());
@@ -246,8 +252,47 @@ fn epoch_orders_depend_on_seed_and_epoch_alone() {
     assert_eq!(order, epoch_order(&indices, 1, 0, true));
     assert_ne!(order, epoch_order(&indices, 1, 1, true));
     assert_ne!(order, epoch_order(&indices, 2, 0, true));
-    assert_eq!(epoch_order(&indices, 1, 0, false), indices);
-    let mut sorted = order;
+    let samples = |order: Vec<Visit>| order.into_iter().map(|visit| visit.sample).collect::<Vec<_>>();
+    assert_eq!(samples(epoch_order(&indices, 1, 0, false)), indices);
+    let mut sorted = samples(order);
     sorted.sort_unstable();
     assert_eq!(sorted, indices);
+}
+
+/// Classes of 40, 15 and 5 samples, 60 visits: 20 each, every sample as often as any other of its class, within one.
+#[test]
+fn a_balanced_order_visits_classes_alike() {
+    let labels: Vec<u32> = (0..70).map(|i| if i < 45 { 0 } else { 1 + u32::from(i >= 62) }).collect();
+    let indices: Vec<usize> = (5..65).collect();
+    let order = balanced_order(&indices, &labels, 3, 7);
+    assert_eq!(order, balanced_order(&indices, &labels, 3, 7));
+    assert_ne!(order, balanced_order(&indices, &labels, 3, 8));
+    let mut visits = vec![0_u32; 70];
+    for visit in &order {
+        assert!(indices.contains(&visit.sample));
+        visits[visit.sample] += 1;
+    }
+    for class in 0..3 {
+        let of_class = |i: &usize| labels[*i] == class;
+        let counts: Vec<u32> = indices.iter().copied().filter(of_class).map(|i| visits[i]).collect();
+        assert_eq!(counts.iter().sum::<u32>(), 20, "class {class}");
+        let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+        assert!(most - least <= 1, "class {class}: {counts:?}");
+    }
+    // Each visit draws numbers of its own.
+    let mut keys: Vec<u32> = order.iter().map(|visit| visit.key()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), 60);
+    // The classes are mixed, not one after the other.
+    let changes = order.windows(2).filter(|w| labels[w[0].sample] != labels[w[1].sample]).count();
+    assert!(changes > 25, "{changes}");
+    // What is left over goes to other classes in other epochs.
+    let shares = |epoch| {
+        let order = balanced_order(&indices[..59], &labels, 3, epoch);
+        [0, 1, 2].map(|class| order.iter().filter(|v| labels[v.sample] == class).count())
+    };
+    assert_eq!(shares(0).iter().sum::<usize>(), 59);
+    assert!([1, 2].iter().any(|&epoch| shares(epoch) != shares(0)));
+    assert_eq!(balanced_order(&[], &labels, 3, 0), []);
 }

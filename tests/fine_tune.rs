@@ -32,6 +32,7 @@ fn images(range: std::ops::Range<u32>) -> Batch {
         pixels: (range.start * pixels..range.end * pixels).map(|i| stream.words([i, 0])[0]).collect(),
         labels: range.clone().map(|i| i * i % CLASSES as u32).collect(),
         samples: range.clone().collect(),
+        keys: range.clone().collect(),
         valid: range.len(),
     }
 }

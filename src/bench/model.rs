@@ -225,7 +225,8 @@ impl ModelBench {
             let stream = Stream::named(seed, "benchmark");
             let pixels = (0..(batch * size.area()) as u32).map(|i| stream.words([i, 0])[0]).collect();
             let labels = (0..batch as u32).map(|i| i % CLASSES as u32).collect();
-            Batch { pixels, labels, samples: (0..batch as u32).collect(), valid: batch }
+            let samples: Vec<u32> = (0..batch as u32).collect();
+            Batch { pixels, labels, keys: samples.clone(), samples, valid: batch }
         };
         let (session, parameters) = match self.task {
             Task::Train => {

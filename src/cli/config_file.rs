@@ -12,6 +12,7 @@ use crate::train::{TrainConfig, normalisation_of};
 pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("data", &["data"]),
     ("masks", &["masks"]),
+    ("images", &["images"]),
     ("model", &["model"]),
     ("weights", &["weights"]),
     ("allow_partial", &["allow_partial"]),
@@ -33,12 +34,15 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("focal_gamma", &["focal.gamma"]),
     ("focal_alpha", &["focal.alpha"]),
     ("class_weights", &["class_weights"]),
+    ("sampling", &["sampling"]),
     ("label_smoothing", &["label_smoothing"]),
     ("patience", &["patience"]),
     ("monitor", &["monitor"]),
     ("seed", &["seed"]),
     ("split", &["split.fractions"]),
     ("split_seed", &["split.seed"]),
+    ("split_file", &["split_file"]),
+    ("fold", &["split.fold"]),
     ("leaky_split", &["split.grouped"]),
     ("skip_bad", &["skip_bad"]),
     ("normalize", &["normalisation"]),
@@ -114,10 +118,16 @@ fn bad(file: &Path, e: &dyn std::fmt::Display) -> Error {
 /// Makes the paths in a file absolute: they are relative to the folder it lies in.
 fn resolve(own: &mut Table, file: &Path) -> Result<()> {
     let folder = file.parent().unwrap_or(Path::new(""));
-    for key in ["data", "masks", "weights"] {
+    for key in ["data", "masks", "weights", "split_file"] {
         if let Some(Value::String(path)) = own.get_mut(key)
             && !path.is_empty()
         {
+            *path = absolute(path, folder)?;
+        }
+    }
+    let images = own.get_mut("images").and_then(Value::as_array_mut);
+    for path in images.into_iter().flatten() {
+        if let Value::String(path) = path {
             *path = absolute(path, folder)?;
         }
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::progress::Progress;
 use super::source::{BareArgs, PartialArgs};
 use super::{DeviceArgs, LoadArgs, TuningArgs, interrupted, say};
-use crate::data::{Dataset, LastBatch, Loader, LoaderOptions, Masks, OpenOptions, PixelStore, Split, split};
+use crate::data::{Dataset, LastBatch, Loader, LoaderOptions, Masks, PixelStore, Split, split};
 use crate::error::{Error, Kind, Result};
 use crate::models::Task;
 use crate::train::{Interrupt, ModelSource, Precision, Predictor, RunFolder, TrainConfig, masks_of};
@@ -41,6 +41,9 @@ pub(super) struct EvalArgs {
     /// Folder or zip of masks, with other data that does not bring its own
     #[arg(long, value_name = "MASKS", requires = "data")]
     masks: Option<PathBuf>,
+    /// Folder or zip of pictures, with other data whose tables do not lie with them; may be repeated
+    #[arg(long, value_name = "PLACE", requires = "data")]
+    images: Vec<PathBuf>,
     /// Which images
     #[arg(long, value_enum, default_value_t = Part::Test)]
     split: Part,
@@ -84,11 +87,12 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
     if spec.is_empty() {
         return Err(Error::new(Kind::Usage, "which images to score is not clear").next("give --data"));
     }
-    let open = OpenOptions {
-        skip_bad: args.skip_bad || config.skip_bad,
-        synthetic_seed: config.seed,
-        masks: masks(args, predictor.task, &config)?,
-    };
+    let masks = masks(args, predictor.task, &config)?;
+    let mut open = config.open_options(masks);
+    open.skip_bad |= args.skip_bad;
+    if args.data.is_some() {
+        (open.images, open.splits) = (args.images.clone(), None);
+    }
     let mut dataset = Dataset::open(&spec, &open)?;
     if predictor.task == Task::Classify && dataset.classes != predictor.classes {
         let (data, model) = (dataset.classes.join(","), predictor.classes.join(","));

@@ -4,6 +4,7 @@ mod answers;
 mod bench;
 mod config_file;
 mod convert;
+mod data;
 mod devices;
 mod doctor;
 mod eval;
@@ -43,6 +44,7 @@ Examples:
   lesion-gpu eval runs/resnet18-001                        score the best checkpoint on the test images
   lesion-gpu predict runs/resnet18-001 photo.jpg           label a picture
   lesion-gpu predict runs/unet-small-001 photo.jpg --out masks    draw the mask of its lesion
+  lesion-gpu data check HAM10000.zip                       what is in a dataset, and what is wrong with it
   lesion-gpu export runs/resnet18-001 --out model.onnx     write a model for other programs
   lesion-gpu models                                        list the models: parameters, cost, published weights
   lesion-gpu devices                                       list the GPUs of this machine
@@ -75,6 +77,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Label pictures, or draw their lesions' masks
     Predict(predict::PredictArgs),
+    /// Look at a dataset
+    Data(data::DataArgs),
     /// Write a weight file of any known format as safetensors
     Convert(convert::ConvertArgs),
     /// Write a trained model for other programs: ONNX, or bare weights
@@ -197,6 +201,7 @@ pub fn main() -> ExitCode {
             Command::Train(args) => train::run(&args, &given, &interrupt),
             Command::Eval(args) => eval::run(&args, &interrupt),
             Command::Predict(args) => predict::run(&args, &interrupt),
+            Command::Data(args) => data::run(&args, &interrupt),
             Command::Convert(args) => convert::run(&args),
             Command::Export(args) => export::run(&args),
             Command::Models(args) => models::run(&args, &interrupt),

@@ -9,20 +9,21 @@ use super::config_file::{absolute, merge, names};
 use super::fine_tune::FineTuneArgs;
 use super::progress::Progress;
 use super::{DeviceArgs, LoadArgs, bytes, memory_budget, published, say, tuning_cache};
-use crate::data::ImageSize;
+use crate::data::{Fold, ImageSize};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Gpu};
 use crate::models::Model;
 use crate::train::{
     AugmentConfig, ClassWeighting, EpochResult, Event, FocalConfig, Interrupt, LossKind, Monitor, Normalisation,
-    OptimizerKind, PlateauConfig, Precision, Report, RunFolder, RunOptions, ScheduleKind, SplitConfig, TrainConfig,
-    Tuning, normalisation_of, run as train,
+    OptimizerKind, PlateauConfig, Precision, Report, RunFolder, RunOptions, Sampling, ScheduleKind, SplitConfig,
+    TrainConfig, Tuning, normalisation_of, run as train,
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 53] = [
+const CONFIGURATION: [&str; 57] = [
     "data",
     "masks",
+    "images",
     "run",
     "model",
     "weights",
@@ -41,12 +42,15 @@ const CONFIGURATION: [&str; 53] = [
     "momentum",
     "loss",
     "class_weights",
+    "sampling",
     "label_smoothing",
     "patience",
     "monitor",
     "seed",
     "split",
     "split_seed",
+    "split_file",
+    "fold",
     "leaky_split",
     "skip_bad",
     "normalize",
@@ -86,8 +90,9 @@ Examples:
   lesion-gpu train --data HAM10000.zip --model resnet50 --pretrained --size 224
   lesion-gpu train --resume runs/resnet18-001")]
 pub(super) struct TrainArgs {
-    /// HAM10000 folder or zip, a CSV with columns path,label[,group][,split], or `synthetic[:COUNT]`; for models that
-    /// segment also ISIC 2018 Task 1, and a CSV with columns path,mask[,group][,split]
+    /// Folder or zip of HAM10000, ISIC 2018, ISIC 2019, PH2 or with a folder for each class; a CSV with columns
+    /// path,label[,group][,split]; or `synthetic[:COUNT]`. For models that segment also folders of images and masks, and a
+    /// CSV with columns path,mask[,group][,split]
     #[arg(long, value_name = "DATA", required_unless_present_any = ["resume", "config"])]
     data: Option<String>,
     /// Take the configuration from this file: the config.toml of a run, or one with some of its keys. Flags override it
@@ -96,6 +101,9 @@ pub(super) struct TrainArgs {
     /// Folder or zip of the lesions' masks, where these do not come with the data
     #[arg(long, value_name = "MASKS")]
     masks: Option<String>,
+    /// Folder or zip of pictures that do not lie with the tables of the data; may be repeated
+    #[arg(long, value_name = "PLACE")]
+    images: Vec<String>,
     /// Continue the run in this folder, with its own configuration
     #[arg(long, value_name = "RUN", conflicts_with_all = CONFIGURATION)]
     resume: Option<PathBuf>,
@@ -176,9 +184,14 @@ pub(super) struct TrainArgs {
     /// sigmoid-focal: the weight of classes that a picture has; one minus that of those it has not
     #[arg(long, value_name = "A", default_value_t = 0.25, help_heading = "Optimisation")]
     focal_alpha: f64,
-    /// Weights of the classes in the loss: balanced, median or none [default: balanced; there are none to segment]
+    /// Weights of the classes in the loss: balanced, median, inverse, effective (number of samples) or none [default:
+    /// balanced; none to segment, and with --sampling balanced]
     #[arg(long, help_heading = "Optimisation")]
     class_weights: Option<ClassWeighting>,
+    /// Training images of an epoch: natural, each once; or balanced, as many of each class, so that those of rare classes
+    /// come several times (each time with other random changes) and not all of frequent ones
+    #[arg(long, default_value = "natural", help_heading = "Optimisation")]
+    sampling: Sampling,
     /// Label smoothing
     #[arg(long, default_value_t = 0.0, help_heading = "Optimisation")]
     label_smoothing: f64,
@@ -206,6 +219,13 @@ pub(super) struct TrainArgs {
     /// Seed of the split
     #[arg(long, default_value_t = 42, help_heading = "Data")]
     split_seed: u32,
+    /// Split as this table says (columns image_id and split, as in a run's split.csv)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["split", "fold"], help_heading = "Data")]
+    split_file: Option<String>,
+    /// One fold of a cross-validation, such as 2/5: the second of five parts is the test split, the rest is shared out
+    /// between train and val as --split says
+    #[arg(long, value_name = "I/K", help_heading = "Data")]
+    fold: Option<Fold>,
     /// Split image by image, as many published tables did: pictures of one lesion leak between the splits
     #[arg(long, help_heading = "Data")]
     leaky_split: bool,
@@ -286,6 +306,7 @@ impl TrainArgs {
             model: self.model.clone(),
             data: self.data.as_deref().map_or(Ok(String::new()), here)?,
             masks: self.masks.as_deref().map(here).transpose()?,
+            images: self.images.iter().map(|place| here(place)).collect::<Result<_>>()?,
             size: self.size,
             precision: self.precision,
             batch: self.batch,
@@ -304,7 +325,13 @@ impl TrainArgs {
             momentum: self.momentum,
             loss: self.loss.unwrap_or(defaults.loss),
             focal: FocalConfig { gamma: self.focal_gamma, alpha: self.focal_alpha },
-            class_weights: self.class_weights.unwrap_or(defaults.class_weights),
+            class_weights: match (self.class_weights, self.sampling) {
+                (Some(weights), _) => weights,
+                // What is drawn evenly needs no weights.
+                (None, Sampling::Balanced) => ClassWeighting::None,
+                (None, Sampling::Natural) => defaults.class_weights,
+            },
+            sampling: self.sampling,
             label_smoothing: self.label_smoothing,
             patience: self.patience,
             monitor: self.monitor.unwrap_or(defaults.monitor),
@@ -317,7 +344,8 @@ impl TrainArgs {
             },
             weights: self.weights.as_ref().map(|p| here(&p.display().to_string())).transpose()?,
             allow_partial: self.allow_partial,
-            split: SplitConfig { fractions, seed: self.split_seed, grouped: !self.leaky_split },
+            split_file: self.split_file.as_deref().map(here).transpose()?,
+            split: SplitConfig { fractions, seed: self.split_seed, grouped: !self.leaky_split, fold: self.fold },
             augment,
             ..TrainConfig::default()
         };
@@ -442,11 +470,15 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
         Event::Ready { run, dataset, split, memory, memory_f32, trained, steps } => {
             let (images, lesions, classes) = (dataset.samples.len(), dataset.group_count(), dataset.classes.len());
             let kind = match (split.given, config.split.grouped) {
-                (true, _) => "given by the dataset",
-                (false, true) if classes > 1 => "by lesion, stratified",
-                (false, true) => "by lesion",
-                (false, false) => "by image, NOT by lesion: lesions leak between the splits",
+                (true, _) => match &config.split_file {
+                    Some(file) => format!("as {file} says"),
+                    None => "given by the dataset".to_owned(),
+                },
+                (false, true) if classes > 1 => "by lesion, stratified".to_owned(),
+                (false, true) => "by lesion".to_owned(),
+                (false, false) => "LEAKY: by image, NOT by lesion".to_owned(),
             };
+            let fold = config.split.fold.map_or(String::new(), |fold| format!(", fold {fold}"));
             let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
             let TrainConfig { model, size, batch, .. } = config;
             let what = match dataset.samples.iter().all(|s| s.mask.is_some()) {
@@ -454,7 +486,7 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
                 false => format!("{classes} classes"),
             };
             progress.line(&format!("data     {}: {images} images of {lesions} lesions, {what}", dataset.name));
-            progress.line(&format!("split    {train} train, {val} validation, {test} test ({kind})"));
+            progress.line(&format!("split    {train} train, {val} validation, {test} test ({kind}{fold})"));
             progress.line(&format!("model    {model}, {size} pixels, batch {batch}"));
             if !config.phases.is_empty() {
                 progress.line(&phases_line(config));

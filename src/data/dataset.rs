@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::faults::{FaultKind, Faults};
+use super::split::take_splits;
 use super::tree::{Source, Tree};
-use super::{ham10000, isic2018, masks, synthetic, table};
+use super::{challenge, folders, ham10000, isic2018, masks, ph2, synthetic, table};
 use crate::error::{Error, Kind, Result};
 
 /// How many pictures `synthetic` means where no count is given.
@@ -20,6 +21,16 @@ pub enum Layout {
     Ham10000,
     /// Pictures and masks of ISIC 2018 Task 1, as a folder or a zip archive.
     Isic2018Task1,
+    /// Pictures and ground truth of ISIC 2018 Task 3, as a folder or a zip archive.
+    Isic2018Task3,
+    /// Pictures, ground truth and metadata of ISIC 2019, as a folder or a zip archive.
+    Isic2019,
+    /// `PH2_dataset.txt` and a folder for each case, as a folder or a zip archive.
+    Ph2,
+    /// A folder for each class, also in folders for each part.
+    ClassFolders,
+    /// A folder of pictures and one of masks, also in folders for each part.
+    MaskFolders,
     /// A CSV file that names image files and their classes or masks.
     Table,
     /// Pictures made by the built-in generator.
@@ -31,6 +42,11 @@ impl std::fmt::Display for Layout {
         f.write_str(match self {
             Self::Ham10000 => "HAM10000 folder or archive",
             Self::Isic2018Task1 => "ISIC 2018 Task 1 folder or archive",
+            Self::Isic2018Task3 => "ISIC 2018 Task 3 folder or archive",
+            Self::Isic2019 => "ISIC 2019 folder or archive",
+            Self::Ph2 => "PH2 folder or archive",
+            Self::ClassFolders => "a folder for each class",
+            Self::MaskFolders => "a folder of images and a folder of masks",
             Self::Table => "CSV file of images and labels or masks",
             Self::Synthetic => "generated pictures",
         })
@@ -48,6 +64,25 @@ pub enum Split {
     Test,
 }
 
+impl Split {
+    /// The part that a word names, as people call their parts.
+    pub(super) fn named(word: &str) -> Option<Self> {
+        match word.to_ascii_lowercase().as_str() {
+            "train" | "training" => Some(Self::Train),
+            "val" | "valid" | "validation" => Some(Self::Val),
+            "test" | "testing" => Some(Self::Test),
+            _ => None,
+        }
+    }
+
+    /// The part whose name a file or folder name contains; training where there is none.
+    pub(super) fn mentioned(name: &str) -> Self {
+        let name = name.to_ascii_lowercase();
+        let named = [("validation", Self::Val), ("test", Self::Test)];
+        named.into_iter().find(|(word, _)| name.contains(word)).map_or(Self::Train, |(_, split)| split)
+    }
+}
+
 impl std::fmt::Display for Split {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -55,6 +90,29 @@ impl std::fmt::Display for Split {
             Self::Val => "val",
             Self::Test => "test",
         })
+    }
+}
+
+/// Who shows a lesion, and where, as far as the dataset tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Patient {
+    /// Age in years.
+    pub age: Option<u16>,
+    /// Sex as the dataset spells it, in lower case; empty if unknown.
+    pub sex: String,
+    /// Part of the body as the dataset spells it, in lower case; empty if unknown.
+    pub site: String,
+}
+
+impl Patient {
+    /// From a table's fields, of which any may be blank or say that nothing is known.
+    pub(super) fn read(age: &str, sex: &str, site: &str) -> Self {
+        let known = |field: &str| match field.to_ascii_lowercase() {
+            field if ["unknown", "nan", "na", "n/a", "none"].contains(&field.as_str()) => String::new(),
+            field => field,
+        };
+        let age = age.parse::<f32>().ok().filter(|age| (0.0..=150.0).contains(age)).map(|age| age.round() as u16);
+        Self { age, sex: known(sex), site: known(site) }
     }
 }
 
@@ -75,9 +133,19 @@ pub struct Sample {
     pub group: String,
     /// The split the dataset itself assigns, if it does.
     pub split: Option<Split>,
+    /// Who shows it, and where.
+    pub patient: Patient,
 }
 
 impl Sample {
+    /// A picture that shows the lesion `group`; an empty name is a lesion that no other picture shows. There is no mask
+    /// and no split, and nothing is known of the patient.
+    pub fn new(id: impl Into<String>, source: Source, label: usize, group: &str) -> Self {
+        let id = id.into();
+        let group = if group.is_empty() { format!("image:{id}") } else { group.to_owned() };
+        Self { id, source, mask: None, label, more: vec![], group, split: None, patient: Patient::default() }
+    }
+
     /// All its classes, the first one first.
     pub fn all_labels(&self) -> Vec<usize> {
         [self.label].into_iter().chain(self.more.iter().copied()).collect()
@@ -105,6 +173,12 @@ pub struct OpenOptions {
     pub synthetic_seed: u32,
     /// Whether the masks are opened too.
     pub masks: Masks,
+    /// Folders or zip archives with pictures that do not lie with the tables.
+    pub images: Vec<PathBuf>,
+    /// A table with the split of each picture, as a run leaves one, in the place of the dataset's own.
+    pub splits: Option<PathBuf>,
+    /// Accept splits that tear groups apart, with a note.
+    pub leaky: bool,
 }
 
 /// A labelled set of pictures. Opening lists and verifies it; no pixel is read yet.
@@ -139,7 +213,10 @@ impl Dataset {
     ///   `./synthetic`)
     /// - a folder or zip archive in the layout of HAM10000: its metadata table, and images in folders of any name,
     ///   or (in a folder) still in the archives `HAM10000_images_part_1.zip` and `_2.zip`
-    /// - with masks, a folder or zip archive in the layout of ISIC 2018 Task 1
+    /// - one in the layout of ISIC 2018 Task 3 or ISIC 2019: tables whose names end in `GroundTruth.csv`, and images
+    /// - one in the layout of PH2: `PH2_dataset.txt`, and a folder for each case
+    /// - one with a folder for each class, also in folders `train`, `val` and `test`
+    /// - with masks, one in the layout of ISIC 2018 Task 1, or with folders `images` and `masks`
     /// - a CSV file with the columns `path,label` (with masks `path,mask`) and optionally `group` and `split` (train, val,
     ///   test), in any order; relative paths are relative to the CSV file's folder
     ///
@@ -147,6 +224,19 @@ impl Dataset {
     /// [`Kind::Usage`] for a malformed count, [`Kind::Io`] if `spec` cannot be read, [`Kind::Data`] if it holds no
     /// known layout or no usable sample.
     pub fn open(spec: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        let mut dataset = Self::list(spec, options)?;
+        if dataset.skip_bad || dataset.samples.is_empty() {
+            dataset.settle()?;
+        }
+        Ok(dataset)
+    }
+
+    /// Lists a dataset as [`Self::open`] does, and reports no fault of a row or a picture: all are in
+    /// [`faults`](Self::faults).
+    ///
+    /// # Errors
+    /// As [`Self::open`], but for the last.
+    pub fn list(spec: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = spec.as_ref();
         let own_masks = options.masks == Masks::OfDataset;
         if let Some(count) = synthetic_count(path)? {
@@ -161,28 +251,25 @@ impl Dataset {
         let meta = std::fs::metadata(path).map_err(|e| Error::io("open the dataset", path, &e))?;
         let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         let opened = match ending.as_str() {
-            _ if meta.is_dir() => {
-                let unpack = |name: &str| ham10000::is_image_archive(name) || (own_masks && masks::is_archive(name));
-                open_tree(&Tree::list(path, unpack)?, path, options)
-            }
-            "zip" => open_tree(&Tree::list(path, |_| false)?, path, options),
+            "zip" => open_tree(path, options),
+            _ if meta.is_dir() => open_tree(path, options),
             "csv" | "tsv" | "txt" => table::open(path, &options.masks),
             _ => Err(Error::new(
                 Kind::Data,
                 "the file is no dataset: looked for a folder, a .zip archive or a .csv file",
             )
             .at(path.display())
-            .next("give a HAM10000 folder or zip, a CSV file with the columns path,label, or `synthetic`")),
+            .next("give a dataset's folder or zip, a CSV file with the columns path,label, or `synthetic`")),
         };
         let mut dataset = opened?;
         if let Masks::In(place) = &options.masks {
             masks::attach(&mut dataset, masks::of_place(place)?);
         }
         dataset.skip_bad = options.skip_bad;
-        dataset.find_split_leaks();
-        if dataset.skip_bad || dataset.samples.is_empty() {
-            dataset.settle()?;
+        if let Some(file) = &options.splits {
+            take_splits(&mut dataset, file)?;
         }
+        dataset.find_split_leaks(options.leaky);
         dataset.note_mixed_groups();
         Ok(dataset)
     }
@@ -231,8 +318,17 @@ impl Dataset {
     }
 
     /// Groups that the given splits tear apart. With `skip_bad`, a group stays in the split it is first seen in.
-    fn find_split_leaks(&mut self) {
+    fn find_split_leaks(&mut self, leaky: bool) {
         let mut homes: BTreeMap<String, Split> = BTreeMap::new();
+        if leaky {
+            let torn = self.samples.iter().filter_map(|sample| Some((&sample.group, sample.split?)));
+            let torn = torn.filter(|(group, split)| *homes.entry((*group).clone()).or_insert(*split) != *split);
+            let torn: BTreeSet<&String> = torn.map(|(group, _)| group).collect();
+            if !torn.is_empty() {
+                self.notes.push(format!("LEAKY: {} lesion(s) are in more than one of the given splits", torn.len()));
+            }
+            return;
+        }
         let (skip_bad, faults) = (self.skip_bad, &mut self.faults);
         self.samples.retain(|sample| {
             let Some(split) = sample.split else { return true };
@@ -259,13 +355,35 @@ impl Dataset {
     }
 }
 
-/// A folder or archive in one of the layouts that have no table of their own format.
-fn open_tree(tree: &Tree, root: &Path, options: &OpenOptions) -> Result<Dataset> {
-    if isic2018::is_layout(tree) && !ham10000::has_table(tree) {
-        return isic2018::open(tree, root, &options.masks);
+/// A folder or archive in one of the layouts that are told by their files.
+fn open_tree(root: &Path, options: &OpenOptions) -> Result<Dataset> {
+    let own_masks = options.masks == Masks::OfDataset;
+    let look_into = |name: &str| {
+        let known = ["ham10000_images_part_", "isic", "ph2"].iter().any(|start| name.starts_with(start));
+        if masks::is_archive(name) { own_masks } else { known }
+    };
+    let mut tree = Tree::list(root, look_into)?;
+    for place in &options.images {
+        std::fs::metadata(place).map_err(|e| Error::io("open the images", place, &e))?;
+        tree = tree.and(Tree::list(place, look_into)?);
     }
-    let mut dataset = ham10000::open(tree, root)?;
-    if options.masks == Masks::OfDataset {
+    let tree = &tree;
+    let mut dataset = if ham10000::is_layout(tree) {
+        ham10000::open(tree, root)?
+    } else if let Some(tables) = challenge::tables(tree)? {
+        challenge::open(tree, root, tables)?
+    } else if isic2018::is_layout(tree) {
+        return isic2018::open(tree, root, &options.masks);
+    } else if ph2::is_layout(tree) {
+        return ph2::open(tree, root, &options.masks);
+    } else if folders::has_masks(tree) && options.masks != Masks::Unused {
+        return folders::open_masks(tree, root, &options.masks);
+    } else if let Some(classes) = folders::classes(tree) {
+        folders::open_classes(tree, root, classes)
+    } else {
+        return Err(unknown(tree, root));
+    };
+    if own_masks {
         let found = masks::of_tree(tree);
         if found.is_empty() {
             return Err(masks::none_found(root));
@@ -273,6 +391,27 @@ fn open_tree(tree: &Tree, root: &Path, options: &OpenOptions) -> Result<Dataset>
         masks::attach(&mut dataset, found);
     }
     Ok(dataset)
+}
+
+/// Where there is one part only, it is split like any other dataset.
+pub(super) fn one_part_is_none(samples: &mut [Sample]) {
+    if let Some(first) = samples.first().map(|s| s.split)
+        && samples.iter().all(|s| s.split == first)
+    {
+        samples.iter_mut().for_each(|s| s.split = None);
+    }
+}
+
+/// The error for a folder or archive that is in no known layout.
+fn unknown(tree: &Tree, root: &Path) -> Error {
+    let found = tree.describe();
+    let what = "no known dataset layout: looked for HAM10000_metadata (.csv, .tab or no ending), ISIC ground truth \
+        (..._GroundTruth.csv), PH2_dataset.txt, and a folder for each class; found";
+    let next = match folders::has_masks(tree) {
+        true => "there are folders of images and masks: train a model for segmentation on them, such as unet-small",
+        false => "add the metadata file to the images, or list them in a CSV file with the columns path,label,group",
+    };
+    Error::new(Kind::Data, format!("{what} {found}")).at(root.display()).next(next)
 }
 
 /// The count in `synthetic` or `synthetic:COUNT`, or `None` for any other spec.

@@ -8,7 +8,9 @@ use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, imageops};
+use image::{
+    DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, imageops,
+};
 
 use super::size::ImageSize;
 use crate::error::{Error, Kind, Result};
@@ -114,8 +116,23 @@ fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     decode_upright(bytes).map(DynamicImage::into_rgb8)
 }
 
+/// A decoded picture, and how it was stored.
+pub(super) struct Decoded {
+    /// In its own colour type, turned as a viewer shows it.
+    pub picture: DynamicImage,
+    /// How it stores colours, in words: `RGB`, `gray`, `CMYK`, `palette`, `16-bit RGB`, ...
+    pub mode: String,
+    /// Whether its EXIF data say that it is to be turned or mirrored.
+    pub turned: bool,
+}
+
 /// Decodes `bytes` in their own colour type, turned as a viewer shows them; else says what is wrong.
 pub(super) fn decode_upright(bytes: &[u8]) -> Result<DynamicImage, String> {
+    decode_described(bytes).map(|decoded| decoded.picture)
+}
+
+/// Decodes `bytes` and says how they were stored; else says what is wrong.
+pub(super) fn decode_described(bytes: &[u8]) -> Result<Decoded, String> {
     if bytes.is_empty() {
         return Err("the image is empty (0 bytes)".to_owned());
     }
@@ -127,13 +144,14 @@ pub(super) fn decode_upright(bytes: &[u8]) -> Result<DynamicImage, String> {
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_BYTES);
     reader.limits(limits);
-    match reader.format() {
+    let jpeg = match reader.format() {
         None => return Err("the file is no image of a known format (JPEG, PNG, BMP, TIFF, WebP)".to_owned()),
-        // The JPEG decoder paints what is missing gray instead of failing, so completeness is checked here.
-        Some(ImageFormat::Jpeg) if !jpeg_is_complete(bytes) => {
-            return Err("the JPEG is truncated (no end-of-image marker)".to_owned());
-        }
-        Some(_) => {}
+        Some(ImageFormat::Jpeg) => Some(Jpeg::read(bytes)),
+        Some(_) => None,
+    };
+    // The JPEG decoder paints what is missing gray instead of failing, so completeness is checked here.
+    if jpeg.is_some_and(|jpeg| !jpeg.complete) {
+        return Err("the JPEG is truncated (no end-of-image marker)".to_owned());
     }
     let mut decoder = reader.into_decoder().map_err(|e| in_words(&e))?;
     let (width, height) = decoder.dimensions();
@@ -145,9 +163,31 @@ pub(super) fn decode_upright(bytes: &[u8]) -> Result<DynamicImage, String> {
     }
     // An unreadable orientation is no reason to refuse intact pixels.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mode = match jpeg {
+        Some(jpeg) => jpeg.mode().to_owned(),
+        None => mode(decoder.original_color_type()),
+    };
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| in_words(&e))?;
     picture.apply_orientation(orientation);
-    Ok(picture)
+    Ok(Decoded { picture, mode, turned: orientation != Orientation::NoTransforms })
+}
+
+/// A colour type in words.
+fn mode(colors: ExtendedColorType) -> String {
+    match colors {
+        ExtendedColorType::Rgb8 | ExtendedColorType::Bgr8 => "RGB".to_owned(),
+        ExtendedColorType::Rgba8 | ExtendedColorType::Bgra8 => "RGB with alpha".to_owned(),
+        ExtendedColorType::L1 => "black and white".to_owned(),
+        ExtendedColorType::L2 | ExtendedColorType::L4 | ExtendedColorType::L8 => "gray".to_owned(),
+        ExtendedColorType::La8 => "gray with alpha".to_owned(),
+        ExtendedColorType::L16 | ExtendedColorType::La16 => "16-bit gray".to_owned(),
+        ExtendedColorType::Rgb16 | ExtendedColorType::Rgba16 => "16-bit RGB".to_owned(),
+        ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16 => "CMYK".to_owned(),
+        other => match format!("{other:?}") {
+            name if name.starts_with("Indexed") => "palette".to_owned(),
+            name => name,
+        },
+    }
 }
 
 fn in_words(error: &ImageError) -> String {
@@ -158,23 +198,47 @@ fn in_words(error: &ImageError) -> String {
     }
 }
 
-/// Walks the marker segments of a JPEG (ITU-T T.81, annex B) to its end-of-image marker.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let mut at = 2; // behind the start-of-image marker, which the format was guessed from
-    loop {
-        // Entropy-coded data and padding hold no marker: 0xFF there is followed by 0x00 or a restart marker.
-        let Some(skip) = bytes.get(at..).and_then(|rest| rest.iter().position(|&b| b == 0xFF)) else { return false };
-        at += skip + 1;
-        let Some(&marker) = bytes.get(at) else { return false };
-        match marker {
-            0xD9 => return true,
-            // 0xFF may be repeated as fill; stuffed zeros, restarts, TEM and SOI stand alone.
-            0xFF => {}
-            0x00 | 0x01 | 0xD0..=0xD8 => at += 1,
-            _ => {
-                let Some(&[high, low]) = bytes.get(at + 1..at + 3) else { return false };
-                at += 1 + usize::from(u16::from_be_bytes([high, low]));
+/// What the marker segments of a JPEG (ITU-T T.81, annex B) tell.
+#[derive(Debug, Clone, Copy, Default)]
+struct Jpeg {
+    /// Whether its end-of-image marker is there.
+    complete: bool,
+    /// Colour components, as its frame header says.
+    components: u8,
+}
+
+impl Jpeg {
+    /// Walks the segments to the end-of-image marker.
+    fn read(bytes: &[u8]) -> Self {
+        let mut jpeg = Self::default();
+        let mut at = 2; // behind the start-of-image marker, which the format was guessed from
+        loop {
+            // Entropy-coded data and padding hold no marker: 0xFF there is followed by 0x00 or a restart marker.
+            let Some(skip) = bytes.get(at..).and_then(|rest| rest.iter().position(|&b| b == 0xFF)) else { return jpeg };
+            at += skip + 1;
+            let Some(&marker) = bytes.get(at) else { return jpeg };
+            match marker {
+                0xD9 => return Self { complete: true, ..jpeg },
+                // 0xFF may be repeated as fill; stuffed zeros, restarts, TEM and SOI stand alone.
+                0xFF => {}
+                0x00 | 0x01 | 0xD0..=0xD8 => at += 1,
+                _ => {
+                    let Some(&[high, low]) = bytes.get(at + 1..at + 3) else { return jpeg };
+                    // Frame headers: length, precision, height, width, then the number of components.
+                    if matches!(marker, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF) {
+                        jpeg.components = bytes.get(at + 8).copied().unwrap_or(0);
+                    }
+                    at += 1 + usize::from(u16::from_be_bytes([high, low]));
+                }
             }
+        }
+    }
+
+    fn mode(self) -> &'static str {
+        match self.components {
+            1 => "gray",
+            4 => "CMYK",
+            _ => "RGB",
         }
     }
 }

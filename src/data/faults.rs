@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::tree::Entry;
 use crate::error::{Error, Kind};
 
 /// How many faults an error names one by one; the rest are counted.
@@ -26,12 +27,14 @@ pub enum FaultKind {
     BadMask,
     /// A group with samples in more than one of the given splits.
     SplitLeak,
+    /// A picture that a table of splits does not name.
+    NoSplit,
 }
 
 impl FaultKind {
-    /// The fault in words, for a count of `n`.
-    fn counted(self, n: usize) -> String {
-        let (one, many) = match self {
+    /// One fault in words, and several.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
             Self::MalformedRow => ("malformed row", "malformed rows"),
             Self::UnknownLabel => ("unknown class", "unknown classes"),
             Self::DuplicateId => ("duplicate image", "duplicate images"),
@@ -40,7 +43,18 @@ impl FaultKind {
             Self::MissingMask => ("picture without a mask", "pictures without a mask"),
             Self::BadMask => ("bad mask", "bad masks"),
             Self::SplitLeak => ("sample that leaks between splits", "samples that leak between splits"),
-        };
+            Self::NoSplit => ("picture without a split", "pictures without a split"),
+        }
+    }
+
+    /// The fault in words.
+    pub fn name(self) -> &'static str {
+        self.words().0
+    }
+
+    /// The fault in words, for a count of `n`.
+    fn counted(self, n: usize) -> String {
+        let (one, many) = self.words();
         format!("{n} {}", if n == 1 { one } else { many })
     }
 }
@@ -112,6 +126,30 @@ impl Faults {
         let more = if self.list.len() > first.len() { "; ..." } else { "" };
         (!self.is_empty()).then(|| format!("skipped: {} ({}{more})", self.summary(), first.join("; ")))
     }
+}
+
+/// The picture `id` of a row, if it is there and holds something; else a fault.
+pub(super) fn find_picture<'a>(
+    picture: Option<&'a Entry>,
+    id: &str,
+    place: &str,
+    faults: &mut Faults,
+) -> Option<&'a Entry> {
+    match picture {
+        None => faults.push(FaultKind::MissingImage, place, format!("there is no image {id}")),
+        Some(entry) if entry.len == 0 => {
+            faults.push(FaultKind::BadImage, &entry.source, "the image is empty (0 bytes)");
+        }
+        Some(_) => {}
+    }
+    picture.filter(|entry| entry.len > 0)
+}
+
+/// What is said of pictures that no table labels.
+pub(super) fn unlabelled<'a>(ids: impl Iterator<Item = &'a str>, what: &str) -> Option<String> {
+    let ids: Vec<&str> = ids.collect();
+    let first = ids.first()?;
+    Some(format!("{} image(s) have no {what} and are not used, for example {first}", ids.len()))
 }
 
 #[cfg(test)]

@@ -4,15 +4,14 @@
 //! by their id, wherever they lie, and the first by path is used. Another names its table `HAM10000_metadata` without
 //! an ending, or separates it by tabs, or has an eighth column.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::dataset::{Dataset, Layout, Sample};
-use super::decode::is_image_name;
+use super::dataset::{Dataset, Layout, Patient, Sample};
 use super::delimited::Delimited;
-use super::faults::{FaultKind, Faults};
-use super::tree::{Entry, Source, SourceReader, Tree};
-use super::{masks, synthetic};
+use super::faults::{FaultKind, Faults, find_picture, unlabelled};
+use super::synthetic;
+use super::tree::{Entry, SourceReader, Tree};
 use crate::error::{Error, Kind, Result};
 
 /// The seven diagnoses, in the order of a model's outputs.
@@ -27,19 +26,16 @@ const TABLES: [&str; 5] = [
     "ham10000_metadata.txt",
 ];
 
-/// Whether a file (name in lower case) is an archive of HAM10000 images, to be read in place.
-pub(super) fn is_image_archive(name: &str) -> bool {
-    name.starts_with("ham10000_images_part_") && name.ends_with(".zip")
-}
-
 /// Reads the listing of `root`. Rows that have faults are not among the samples.
 pub(super) fn open(tree: &Tree, root: &Path) -> Result<Dataset> {
-    let table = find_table(tree, root)?;
+    // The table nearest to the root.
+    let table = tree.entries.iter().filter(|e| is_table(e)).min_by_key(|e| e.path.matches('/').count());
+    let table = table.ok_or_else(|| Error::new(Kind::Internal, "there is no metadata").at(root.display()))?;
     let mut faults = Faults::default();
     let mut notes = Vec::new();
     let bytes = SourceReader::default().read(&table.source)?;
     let rows = Delimited::read(&bytes, &table.source.to_string(), &["lesion_id", "image_id", "dx"], &mut faults)?;
-    let images = find_images(tree, &mut notes);
+    let images = tree.pictures_by_id(&mut notes);
 
     let mut samples: Vec<Sample> = Vec::new();
     let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
@@ -60,28 +56,15 @@ pub(super) fn open(tree: &Tree, root: &Path) -> Result<Dataset> {
             let what = format!("has the unknown dx `{dx}` (known: {})", CLASSES.join(", "));
             faults.push(FaultKind::UnknownLabel, row.place(), what);
         }
-        match image {
-            None => faults.push(FaultKind::MissingImage, row.place(), format!("there is no image {id}")),
-            Some(entry) if entry.len == 0 => {
-                faults.push(FaultKind::BadImage, &entry.source, "the image is empty (0 bytes)");
-            }
-            _ => {}
-        }
-        if let (Some(label), Some(image)) = (label, image.filter(|e| e.len > 0)) {
+        let image = find_picture(image.copied(), id, &row.place(), &mut faults);
+        if let (Some(label), Some(image)) = (label, image) {
             // A blank lesion id says nothing about other images, so the image is a group of its own.
-            let group = if lesion.is_empty() { format!("image:{id}") } else { lesion.to_owned() };
-            let source = image.source.clone();
-            samples.push(Sample { id: id.to_owned(), source, mask: None, label, more: vec![], group, split: None });
+            let patient = Patient::read(row.get("age"), row.get("sex"), row.get("localization"));
+            samples.push(Sample { patient, ..Sample::new(id, image.source.clone(), label, lesion) });
         }
     }
 
-    let unlabelled: Vec<&&str> = images.keys().filter(|id| !seen.contains_key(**id)).collect();
-    if let Some(first) = unlabelled.first() {
-        notes.push(format!(
-            "{} image(s) have no row in the metadata and are not used, for example {first}",
-            unlabelled.len()
-        ));
-    }
+    notes.extend(unlabelled(images.keys().copied().filter(|id| !seen.contains_key(id)), "row in the metadata"));
     let generated = !samples.is_empty() && samples.iter().all(|s| s.id.starts_with(synthetic::ID_PREFIX));
     if generated {
         notes.push(synthetic::NOTE.to_owned());
@@ -103,50 +86,6 @@ fn is_table(entry: &Entry) -> bool {
 }
 
 /// Whether there is a metadata table.
-pub(super) fn has_table(tree: &Tree) -> bool {
+pub(super) fn is_layout(tree: &Tree) -> bool {
     tree.entries.iter().any(is_table)
-}
-
-/// The metadata table nearest to the root.
-fn find_table<'a>(tree: &'a Tree, root: &Path) -> Result<&'a Entry> {
-    let tables = tree.entries.iter().filter(|e| is_table(e));
-    tables.min_by_key(|e| e.path.matches('/').count()).ok_or_else(|| {
-        let found = tree.describe();
-        Error::new(
-            Kind::Data,
-            format!("no known dataset layout: looked for HAM10000_metadata (.csv, .tab or no ending), found {found}"),
-        )
-        .at(root.display())
-        .next("add the metadata file to the images, or list them in a CSV file with the columns path,label,group")
-    })
-}
-
-/// The images by id. Masks are no images; of two images with one id the first by path counts.
-fn find_images<'a>(tree: &'a Tree, notes: &mut Vec<String>) -> BTreeMap<&'a str, &'a Entry> {
-    let mut images: BTreeMap<&str, &Entry> = BTreeMap::new();
-    let mut unlike = BTreeSet::new();
-    for entry in tree.entries.iter().filter(|e| is_image_name(&e.path)) {
-        if masks::id_of(entry.stem()).is_some() {
-            continue;
-        }
-        let first = *images.entry(entry.stem()).or_insert(entry);
-        if !same_content(first, entry) {
-            unlike.insert(entry.stem());
-        }
-    }
-    if let Some(first) = unlike.first() {
-        notes.push(format!(
-            "{} image id(s) occur with different contents, for example {first}; the first by path is used",
-            unlike.len()
-        ));
-    }
-    images
-}
-
-/// Whether two entries hold the same bytes, as far as the listing tells.
-fn same_content(a: &Entry, b: &Entry) -> bool {
-    match (&a.source, &b.source) {
-        (Source::ZipEntry { crc32: x, .. }, Source::ZipEntry { crc32: y, .. }) => a.len == b.len && x == y,
-        _ => a.len == b.len,
-    }
 }

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::dataset::{Dataset, Layout, Masks, Sample, Split};
+use super::dataset::{Dataset, Layout, Masks, Sample, Split, one_part_is_none};
 use super::decode::is_image_name;
 use super::faults::{FaultKind, Faults};
 use super::masks;
@@ -33,9 +33,7 @@ pub(super) fn is_layout(tree: &Tree) -> bool {
 
 /// The part a folder's name tells.
 fn part(entry: &Entry) -> Split {
-    let folder = folder(entry);
-    let named = [("validation", Split::Val), ("test", Split::Test)];
-    named.into_iter().find(|(name, _)| folder.contains(name)).map_or(Split::Train, |(_, split)| split)
+    Split::mentioned(&folder(entry))
 }
 
 /// Reads the listing of `root`. Pictures without a mask are faults, unless their whole part has none.
@@ -61,20 +59,14 @@ pub(super) fn open(tree: &Tree, root: &Path, wanted: &Masks) -> Result<Dataset> 
             }
             continue;
         }
-        let id = entry.stem().to_owned();
-        let (source, mask, group) = (entry.source.clone(), mask.cloned(), format!("image:{id}"));
-        samples.push(Sample { id, source, mask, label: 0, more: vec![], group, split: Some(split) });
+        let mask = mask.cloned();
+        samples.push(Sample { mask, split: Some(split), ..Sample::new(entry.stem(), entry.source.clone(), 0, "") });
     }
     if without > 0 {
         notes.push(format!("{without} picture(s) of a part without any mask are not used"));
     }
     notes.push("the dataset names no lesions: each image counts as a lesion of its own".to_owned());
-    // Where there is one part only, it is split like any other dataset.
-    if let Some(first) = samples.first().map(|s| s.split)
-        && samples.iter().all(|s| s.split == first)
-    {
-        samples.iter_mut().for_each(|s| s.split = None);
-    }
+    one_part_is_none(&mut samples);
     Ok(Dataset {
         name: "ISIC 2018 Task 1".to_owned(),
         origin: root.display().to_string(),

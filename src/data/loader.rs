@@ -1,5 +1,6 @@
 //! Batches, assembled ahead of the training loop by background threads.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -41,8 +42,10 @@ pub struct Batch {
     pub pixels: Vec<u32>,
     /// Class indices, shape `[batch]`.
     pub labels: Vec<u32>,
-    /// The dataset index of each row, which keys its random numbers; shape `[batch]`.
+    /// The dataset index of each row; shape `[batch]`.
     pub samples: Vec<u32>,
+    /// What keys the random numbers of each row in an epoch; shape `[batch]`. See [`Visit::key`].
+    pub keys: Vec<u32>,
     /// How many rows are real; the rows behind them are all zeros.
     pub valid: usize,
 }
@@ -55,29 +58,60 @@ impl Batch {
             pixels.extend(picture.pixels().map(|p| u32::from_le_bytes([p[0], p[1], p[2], 255])));
         }
         pixels.resize(rows * size.area(), 0);
-        Self { pixels, labels: vec![0; rows], samples: vec![0; rows], valid: pictures.len() }
+        Self { pixels, labels: vec![0; rows], samples: vec![0; rows], keys: vec![0; rows], valid: pictures.len() }
     }
 
-    /// Assembles a batch of `rows` rows from the samples `indices` of `store`, padding with zeros.
+    /// Assembles a batch of `rows` rows from the samples of `store` that are visited, padding with zeros.
     ///
     /// # Errors
     /// As [`PixelStore::read`]; [`Kind::Internal`] for an index without a label.
-    pub fn assemble(store: &PixelStore, labels: &[u32], indices: &[usize], rows: usize) -> Result<Self> {
+    pub fn assemble(store: &PixelStore, labels: &[u32], visits: &[Visit], rows: usize) -> Result<Self> {
         let (area, channels) = (store.size().area(), store.channels());
         let mut pixels = Vec::with_capacity(rows * area);
         let mut picture = vec![0; area * channels];
         let mut row_labels = Vec::with_capacity(rows);
-        for &index in indices {
+        for &Visit { sample: index, .. } in visits {
             store.read(index, &mut picture)?;
             let alpha = |p: &[u8]| p.get(3).copied().unwrap_or(255);
             pixels.extend(picture.chunks_exact(channels).map(|p| u32::from_le_bytes([p[0], p[1], p[2], alpha(p)])));
             row_labels.push(*labels.get(index).ok_or_else(|| no_sample(index, labels.len()))?);
         }
-        let mut samples: Vec<u32> = indices.iter().map(|&i| i as u32).collect();
         pixels.resize(rows * area, 0);
-        row_labels.resize(rows, 0);
-        samples.resize(rows, 0);
-        Ok(Self { pixels, labels: row_labels, samples, valid: indices.len() })
+        Ok(Self::of_visits(pixels, row_labels, visits, rows))
+    }
+
+    /// A batch of `rows` rows from what was read for `visits`: all pixels, or what stands for them, and a label each.
+    pub fn of_visits(pixels: Vec<u32>, mut labels: Vec<u32>, visits: &[Visit], rows: usize) -> Self {
+        let mut samples: Vec<u32> = visits.iter().map(|visit| visit.sample as u32).collect();
+        let mut keys: Vec<u32> = visits.iter().map(|visit| visit.key()).collect();
+        for column in [&mut labels, &mut samples, &mut keys] {
+            column.resize(rows, 0);
+        }
+        Self { pixels, labels, samples, keys, valid: visits.len() }
+    }
+}
+
+/// A sample's turn in an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visit {
+    /// The dataset index.
+    pub sample: usize,
+    /// How often the epoch has visited it before.
+    pub again: u32,
+}
+
+impl Visit {
+    /// What keys its random numbers, besides the epoch: the sample, and from the second visit on the visit too, so that a
+    /// picture that is repeated is not repeated with the same changes.
+    pub fn key(self) -> u32 {
+        self.sample as u32 ^ self.again << 24
+    }
+}
+
+impl From<usize> for Visit {
+    /// The first visit of a sample.
+    fn from(sample: usize) -> Self {
+        Self { sample, again: 0 }
     }
 }
 
@@ -86,12 +120,37 @@ fn no_sample(index: usize, count: usize) -> Error {
 }
 
 /// The order in which an epoch visits `indices`: a permutation that depends on `(seed, epoch)` alone, or as given.
-pub fn epoch_order(indices: &[usize], seed: u32, epoch: u32, shuffle: bool) -> Vec<usize> {
+pub fn epoch_order(indices: &[usize], seed: u32, epoch: u32, shuffle: bool) -> Vec<Visit> {
     if !shuffle {
-        return indices.to_vec();
+        return indices.iter().copied().map(Visit::from).collect();
     }
     let order = Stream::named(seed, "epoch order").permutation(indices.len(), epoch);
-    order.into_iter().map(|i| indices[i]).collect()
+    order.into_iter().map(|i| indices[i].into()).collect()
+}
+
+/// An order of as many visits, in which each class among `labels` (of all samples) has as many as any other: those of a
+/// frequent class visit some of its samples, those of a rare one go round several times. It depends on `(seed, epoch)`
+/// alone.
+pub fn balanced_order(indices: &[usize], labels: &[u32], seed: u32, epoch: u32) -> Vec<Visit> {
+    let mut classes: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for &index in indices {
+        classes.entry(labels.get(index).copied().unwrap_or_default()).or_default().push(index);
+    }
+    let count = classes.len().max(1);
+    let mut visits = Vec::with_capacity(indices.len());
+    for (place, (label, members)) in classes.into_iter().enumerate() {
+        let stream = Stream::named(seed, &format!("balanced order {label}"));
+        // What does not divide evenly goes to other classes in each epoch.
+        let turn = (place + epoch as usize) % count;
+        let wanted = indices.len() / count + usize::from(turn < indices.len() % count);
+        let rounds = (0..wanted.div_ceil(members.len()) as u32).flat_map(|again| {
+            let order = stream.permutation(members.len(), epoch.wrapping_mul(1 << 16).wrapping_add(again));
+            order.into_iter().map(move |i| (i, again)).collect::<Vec<_>>()
+        });
+        visits.extend(rounds.take(wanted).map(|(i, again)| Visit { sample: members[i], again }));
+    }
+    let order = Stream::named(seed, "epoch order").permutation(visits.len(), epoch);
+    order.into_iter().map(|i| visits[i]).collect()
 }
 
 /// An iterator over the batches of one epoch, in order, assembled ahead by background threads.
@@ -108,14 +167,14 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts loading the samples `order` of `store`, with `labels` of shape `[samples]`.
+    /// Starts loading the samples of `store` in `order`, with `labels` of shape `[samples]`.
     ///
     /// # Errors
     /// [`Kind::Usage`] if an option is 0; [`Kind::Internal`] if `order` names a sample that does not exist.
     pub fn new(
         store: Arc<PixelStore>,
         labels: impl Into<Arc<[u32]>>,
-        order: Vec<usize>,
+        order: impl IntoIterator<Item = impl Into<Visit>>,
         options: LoaderOptions,
     ) -> Result<Self> {
         let LoaderOptions { batch, workers, prefetch, last } = options;
@@ -124,14 +183,15 @@ impl Loader {
         }
         let labels = labels.into();
         let count = store.len().min(labels.len());
-        if let Some(&index) = order.iter().find(|&&i| i >= count) {
-            return Err(no_sample(index, count));
+        let order: Vec<Visit> = order.into_iter().map(Into::into).collect();
+        if let Some(visit) = order.iter().find(|visit| visit.sample >= count) {
+            return Err(no_sample(visit.sample, count));
         }
         let batches = match last {
             LastBatch::Drop => order.len() / batch,
             LastBatch::Pad => order.len().div_ceil(batch),
         };
-        let order: Arc<[usize]> = order.into();
+        let order: Arc<[Visit]> = order.into();
         let mut loader = Self { receivers: Vec::new(), workers: Vec::new(), next: 0, batches };
         let workers = workers.min(batches);
         for worker in 0..workers {
@@ -139,7 +199,7 @@ impl Loader {
             let (store, labels, order) = (store.clone(), labels.clone(), order.clone());
             let work = move || {
                 let mine = order.chunks(batch).take(batches).skip(worker).step_by(workers);
-                produce(mine.map(|indices| Batch::assemble(&store, &labels, indices, batch)), &sender);
+                produce(mine.map(|visits| Batch::assemble(&store, &labels, visits, batch)), &sender);
             };
             let spawned = std::thread::Builder::new().name(format!("loader-{worker}")).spawn(work);
             // An early return drops the loader, which ends the threads already started.

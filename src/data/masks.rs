@@ -53,16 +53,23 @@ pub(super) type Found = BTreeMap<String, Vec<FoundMask>>;
 pub(super) fn of_tree(tree: &Tree) -> Found {
     let mut found = Found::new();
     for entry in tree.entries.iter().filter(|e| is_image_name(&e.path)) {
-        if let Some(id) = id_of(entry.stem()) {
-            found.entry(id.to_owned()).or_insert_with(|| vec![found_mask(entry, id)]);
+        if id_of(entry.stem()).is_some_and(|id| !found.contains_key(id)) {
+            add(&mut found, &entry.path, entry);
         }
     }
     found
 }
 
-fn found_mask(entry: &Entry, name: &str) -> FoundMask {
-    let path = entry.path.rsplit_once('/').map_or(name.to_owned(), |(folders, _)| format!("{folders}/{name}"));
-    FoundMask { path, source: entry.source.clone() }
+/// The name of a mask's picture: its own, without one of [`ENDINGS`].
+fn name_of(stem: &str) -> &str {
+    stem.strip_suffix(ENDINGS[1]).or_else(|| id_of(stem)).unwrap_or(stem)
+}
+
+/// Adds a mask that is to be known by `path`, a file's path.
+pub(super) fn add(found: &mut Found, path: &str, mask: &Entry) {
+    let name = name_of(mask.stem());
+    let path = path.rsplit_once('/').map_or(name.to_owned(), |(folders, _)| format!("{folders}/{name}"));
+    found.entry(name.to_owned()).or_default().push(FoundMask { path, source: mask.source.clone() });
 }
 
 /// The masks in a folder or zip archive of masks, named like the pictures, with one of [`ENDINGS`] or without. A file
@@ -72,10 +79,8 @@ pub(super) fn of_place(place: &Path) -> Result<Found> {
     let tree = Tree::list(place, is_archive)?;
     let (mut found, mut bare) = (Found::new(), Found::new());
     for entry in tree.entries.iter().filter(|e| is_image_name(&e.path)) {
-        let stem = entry.stem();
-        let named = stem.strip_suffix(ENDINGS[1]).or_else(|| id_of(stem));
-        let (name, among) = named.map_or((stem, &mut bare), |name| (name, &mut found));
-        among.entry(name.to_owned()).or_default().push(found_mask(entry, name));
+        let among = if name_of(entry.stem()) == entry.stem() { &mut bare } else { &mut found };
+        add(among, &entry.path, entry);
     }
     for (name, masks) in bare {
         found.entry(name).or_insert(masks);

@@ -1,29 +1,37 @@
 //! Datasets: what is on disk, how it is split, decoded, cached and handed out in batches. Host types only.
 //!
 //! The order of a run is: [`Dataset::open`] lists and verifies, [`PixelStore::prepare`] decodes and resizes once,
-//! [`split()`] assigns samples without leaking a lesion between splits, [`epoch_order`] shuffles, and [`Loader`]
+//! [`split()`] assigns samples without leaking a lesion between splits, [`epoch_order`] shuffles (or [`balanced_order`]), and [`Loader`]
 //! prefetches batches. Class weights come from the training labels alone ([`class_weights()`]).
 //!
-//! - `dataset`: the dataset type, and which layout a path holds; `ham10000`, `isic2018` and `table` read the layouts
-//! - `tree`: one listing for a folder and a zip archive, and how the bytes of a source are read
+//! - `dataset`: the dataset type, and which layout a path holds; `ham10000`, `challenge`, `isic2018`, `ph2`, `folders` and
+//!   `table` read the layouts
+//! - `tree`: one listing for a folder and a zip archive, and how the bytes of a source are read; `archive`: zip archives
 //! - `faults`: every fault of a dataset, collected and shown as one error
 //! - `decode`: bytes to 8-bit RGB, and the one resize of this program; `size`: width and height
 //! - `masks`: the masks of lesions, found and decoded
 //! - `store`, `cache`: the decoded pixels, kept on disk between runs
 //! - `split`, `class_weights`, `loader`: what training draws from them
+//! - `check`: all that can be told of a dataset, with `near` for pictures that look the same
 //! - `synthetic`: generated pictures, for trying the program out without any download
 
+mod archive;
 mod cache;
+mod challenge;
+mod check;
 mod class_weights;
 mod content;
 mod dataset;
 mod decode;
 mod delimited;
 mod faults;
+mod folders;
 mod ham10000;
 mod isic2018;
 mod loader;
 mod masks;
+mod near;
+mod ph2;
 mod size;
 mod split;
 mod store;
@@ -31,14 +39,15 @@ pub mod synthetic;
 mod table;
 mod tree;
 
+pub use check::{Count, DataReport, Duplicates, FoundFault, check};
 pub use class_weights::{ClassWeights, Weighting, class_weights};
-pub use dataset::{Dataset, Layout, Masks, OpenOptions, Sample, Split};
+pub use dataset::{Dataset, Layout, Masks, OpenOptions, Patient, Sample, Split};
 pub use decode::{decode_image_bytes, decode_image_file, decode_rgb, decode_rgb_file, list_images, resize_rgb};
 pub use faults::{Fault, FaultKind, Faults};
 pub use ham10000::CLASSES as HAM10000_CLASSES;
-pub use loader::{Batch, LastBatch, Loader, LoaderOptions, epoch_order};
+pub use loader::{Batch, LastBatch, Loader, LoaderOptions, Visit, balanced_order, epoch_order};
 pub use masks::{MaskReader, resize_probabilities};
 pub use size::ImageSize;
-pub use split::{SplitAssignment, SplitSpec, split};
+pub use split::{Fold, SplitAssignment, SplitSpec, split};
 pub use store::{Cache, PixelStore};
 pub use tree::Source;

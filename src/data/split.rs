@@ -4,8 +4,14 @@
 //! memory; that protocol exists here only to compare with published tables that used it, and must be asked for.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
 
 use super::dataset::{Dataset, Split};
+use super::decode::read_limited;
+use super::delimited::Delimited;
+use super::faults::{FaultKind, Faults};
 use crate::error::{Error, Kind, Result};
 use crate::rng::Stream;
 
@@ -18,12 +24,42 @@ pub struct SplitSpec {
     pub seed: u32,
     /// Keep each group in one split (leak-free). False splits picture by picture, as many published tables did.
     pub grouped: bool,
+    /// One fold of a cross-validation: its part is the test split, and the rest is shared out between train and val in
+    /// the ratio of their fractions.
+    pub fold: Option<Fold>,
+}
+
+/// One of several parts that take turns as test split: `2/5`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fold {
+    /// Which, from 1.
+    pub number: u16,
+    /// Of how many.
+    pub of: u16,
+}
+
+impl fmt::Display for Fold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
+}
+
+impl FromStr for Fold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once('/').and_then(|(number, of)| {
+            let fold = Self { number: number.trim().parse().ok()?, of: of.trim().parse().ok()? };
+            ((2..=100).contains(&fold.of) && (1..=fold.of).contains(&fold.number)).then_some(fold)
+        });
+        parsed.ok_or_else(|| format!("`{text}` is no fold: write 1/5 for the first of five, of 2 to 100"))
+    }
 }
 
 impl Default for SplitSpec {
     /// 70/15/15, seed 42, leak-free.
     fn default() -> Self {
-        Self { fractions: [0.70, 0.15, 0.15], seed: 42, grouped: true }
+        Self { fractions: [0.70, 0.15, 0.15], seed: 42, grouped: true, fold: None }
     }
 }
 
@@ -67,10 +103,15 @@ impl SplitAssignment {
 /// as there are splits is in every split.
 ///
 /// # Errors
-/// [`Kind::Usage`] if the fractions are not shares that sum to 1 with some training; [`Kind::Data`] if only some
-/// samples give a split.
+/// [`Kind::Usage`] if the fractions are not shares that sum to 1 with some training, or if a fold is asked for of a dataset
+/// that gives its split; [`Kind::Data`] if only some samples give a split.
 pub fn split(dataset: &Dataset, spec: &SplitSpec) -> Result<SplitAssignment> {
     let given: Vec<usize> = dataset.samples.iter().filter_map(|s| s.split.map(|split| split as usize)).collect();
+    if let (Some(fold), false) = (spec.fold, given.is_empty()) {
+        return Err(Error::new(Kind::Usage, format!("fold {fold} is asked for, but the dataset gives its own split"))
+            .at(&dataset.origin)
+            .next("leave --fold away, or remove the split from the dataset"));
+    }
     if given.len() == dataset.samples.len() && !given.is_empty() {
         return Ok(SplitAssignment::collect(given.into_iter(), true));
     }
@@ -94,12 +135,61 @@ pub fn split(dataset: &Dataset, spec: &SplitSpec) -> Result<SplitAssignment> {
     for label in 0..dataset.classes.len() {
         let members: Vec<&Vec<usize>> = groups.iter().filter(|g| g.label == label).map(|g| &g.members).collect();
         let order = stream.permutation(members.len(), label as u32);
-        let shuffled: Vec<&Vec<usize>> = order.into_iter().map(|i| members[i]).collect();
-        for (group, part) in assign(shuffled, fractions) {
+        let mut shuffled: Vec<&Vec<usize>> = order.into_iter().map(|i| members[i]).collect();
+        let mut shares = fractions;
+        if let Some(fold) = spec.fold {
+            let folds = assign(shuffled, &vec![1.0 / f64::from(fold.of); usize::from(fold.of)]);
+            let (test, rest): (Vec<_>, Vec<_>) =
+                folds.into_iter().partition(|(_, n)| *n + 1 == usize::from(fold.number));
+            test.iter().flat_map(|(group, _)| *group).for_each(|&sample| parts[sample] = Split::Test as usize);
+            shuffled = rest.into_iter().map(|(group, _)| group).collect();
+            let [train, val, _] = fractions;
+            shares = [train / (train + val), val / (train + val), 0.0];
+        }
+        for (group, part) in assign(shuffled, &shares) {
             group.iter().for_each(|&sample| parts[sample] = part);
         }
     }
     Ok(SplitAssignment::collect(parts.into_iter(), false))
+}
+
+/// Gives each sample the split that a table says: columns `image_id` (or `image`, or `path`) and `split`, as in the
+/// `split.csv` of a run. Samples that the table does not name become faults.
+///
+/// # Errors
+/// [`Kind::Io`] and [`Kind::Data`] for a table that cannot be read.
+pub(super) fn take_splits(dataset: &mut Dataset, file: &Path) -> Result<()> {
+    let (place, mut faults) = (file.display().to_string(), Faults::default());
+    let bytes = read_limited(file)?;
+    let table = Delimited::read(&bytes, &place, &["split"], &mut faults)?;
+    let column = ["image_id", "image", "path"].into_iter().find(|column| table.has(column)).ok_or_else(|| {
+        Error::new(Kind::Data, "the table has no column `image_id`").at(&place).next("name the images by their ids")
+    })?;
+    let mut splits: HashMap<&str, Split> = HashMap::new();
+    for row in table.rows() {
+        match Split::named(row.get("split")) {
+            Some(split) => drop(splits.insert(row.get(column), split)),
+            None => {
+                let what = format!("has the unknown split `{}` (known: train, val, test)", row.get("split"));
+                faults.push(FaultKind::MalformedRow, format!("{place}, {}", row.place()), what);
+            }
+        }
+    }
+    let Dataset { samples, notes, .. } = dataset;
+    samples.retain_mut(|sample| {
+        sample.split = splits.remove(&*sample.id);
+        if sample.split.is_none() {
+            faults.push(FaultKind::NoSplit, &sample.id, format!("is not in {place}"));
+        }
+        sample.split.is_some()
+    });
+    if let Some(first) = splits.keys().min() {
+        notes.push(format!("{} image(s) of {place} are not in the dataset, for example {first}", splits.len()));
+    }
+    for fault in faults.list() {
+        dataset.faults.push(fault.kind, &fault.place, fault.what.as_str());
+    }
+    Ok(())
 }
 
 /// Samples that stay together, and the class they are stratified by.
@@ -136,21 +226,22 @@ fn collect_groups(dataset: &Dataset, grouped: bool) -> Vec<Group> {
 ///
 /// Large groups go first, each to the split that is furthest behind its share (Webster's method of apportionment), so
 /// large groups spread over the splits in proportion and the single pictures at the end even out the counts.
-fn assign(mut groups: Vec<&Vec<usize>>, fractions: [f64; 3]) -> Vec<(&Vec<usize>, usize)> {
+fn assign<'a>(mut groups: Vec<&'a Vec<usize>>, fractions: &[f64]) -> Vec<(&'a Vec<usize>, usize)> {
     groups.sort_by_key(|g| std::cmp::Reverse(g.len())); // stable: groups of one size stay shuffled
-    let mut filled = [0.0_f64; 3];
+    let all = fractions.len();
+    let mut filled = vec![0.0_f64; all];
     let mut assigned: Vec<(&Vec<usize>, usize)> = Vec::with_capacity(groups.len());
     for group in groups {
         let size = group.len() as f64;
         let claim = |part: usize| fractions[part] / (filled[part] + size / 2.0);
-        let part = (1..3).fold(0, |best, part| if claim(part) > claim(best) { part } else { best });
+        let part = (1..all).fold(0, |best, part| if claim(part) > claim(best) { part } else { best });
         filled[part] += size;
         assigned.push((group, part));
     }
     // A rare class can leave a small split without it: the split with most groups gives its smallest group.
-    for part in (0..3).filter(|&p| fractions[p] > 0.0) {
+    for part in (0..all).filter(|&p| fractions[p] > 0.0) {
         let count = |p: usize| assigned.iter().filter(|(_, q)| *q == p).count();
-        let donor = (1..3).fold(0, |best, p| if count(p) > count(best) { p } else { best });
+        let donor = (1..all).fold(0, |best, p| if count(p) > count(best) { p } else { best });
         if count(part) == 0 && count(donor) > 1 {
             // The groups are sorted by size, so the donor's last is its smallest.
             if let Some(last) = assigned.iter_mut().rev().find(|(_, q)| *q == donor) {

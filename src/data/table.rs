@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::dataset::{Dataset, Layout, Masks, Sample, Split};
+use super::dataset::{Dataset, Layout, Masks, Patient, Sample, Split};
 use super::decode::read_limited;
 use super::delimited::{Delimited, Row};
 use super::faults::{FaultKind, Faults};
@@ -67,17 +67,15 @@ pub(super) fn open(path: &Path, masks: &Masks) -> Result<Dataset> {
         if faults.list().len() > before {
             continue;
         }
-        let group = match row.get("group") {
-            "" => format!("image:{image}"),
-            group => group.to_owned(),
-        };
         // The class list was made from these very rows, sorted.
         let numbers: Vec<usize> = labels(label).map(|label| classes.partition_point(|c| c.as_str() < label)).collect();
         let label = numbers.first().copied().filter(|_| labelled).unwrap_or(0);
         let more: BTreeSet<usize> = numbers.into_iter().filter(|&class| labelled && class != label).collect();
         let more = more.into_iter().collect();
-        let (source, mask) = (Source::File(file), mask.map(Source::File));
-        samples.push(Sample { id: image.to_owned(), source, mask, label, more, group, split });
+        let mask = mask.map(Source::File);
+        let patient = Patient::read(row.get("age"), row.get("sex"), row.get("site"));
+        let sample = Sample::new(image, Source::File(file), label, row.get("group"));
+        samples.push(Sample { mask, more, split, patient, ..sample });
     }
     let name = path.file_stem().map_or_else(|| place.clone(), |s| s.to_string_lossy().into_owned());
     let mut notes = Vec::new();
@@ -116,11 +114,8 @@ fn read_split(table: &Delimited, row: Row<'_>) -> Result<Option<Split>, ()> {
     if !table.has("split") {
         return Ok(None);
     }
-    match row.get("split").to_ascii_lowercase().as_str() {
+    match row.get("split") {
         "" => Ok(None),
-        "train" | "training" => Ok(Some(Split::Train)),
-        "val" | "valid" | "validation" => Ok(Some(Split::Val)),
-        "test" | "testing" => Ok(Some(Split::Test)),
-        _ => Err(()),
+        word => Split::named(word).map(Some).ok_or(()),
     }
 }

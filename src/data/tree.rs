@@ -1,18 +1,20 @@
 //! One listing for a folder and a zip archive, and how the bytes of a source are read.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use zip::ZipArchive;
+use std::io::Read;
 
-use super::decode::{MAX_BYTES, read_limited};
+use super::archive::{Archive, Zip};
+use super::decode::{MAX_BYTES, is_image_name, read_limited};
+use super::masks;
 use crate::error::{Error, Kind, Result};
 
 /// How deep folders are searched: archives are often unpacked into a folder or two of their own.
-const MAX_DEPTH: usize = 4;
+const MAX_DEPTH: usize = 6;
+/// How deep archives in archives are looked into.
+const MAX_NESTING: usize = 2;
 
 /// Where a sample's picture comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub enum Source {
     /// An entry of a zip archive, read without unpacking the archive.
     ZipEntry {
         /// The archive; shared by all its entries.
-        archive: Arc<Path>,
+        archive: Arc<Archive>,
         /// The entry's index in the archive's directory.
         index: usize,
         /// The entry's name, as the archive spells it.
@@ -46,7 +48,7 @@ impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
-            Self::ZipEntry { archive, name, .. } => write!(f, "{}!{name}", archive.display()),
+            Self::ZipEntry { archive, name, .. } => write!(f, "{archive}!{name}"),
             Self::Synthetic { index, .. } => write!(f, "synthetic picture {index}"),
         }
     }
@@ -81,25 +83,63 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Lists `root`: a folder, or a zip archive. In a folder, archives for which `unpack` holds (asked with the lower
-    /// case file name) are listed as if they were folders.
-    pub fn list(root: &Path, unpack: impl Fn(&str) -> bool) -> Result<Self> {
+    /// Lists `root`: a folder, or a zip archive. Archives in it for which `look_into` holds (asked with the lower case
+    /// file name) are listed as if they were folders, and all archives if there is no picture outside of them.
+    pub fn list(root: &Path, look_into: impl Fn(&str) -> bool) -> Result<Self> {
         let mut entries = Vec::new();
         if root.is_dir() {
             list_folder(root, "", 0, &mut entries)?;
-            let (archives, files) =
-                entries.into_iter().partition::<Vec<_>, _>(|e| unpack(&e.file_name().to_ascii_lowercase()));
-            entries = files;
-            for archive in archives {
-                if let Source::File(path) = &archive.source {
-                    list_zip(path, &format!("{}/", archive.path), &mut entries)?;
-                }
-            }
         } else {
-            list_zip(root, "", &mut entries)?;
+            list_zip(&Arc::new(Archive::at(root)), "", &mut entries)?;
         }
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Self { entries })
+        for _ in 0..MAX_NESTING {
+            let no_picture = !entries.iter().any(|e| is_image_name(&e.path));
+            let wanted = |e: &Entry| {
+                let name = e.file_name().to_ascii_lowercase();
+                name.ends_with(".zip") && (no_picture || look_into(&name))
+            };
+            let (archives, files) = entries.into_iter().partition::<Vec<_>, _>(wanted);
+            entries = files;
+            for inner in &archives {
+                list_zip(&Arc::new(Archive::of(&inner.source)?), &format!("{}/", inner.path), &mut entries)?;
+            }
+        }
+        Ok(Self { entries }.sorted())
+    }
+
+    /// With the files of another tree.
+    pub fn and(mut self, other: Self) -> Self {
+        self.entries.extend(other.entries);
+        self.sorted()
+    }
+
+    fn sorted(mut self) -> Self {
+        self.entries.sort_by(|a, b| a.path.cmp(&b.path));
+        self
+    }
+
+    /// The files that are pictures and no masks by their names.
+    pub fn pictures(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|e| is_image_name(&e.path) && masks::id_of(e.stem()).is_none())
+    }
+
+    /// The pictures by their file names without endings. Of two with one name the first by path counts.
+    pub fn pictures_by_id(&self, notes: &mut Vec<String>) -> BTreeMap<&str, &Entry> {
+        let mut images: BTreeMap<&str, &Entry> = BTreeMap::new();
+        let mut unlike = BTreeSet::new();
+        for entry in self.pictures() {
+            let first = *images.entry(entry.stem()).or_insert(entry);
+            if !same_content(first, entry) {
+                unlike.insert(entry.stem());
+            }
+        }
+        if let Some(first) = unlike.first() {
+            notes.push(format!(
+                "{} image id(s) occur with different contents, for example {first}; the first by path is used",
+                unlike.len()
+            ));
+        }
+        images
     }
 
     /// What the tree holds in a few words, for an error that says what was found.
@@ -146,12 +186,19 @@ fn list_folder(folder: &Path, prefix: &str, depth: usize, entries: &mut Vec<Entr
     Ok(())
 }
 
-fn list_zip(path: &Path, prefix: &str, entries: &mut Vec<Entry>) -> Result<()> {
-    let zip = open_zip(path)?;
-    let archive: Arc<Path> = Arc::from(path);
+/// Whether two entries hold the same bytes, as far as the listing tells.
+fn same_content(a: &Entry, b: &Entry) -> bool {
+    match (&a.source, &b.source) {
+        (Source::ZipEntry { crc32: x, .. }, Source::ZipEntry { crc32: y, .. }) => a.len == b.len && x == y,
+        _ => a.len == b.len,
+    }
+}
+
+fn list_zip(archive: &Arc<Archive>, prefix: &str, entries: &mut Vec<Entry>) -> Result<()> {
+    let zip = archive.open()?;
     for index in 0..zip.len() {
         // From the directory alone: opening the entries would seek through the whole archive.
-        let entry = zip.by_index_data(index).map_err(|e| zip_error(&e, &path.display()))?;
+        let entry = zip.by_index_data(index).map_err(|e| archive.error(&e))?;
         let name = String::from_utf8_lossy(entry.name_raw()).replace('\\', "/");
         if entry.is_file() && !hidden(&name) {
             let (crc32, len) = (entry.crc32(), entry.size());
@@ -162,28 +209,10 @@ fn list_zip(path: &Path, prefix: &str, entries: &mut Vec<Entry>) -> Result<()> {
     Ok(())
 }
 
-type Zip = ZipArchive<BufReader<File>>;
-
-fn open_zip(path: &Path) -> Result<Zip> {
-    let file = File::open(path).map_err(|e| Error::io("open", path, &e))?;
-    ZipArchive::new(BufReader::new(file)).map_err(|e| zip_error(&e, &path.display()))
-}
-
-fn zip_error(error: &zip::result::ZipError, place: &dyn std::fmt::Display) -> Error {
-    let (what, next) = match error {
-        zip::result::ZipError::InvalidArchive(why) => {
-            (format!("the zip archive is damaged or incomplete: {why}"), "download it again")
-        }
-        zip::result::ZipError::Io(e) => (format!("the zip archive cannot be read: {e}"), "download it again"),
-        other => (format!("the zip archive cannot be read: {other}"), "unpack it, and give the folder"),
-    };
-    Error::new(Kind::Data, what).at(place).next(next)
-}
-
 /// Reads the bytes of sources. It keeps archives open, so each worker thread should have one of its own.
 #[derive(Default)]
 pub(super) struct SourceReader {
-    archives: HashMap<Arc<Path>, Zip>,
+    archives: HashMap<Arc<Archive>, Zip>,
 }
 
 impl SourceReader {
@@ -194,7 +223,7 @@ impl SourceReader {
             Source::ZipEntry { archive, index, len, .. } => {
                 let zip = match self.archives.entry(archive.clone()) {
                     std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
-                    std::collections::hash_map::Entry::Vacant(slot) => slot.insert(open_zip(archive)?),
+                    std::collections::hash_map::Entry::Vacant(slot) => slot.insert(archive.open()?),
                 };
                 let corrupt = |what: String| {
                     Error::new(Kind::Data, what).at(source).next("download the archive again, or repair it")
@@ -202,7 +231,7 @@ impl SourceReader {
                 if *len > MAX_BYTES {
                     return Err(corrupt(format!("the entry claims {len} bytes, more than any image here should have")));
                 }
-                let entry = zip.by_index(*index).map_err(|e| zip_error(&e, source))?;
+                let entry = zip.by_index(*index).map_err(|e| archive.error(&e))?;
                 // One byte more than stated: an entry that unpacks to more is caught, and no more of it is unpacked.
                 // The capacity is no promise of the archive's, which may lie.
                 let mut bytes = Vec::with_capacity((*len).min(1 << 20) as usize);

@@ -73,8 +73,24 @@ named! {
         Balanced = "balanced",
         /// `median(n) / n_c`.
         Median = "median",
+        /// `1 / n_c`, with mean one.
+        Inverse = "inverse",
+        /// One over the effective number of samples, with mean one.
+        Effective = "effective",
         /// All one.
         None = "none",
+    }
+}
+
+named! {
+    /// Which training images an epoch visits.
+    #[derive(Default)]
+    Sampling {
+        /// Each once.
+        #[default]
+        Natural = "natural",
+        /// As many of each class, those of rare ones several times.
+        Balanced = "balanced",
     }
 }
 

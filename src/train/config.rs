@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::choices::{ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, ScheduleKind};
+use super::choices::{
+    ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, Sampling, ScheduleKind,
+};
 use super::fine_tune::{FineTune, HeadConfig, PhaseConfig};
 use super::plateau::PlateauConfig;
-use crate::data::{ImageSize, SplitSpec};
+use crate::data::{Fold, ImageSize, Masks, OpenOptions, SplitSpec};
 use crate::error::{Error, Kind, Result};
 use crate::models::{Model, Task};
 use crate::ops::adam::AdamConfig;
@@ -38,12 +40,34 @@ pub struct SplitConfig {
     pub seed: u32,
     /// Whether all pictures of a lesion stay together.
     pub grouped: bool,
+    /// One fold of a cross-validation, if it is one: `2/5`.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "fold")]
+    pub fold: Option<Fold>,
+}
+
+/// A fold as text.
+mod fold {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::Fold;
+
+    pub fn serialize<S: Serializer>(fold: &Option<Fold>, serializer: S) -> Result<S::Ok, S::Error> {
+        match fold {
+            Some(fold) => serializer.collect_str(fold),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Option<Fold>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
 }
 
 impl SplitConfig {
     /// As the data layer takes it.
     pub fn spec(self) -> SplitSpec {
-        SplitSpec { fractions: self.fractions, seed: self.seed, grouped: self.grouped }
+        SplitSpec { fractions: self.fractions, seed: self.seed, grouped: self.grouped, fold: self.fold }
     }
 }
 
@@ -82,6 +106,9 @@ pub struct TrainConfig {
     /// Folder or archive of the lesions' masks, where these do not come with the dataset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masks: Option<String>,
+    /// Folders or archives of pictures that do not lie with the dataset's tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
     /// Size of the images in pixels.
     pub size: ImageSize,
     /// Precision of the activations; runs from before there was a choice have f32.
@@ -115,6 +142,9 @@ pub struct TrainConfig {
     pub focal: FocalConfig,
     /// Class weights in the loss.
     pub class_weights: ClassWeighting,
+    /// Which training images an epoch visits.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sampling: Sampling,
     /// Label smoothing.
     pub label_smoothing: f64,
     /// Stop after this many epochs without improvement; 0 for never.
@@ -133,6 +163,9 @@ pub struct TrainConfig {
     pub weights: Option<String>,
     /// Accept a weight file that lacks some of the parameters.
     pub allow_partial: bool,
+    /// Table with the split of each picture, in the place of a drawn one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_file: Option<String>,
     /// Data split.
     pub split: SplitConfig,
     /// Augmentation.
@@ -162,6 +195,7 @@ impl Default for TrainConfig {
             model: "resnet18".into(),
             data: String::new(),
             masks: None,
+            images: vec![],
             size: 64.into(),
             precision: Precision::F32,
             batch: 32,
@@ -176,6 +210,7 @@ impl Default for TrainConfig {
             loss: LossKind::CrossEntropy,
             focal: FocalConfig::default(),
             class_weights: ClassWeighting::Balanced,
+            sampling: Sampling::Natural,
             label_smoothing: 0.0,
             patience: 0,
             monitor: Monitor::BalancedAccuracy,
@@ -185,7 +220,8 @@ impl Default for TrainConfig {
             normalisation: Normalisation::ImageNet,
             weights: None,
             allow_partial: false,
-            split: SplitConfig { fractions: [0.70, 0.15, 0.15], seed: 42, grouped: true },
+            split_file: None,
+            split: SplitConfig { fractions: [0.70, 0.15, 0.15], seed: 42, grouped: true, fold: None },
             augment: AugmentConfig { hflip: true, vflip: true, ..AugmentConfig::NONE },
             head: HeadConfig::default(),
             plateau: PlateauConfig::default(),
@@ -196,6 +232,18 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// How the dataset is opened.
+    pub fn open_options(&self, masks: Masks) -> OpenOptions {
+        OpenOptions {
+            skip_bad: self.skip_bad,
+            synthetic_seed: self.seed,
+            masks,
+            images: self.images.iter().map(Into::into).collect(),
+            splits: self.split_file.as_ref().map(Into::into),
+            leaky: !self.split.grouped,
+        }
+    }
+
     /// The defaults for a model: those of its task.
     pub fn of(model: Model) -> Self {
         let config = Self { model: model.name().into(), ..Self::default() };
@@ -240,7 +288,16 @@ impl TrainConfig {
                 format!("class weights are {classifies}"),
             ),
             (!segment || self.label_smoothing == 0.0, "--label-smoothing".into(), format!("it is {classifies}")),
+            (
+                !segment || self.sampling == Sampling::Natural,
+                format!("--sampling {}", self.sampling.name()),
+                format!("it is {classifies}"),
+            ),
         ];
+        if self.sampling == Sampling::Balanced && !self.shuffle {
+            return Err(Error::new(Kind::Usage, "--sampling balanced does not go together with --no-shuffle")
+                .next("leave one of them away"));
+        }
         if !segment && self.loss != LossKind::CrossEntropy && self.label_smoothing != 0.0 {
             let what = format!("--label-smoothing does not go together with --loss {loss}");
             return Err(Error::new(Kind::Usage, what).next("it is for cross-entropy"));

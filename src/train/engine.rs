@@ -14,10 +14,11 @@ use super::plateau::Plateau;
 use super::run_folder::{RunFolder, Table};
 use super::scores::Scores;
 use super::session::StepResult;
-use super::{Precision, ScheduleKind, TrainConfig};
+use super::{Precision, Sampling, ScheduleKind, TrainConfig};
 use crate::autograd::Tunable;
 use crate::data::{
-    Cache, Dataset, ImageSize, LastBatch, LoaderOptions, OpenOptions, PixelStore, SplitAssignment, epoch_order, split,
+    Cache, Dataset, ImageSize, LastBatch, LoaderOptions, PixelStore, SplitAssignment, balanced_order, epoch_order,
+    split,
 };
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Choices, Gpu};
@@ -60,8 +61,7 @@ pub fn run(
     let phases = config.by_phase();
     let check = || interrupted(interrupt);
     let masks = masks_of(model.task(), config);
-    let open = OpenOptions { skip_bad: config.skip_bad, synthetic_seed: config.seed, masks };
-    let mut dataset = Dataset::open(&config.data, &open)?;
+    let mut dataset = Dataset::open(&config.data, &config.open_options(masks))?;
     let pixels = prepare(&mut dataset, config.size, options, &check, notify)?;
     let split = split(&dataset, &config.split.spec())?;
     let labels: Arc<[u32]> = dataset.labels().into();
@@ -384,7 +384,10 @@ impl<'a> Engine<'a> {
         let begin = self.progress.step - self.steps as u64 * u64::from(epoch);
         let left = self.end().saturating_sub(self.progress.step);
         self.compute_features()?;
-        let order = epoch_order(&self.split.train, config.seed, epoch, config.shuffle);
+        let order = match config.sampling {
+            Sampling::Natural => epoch_order(&self.split.train, config.seed, epoch, config.shuffle),
+            Sampling::Balanced => balanced_order(&self.split.train, &self.samples.labels, config.seed, epoch),
+        };
         let first = begin as usize * config.batch;
         let count = (self.steps - begin as usize).min(left as usize);
         let order = order[first..first + count * config.batch].to_vec();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::session::EvalSession;
-use crate::data::{Batch, LastBatch};
+use crate::data::{Batch, LastBatch, Visit};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::tensor::TensorType;
@@ -54,7 +54,7 @@ impl Features {
     pub fn batches(
         self: Arc<Self>,
         labels: Arc<[u32]>,
-        order: Vec<usize>,
+        order: Vec<Visit>,
         batch: usize,
         last: LastBatch,
     ) -> impl Iterator<Item = Result<Batch>> {
@@ -63,24 +63,21 @@ impl Features {
             LastBatch::Pad => order.len().div_ceil(batch),
         };
         (0..count).map(move |i| {
-            let samples = &order[i * batch..order.len().min((i + 1) * batch)];
-            self.batch(&labels, samples, batch)
+            let visits = &order[i * batch..order.len().min((i + 1) * batch)];
+            self.batch(&labels, visits, batch)
         })
     }
 
-    fn batch(&self, labels: &[u32], samples: &[usize], rows: usize) -> Result<Batch> {
+    fn batch(&self, labels: &[u32], visits: &[Visit], rows: usize) -> Result<Batch> {
         let missing = |sample| Error::new(Kind::Internal, format!("there are no features of sample {sample}"));
         let mut pixels = Vec::with_capacity(rows * self.width);
         let mut row_labels = vec![];
-        for &sample in samples {
+        for &Visit { sample, .. } in visits {
             let row = *self.row_of.get(&sample).ok_or_else(|| missing(sample))?;
             pixels.extend_from_slice(&self.rows[row * self.width..(row + 1) * self.width]);
             row_labels.push(*labels.get(sample).ok_or_else(|| missing(sample))?);
         }
-        let mut of_rows: Vec<u32> = samples.iter().map(|&sample| sample as u32).collect();
         pixels.resize(rows * self.width, 0);
-        row_labels.resize(rows, 0);
-        of_rows.resize(rows, 0);
-        Ok(Batch { pixels, labels: row_labels, samples: of_rows, valid: samples.len() })
+        Ok(Batch::of_visits(pixels, row_labels, visits, rows))
     }
 }

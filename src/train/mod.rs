@@ -32,7 +32,7 @@ mod session;
 mod starting_weights;
 
 pub use checkpoint::{Checkpoint, PhaseStart, Progress};
-pub use choices::{ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, ScheduleKind};
+pub use choices::{ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, Sampling, ScheduleKind};
 pub use config::{AugmentConfig, FocalConfig, SplitConfig, TrainConfig};
 pub use engine::run;
 pub use events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};

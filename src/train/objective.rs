@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::graph::{Images, input};
 use super::scores::{ClassLoss, Scores, mask_loss, score};
 use super::session::EvalSession;
-use super::{ClassWeighting, LossKind, TrainConfig};
+use super::{ClassWeighting, LossKind, Sampling, TrainConfig};
 use crate::autograd::{Tape, Tensor};
 use crate::data::{Batch, Dataset, Masks, PixelStore, SplitAssignment, Weighting, class_weights};
 use crate::error::{Error, Kind, Result};
@@ -76,6 +76,8 @@ impl Objective {
         let weighting = match config.class_weights {
             ClassWeighting::Balanced => Some(Weighting::Balanced),
             ClassWeighting::Median => Some(Weighting::MedianFrequency),
+            ClassWeighting::Inverse => Some(Weighting::Inverse),
+            ClassWeighting::Effective => Some(Weighting::EffectiveNumber),
             ClassWeighting::None => None,
         };
         let Some(weighting) = weighting else {
@@ -83,7 +85,10 @@ impl Objective {
             return Ok((Self::Classify { classes, weights, loss, more }, vec![]));
         };
         let train_labels = split.train.iter().map(|&i| dataset.samples[i].label);
-        let found = class_weights(train_labels, &classes, weighting);
+        let mut found = class_weights(train_labels, &classes, weighting);
+        if config.sampling == Sampling::Balanced {
+            found.notes.push("rare classes are drawn more often, and weigh more in the loss as well".to_owned());
+        }
         Ok((Self::Classify { classes, weights: found.weights, loss, more }, found.notes))
     }
 

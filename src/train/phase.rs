@@ -14,7 +14,7 @@ use super::session::{
 use super::starting_weights::start;
 use super::{AugmentConfig, TrainConfig};
 use crate::autograd::{Memory, Store, Tunable};
-use crate::data::{Batch, LastBatch, Loader, LoaderOptions, PixelStore};
+use crate::data::{Batch, LastBatch, Loader, LoaderOptions, PixelStore, Visit};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::models::{Model, Task};
@@ -394,12 +394,13 @@ impl Workplace {
     pub fn batches(
         &self,
         of: &Samples,
-        order: Vec<usize>,
+        order: impl IntoIterator<Item = impl Into<Visit>>,
         options: LoaderOptions,
     ) -> Result<Box<dyn Iterator<Item = Result<Batch>>>> {
         match &self.features {
             Some(features) => {
                 let features = Arc::clone(features);
+                let order = order.into_iter().map(Into::into).collect();
                 Ok(Box::new(features.batches(of.labels.clone(), order, options.batch, options.last)))
             }
             None => Ok(Box::new(Loader::new(of.pixels.clone(), of.labels.clone(), order, options)?)),

@@ -191,7 +191,7 @@ impl TrainSession {
             let e = &self.executable;
             e.set_input(gpu, self.reads.input(), bytemuck::cast_slice(&batch.pixels[of(batch.pixels.len())]))?;
             if self.reads == Reads::Pictures {
-                e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples[of(images)]))?;
+                e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.keys[of(images)]))?;
             }
             if self.sigmoids {
                 self.set_targets(gpu, labels, &batch.samples[of(images)], &weights[of(images)])?;
@@ -301,7 +301,7 @@ impl EvalSession {
         if self.reads == Reads::Features {
             return Ok(());
         }
-        e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.samples))?;
+        e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.keys))?;
         e.set_input(gpu, input::EPOCH, &0u32.to_le_bytes())
     }
 

@@ -78,15 +78,8 @@ pub fn dataset(seed: u32, count: usize, masks: bool) -> Dataset {
     let samples = (0..count as u64).map(|index| {
         let view = View::of(seed, index);
         let source = Source::Synthetic { seed, index };
-        Sample {
-            id: image_id(index),
-            mask: masks.then(|| source.clone()),
-            source,
-            label: view.label,
-            more: vec![],
-            group: lesion_id(view.lesion),
-            split: None,
-        }
+        let mask = masks.then(|| source.clone());
+        Sample { mask, ..Sample::new(image_id(index), source, view.label, &lesion_id(view.lesion)) }
     });
     Dataset {
         name: NAME.to_owned(),
