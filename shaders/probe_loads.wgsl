@@ -2,8 +2,7 @@
 
 struct Params { rounds: u32 }
 
-const WG: u32 = 8u;
-const COUNT: u32 = 4096u; // loads of four floats
+// From the header: WG lanes of a workgroup, COUNT loads of four floats.
 
 // 1 x [4 * COUNT], declared by the linker
 @group(0) @binding(2) var<storage, read_write> sums: array<vec4f>; // [workgroups, WG]

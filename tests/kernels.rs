@@ -10,7 +10,7 @@ use lesion_gpu::gpu::{Access, Caps, DeviceClass, Dispatch, Scalar, SubgroupSizes
 use lesion_gpu::ops::{Case, Role, all_cases, backward_from};
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, ResourceBinding, ShaderStage, StorageAccess, TypeInner};
+use naga::{AddressSpace, GlobalVariable, Module, ResourceBinding, ShaderStage, StorageAccess, TypeInner};
 
 /// Devices that choose kernels differently.
 fn devices() -> Vec<(&'static str, Caps)> {
@@ -248,6 +248,10 @@ fn check_bindings(module: &Module, info: &ModuleInfo, entry: usize, dispatch: &D
 fn check_limits(module: &Module, info: &ModuleInfo, entry: usize, caps: &Caps) -> Result<(), String> {
     let invocations: u32 = module.entry_points[entry].workgroup_size.iter().product();
     ensure(invocations <= caps.max_invocations, || format!("{invocations} invocations in a workgroup"))?;
+    // What every device has.
+    let of_textures = |v: &&GlobalVariable| matches!(module.types[v.ty].inner, TypeInner::Image { .. });
+    let textures = module.global_variables.iter().map(|(_, v)| v).filter(of_textures).count();
+    ensure(textures <= 4, || format!("{textures} textures"))?;
     let memory: u32 = (module.global_variables.iter())
         .filter(|(handle, v)| v.space == AddressSpace::WorkGroup && !info.get_entry_point(entry)[*handle].is_empty())
         .map(|(_, v)| module.types[v.ty].inner.size(module.to_ctx()))
@@ -349,7 +353,7 @@ fn shaders_are_readable() {
     for (file, text) in [shader_files("shaders"), shader_files("shaders/lib")].concat() {
         let lines = text.lines().count();
         assert!(lines <= 300, "{file} has {lines} lines; split it");
-        for line in text.lines().filter(|line| line.contains("var<storage") || line.contains(": texture_")) {
+        for line in text.lines().filter(|line| line.contains("var<storage")) {
             let comment = line.split_once("//").map_or("", |(_, comment)| comment);
             assert!(comment.contains('['), "{file}: no shape comment on: {line}");
         }

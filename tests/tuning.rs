@@ -9,7 +9,8 @@ use common::program;
 use lesion_gpu::autograd::{Candidates, Executable, Lower, Lowered, Op, Plan, Store, Tape, Tunable};
 use lesion_gpu::data::Batch;
 use lesion_gpu::gpu::{
-    AdapterSummary, Caps, Choices, DeviceClass, Dispatch, Gpu, Kernel, Source, Uniform, grid_for, uniform_block,
+    AdapterSummary, Caps, Choices, DeviceClass, Dispatch, Gpu, Kernel, Source, SubgroupSizes, TextureLoads, Uniform,
+    grid_for, uniform_block,
 };
 use lesion_gpu::models::Model;
 use lesion_gpu::ops::all_cases;
@@ -186,6 +187,36 @@ fn the_cache_round_trips_and_takes_nothing_foreign_or_damaged() {
     TuningCache::open(None, &adapter("1.0")).save().unwrap();
 }
 
+/// Whether loads from textures are faster is measured each time a device is opened: what was tuned must not hang on it.
+#[test]
+fn loads_that_are_measured_otherwise_void_nothing() {
+    let eight = Some(SubgroupSizes { min: 8, max: 8 });
+    let caps = |textures| Caps { class: DeviceClass::Software, subgroups: eight, textures, ..Caps::baseline() };
+    let nodes = |caps: &Caps| {
+        let mut found = vec![];
+        for label in ["conv2d/3x3 more than one tile auto", "conv2d/depthwise in fours, more than a workgroup auto"] {
+            let case = all_cases().into_iter().find(|c| c.label() == label).unwrap();
+            let mut tape = Tape::new();
+            let inputs = case.inputs.iter().enumerate();
+            let leaves: Vec<_> =
+                inputs.map(|(i, x)| tape.variable(&format!("input {i}"), x.ty.clone(), true).unwrap()).collect();
+            let y = (case.trace)(&mut tape, &leaves).unwrap();
+            found.extend(Plan::new(&tape, &y, caps).unwrap().tunable);
+        }
+        found
+    };
+    let all = [TextureLoads::Slow, TextureLoads::Faster, TextureLoads::MuchFaster].map(caps);
+    for measured in &all {
+        let mut cache = TuningCache::open(None, &adapter("1.0"));
+        cache.settle(&nodes(measured), measured);
+        for later in &all {
+            let nodes = nodes(later);
+            assert_eq!(nodes.len(), 2);
+            assert_eq!(cache.choices(&nodes, later).len(), 2, "{:?}, then {:?}", measured.textures, later.textures);
+        }
+    }
+}
+
 /// Choices that come with the program stand in until the adapter itself is measured.
 #[test]
 fn shipped_choices_hold_until_something_was_measured() {
@@ -280,6 +311,7 @@ fn the_choices_for_other_devices_train_alike() {
         pixels: (0..6 * 30 * 30).map(|i| stream.words([i, 0])[0]).collect(),
         labels: (0..6).collect(),
         samples: (0..6).collect(),
+        keys: (0..6).collect(),
         valid: 6,
     };
     let step = |class: DeviceClass| {

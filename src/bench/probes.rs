@@ -115,7 +115,7 @@ pub fn probe_dispatches(caps: &Caps) -> Vec<Dispatch> {
     let matrices = MatrixProbe::variants(caps).map(|probe| probe.dispatch(4, 1));
     let copy = CopyProbe::EACH.into_iter().map(|each| CopyProbe { vectors: 1 << 12, each });
     let copy = copy.flat_map(|probe| [probe.fill(1), probe.copy(), probe.sample(64)]);
-    alu.chain(matrices).chain(copy).chain(load_probes()).collect()
+    alu.chain(matrices).chain(copy).chain(load_probes().into_iter().flatten()).collect()
 }
 
 /// Seconds on the device of recorded launches: by its timestamps where it has them, else by the clock on the wall.

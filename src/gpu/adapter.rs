@@ -124,6 +124,17 @@ pub enum TextureLoads {
     MuchFaster,
 }
 
+impl TextureLoads {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Slow => "slow",
+            Self::Faster => "faster",
+            Self::MuchFaster => "much faster",
+        }
+    }
+}
+
 /// What tuning has chosen: shape class to kernel variant, in the words of the op that lowers it.
 pub type Choices = BTreeMap<String, String>;
 
@@ -154,7 +165,7 @@ pub struct Caps {
     pub max_storage_buffers: u32,
     /// What tuning has chosen for it; what is not named is chosen by the op itself.
     pub choices: Arc<Choices>,
-    /// Whether loads from textures are faster than loads from buffers: measured when the device is opened.
+    /// How loads from textures compare with loads from buffers: measured when the device is opened.
     pub textures: TextureLoads,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! There is no preprocessor. WGSL does not care about the order of declarations at module scope, so linking is
 //! concatenation: the kernel comes first, so that line numbers in error messages are those of its file, then the
-//! libraries it names, then a generated header. A variant is made of three things only:
+//! libraries it names, then a generated header. A variant is made of these only:
 //!
 //! * a generated header of `const` lines (register-tile sizes, element counts);
 //! * how tensors that are bound by [`Dispatch::load`](super::Dispatch::load) are read: from buffers or from textures;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
-use super::{Access, Buffer, Dispatch, Gpu, Kernel, PendingRead, Recorded, Textures, Usage};
+use super::{Access, Buffer, Dispatch, Gpu, Kernel, PendingRead, Recorded, Texture, Textures, Usage};
 use crate::error::{Error, Kind, Result};
 
 /// A compiled kernel variant.
@@ -20,7 +20,12 @@ type Key = (Kernel, Option<super::UniformBlock>, Vec<Access>);
 
 /// What tells the pipelines of dispatches apart.
 fn key(dispatch: &Dispatch) -> Key {
-    let accesses = dispatch.bindings.iter().map(|b| b.access).collect();
+    // How much is copied to a texture is no part of a kernel.
+    let access = |access| match access {
+        Access::Texture(texture) => Access::Texture(Texture { elements: 0, ..texture }),
+        access => access,
+    };
+    let accesses = dispatch.bindings.iter().map(|b| access(b.access)).collect();
     (dispatch.kernel.clone(), dispatch.specialised.then(|| dispatch.parameters.clone()), accesses)
 }
 

@@ -190,22 +190,26 @@ static PROBE: Source = Source {
 
 /// Floats that the probe reads: few enough for a cache.
 const PROBE_FLOATS: usize = 1 << 14;
-/// Rounds of the probe: some milliseconds where a load is slow.
-const PROBE_ROUNDS: u32 = 256;
-/// Workgroups of the probe.
+/// Rounds of the probe: few, which take as long as a launch and a copy, and many. What counts is the difference.
+const PROBE_ROUNDS: [u32; 2] = [64, 576];
+/// Workgroups of the probe, and lanes of each.
 const PROBE_GROUPS: u32 = 64;
+const PROBE_LANES: u32 = 8;
 /// Runs of the probe, of which the fastest counts.
-const PROBE_RUNS: usize = 4;
+const PROBE_RUNS: usize = 5;
 /// How many times as fast loads from textures must be to be called faster, and much faster. A copy costs a few loads.
 const FASTER: [f64; 2] = [1.2, 4.0];
 
-/// The launches that compare loads from buffers and from textures: for validating their shaders.
-pub fn load_probes() -> [Dispatch; 2] {
+/// The launches that compare loads from buffers and from textures, with few rounds and with many.
+pub fn load_probes() -> [[Dispatch; 2]; 2] {
     [None, Some(PROBE_FLOATS)].map(|copied| {
-        let params = ProbeParams { rounds: PROBE_ROUNDS }.block();
-        Dispatch::new(Kernel::new(&PROBE, "loads"), params, [PROBE_GROUPS, 1, 1])
-            .load("x", Operand::Input(0), Reading { texel: Texel { four: true, half: false }, copied })
-            .output(0)
+        PROBE_ROUNDS.map(|rounds| {
+            let kernel =
+                Kernel::new(&PROBE, "loads").with_u32("WG", PROBE_LANES).with_u32("COUNT", (PROBE_FLOATS / 4) as u32);
+            Dispatch::new(kernel, ProbeParams { rounds }.block(), [PROBE_GROUPS, 1, 1])
+                .load("x", Operand::Input(0), Reading { texel: Texel { four: true, half: false }, copied })
+                .output(0)
+        })
     })
 }
 
@@ -216,7 +220,10 @@ impl Gpu {
     /// [`Kind::OutOfMemory`] if the device refuses.
     pub fn allocate_textures(&self, sizes: &TextureSizes) -> Result<Textures> {
         let textures = sizes.0.iter().map(|(&slot, &size)| {
-            let rows = size.rows().min(MAX_ROWS) as u32;
+            if !size.fits() {
+                return Err(Error::new(Kind::Internal, format!("a texture of {} rows was planned", size.rows())));
+            }
+            let rows = size.rows() as u32;
             let make = || {
                 self.device.create_texture(&wgpu::TextureDescriptor {
                     label: Some("copy"),
@@ -241,35 +248,42 @@ impl Gpu {
     /// driver in software is asked; a GPU's buffers are as good as its textures.
     ///
     /// # Errors
-    /// Device errors. A probe that the driver does not build, or whose results differ, counts as slow.
+    /// [`Kind::DeviceLost`]. A probe that fails in any other way, or whose results differ, counts as slow.
     pub(super) fn texture_loads(&self) -> Result<TextureLoads> {
         if self.caps().class != DeviceClass::Software {
             return Ok(TextureLoads::Slow);
         }
+        match self.probe_loads() {
+            Err(e) if e.kind() == Kind::DeviceLost => Err(e),
+            outcome => Ok(outcome.unwrap_or(TextureLoads::Slow)),
+        }
+    }
+
+    fn probe_loads(&self) -> Result<TextureLoads> {
         let input = self.allocate("probe", 4 * PROBE_FLOATS as u64, Usage::Storage)?;
         let values: Vec<f32> = (0..PROBE_FLOATS).map(|i| (i % 251) as f32).collect();
         self.upload(&input, bytemuck::cast_slice(&values));
-        let output = self.allocate("probe", u64::from(PROBE_GROUPS) * 8 * 16, Usage::Storage)?;
-        let mut measured = vec![];
-        for dispatch in load_probes() {
-            let textures = self.allocate_textures(&TextureSizes::of([&dispatch]))?;
-            let recorded = match self.record(&dispatch, &[&input, &output], &textures) {
-                Ok(recorded) => [recorded],
-                Err(e) if e.kind() == Kind::Shader => return Ok(TextureLoads::Slow),
-                Err(e) => return Err(e),
-            };
-            let mut best = f64::INFINITY;
+        let output = self.allocate("probe", u64::from(PROBE_GROUPS * PROBE_LANES) * 16, Usage::Storage)?;
+        let probes = load_probes();
+        let textures = self.allocate_textures(&TextureSizes::of(probes.iter().flatten()))?;
+        // Seconds of the additional rounds, and the sums.
+        let measure = |launches: &[Dispatch; 2]| -> Result<(f64, Vec<u8>)> {
+            let mut best = [f64::INFINITY; 2];
+            let recorded = [0, 1].map(|i| self.record(&launches[i], &[&input, &output], &textures));
+            let recorded = recorded.into_iter().collect::<Result<Vec<_>>>()?;
             for _ in 0..PROBE_RUNS {
-                let started = Instant::now();
-                self.submit(&recorded);
-                self.wait()?;
-                best = best.min(started.elapsed().as_secs_f64());
+                for (best, recorded) in best.iter_mut().zip(&recorded) {
+                    let started = Instant::now();
+                    self.submit(std::slice::from_ref(recorded));
+                    self.wait()?;
+                    *best = best.min(started.elapsed().as_secs_f64());
+                }
             }
-            measured.push((best, self.download(&output)?));
-        }
-        let [(buffer, expected), (texture, got)] = &measured[..] else { return Ok(TextureLoads::Slow) };
-        Ok(match buffer / texture {
-            _ if expected != got => TextureLoads::Slow,
+            Ok((best[1] - best[0], self.download(&output)?))
+        };
+        let [buffer, texture] = [measure(&probes[0])?, measure(&probes[1])?];
+        Ok(match buffer.0 / texture.0.max(f64::MIN_POSITIVE) {
+            _ if buffer.1 != texture.1 => TextureLoads::Slow,
             ratio if ratio < FASTER[0] => TextureLoads::Slow,
             ratio if ratio < FASTER[1] => TextureLoads::Faster,
             _ => TextureLoads::MuchFaster,

@@ -120,11 +120,13 @@ pub struct Case {
     pub smooth: bool,
     /// Whether it computes in f16 though none of its inputs is.
     pub half: bool,
+    /// Whether it says nothing in f16.
+    pub f32_only: bool,
 }
 
 /// The cases, and all again with the inputs numbered `inputs` in f16.
 pub(crate) fn and_half(mut cases: Vec<Case>, inputs: &[usize]) -> Vec<Case> {
-    let takes = |case: &&Case| !case.needs_half() && inputs.iter().any(|&i| i < case.inputs.len());
+    let takes = |case: &&Case| !case.needs_half() && !case.f32_only && inputs.iter().any(|&i| i < case.inputs.len());
     let halves: Vec<Case> = cases.iter().filter(takes).map(|case| case.in_half(inputs)).collect();
     cases.extend(halves);
     cases
@@ -148,6 +150,7 @@ impl Case {
             tolerance: 1e-5,
             smooth: true,
             half: false,
+            f32_only: false,
         }
     }
 
@@ -187,6 +190,13 @@ impl Case {
     #[must_use]
     pub fn half(mut self) -> Self {
         self.half = true;
+        self
+    }
+
+    /// Marks a case that has no copy in f16.
+    #[must_use]
+    pub fn f32_only(mut self, only: bool) -> Self {
+        self.f32_only = only;
         self
     }
 

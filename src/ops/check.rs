@@ -3,7 +3,7 @@
 use super::{Array, Case, Role, add, backward, backward_from, cast, mul, scale, sum};
 use crate::autograd::{Executable, Plan, Store, Tape, Tensor};
 use crate::error::Result;
-use crate::gpu::Gpu;
+use crate::gpu::{Caps, Gpu};
 use crate::rng::Stream;
 use crate::tensor::DType;
 
@@ -135,6 +135,14 @@ const HALF_GRADIENT: f64 = 4.0;
 /// # Errors
 /// Errors of tracing, planning or the device; a wrong number is not an error but a report that did not pass.
 pub fn check_case(gpu: &Gpu, case: &Case, seed: u32) -> Result<CaseReport> {
+    check_case_as(gpu, gpu.caps(), case, seed)
+}
+
+/// [`check_case`] with the kernels that are chosen for `caps`, which the device must be able to run.
+///
+/// # Errors
+/// As [`check_case`].
+pub fn check_case_as(gpu: &Gpu, caps: &Caps, case: &Case, seed: u32) -> Result<CaseReport> {
     let x = inputs(case, seed);
     let x64: Vec<Array<f64>> = x.iter().map(Array::cast).collect();
     let all64 = case.twin.forward_f64(&x64);
@@ -200,7 +208,7 @@ pub fn check_case(gpu: &Gpu, case: &Case, seed: u32) -> Result<CaseReport> {
         for &i in &differentiable {
             wanted.extend(gradients.as_ref().and_then(|g| g.get(leaves[i])));
         }
-        let plan = Plan::new(&tape, &wanted, gpu.caps())?;
+        let plan = Plan::new(&tape, &wanted, caps)?;
         let mut store = Store::new();
         let executable = Executable::new(gpu, plan, &mut store)?;
         for (i, input) in case.inputs.iter().enumerate() {

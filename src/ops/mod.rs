@@ -45,7 +45,7 @@ pub mod window;
 
 pub(crate) use case::and_half;
 pub use case::{Case, CaseInput, Fill, Role};
-pub use check::{CaseReport, Measured, check_case, finite_differences};
+pub use check::{CaseReport, Measured, check_case, check_case_as, finite_differences};
 pub use twin::{AnyTwin, Array, Real, Twin};
 
 use crate::autograd::{Finish, Gradients, Lower, Tape, Tensor};
@@ -109,7 +109,7 @@ pub(crate) fn fours(count: usize) -> (u32, [u32; 3]) {
     (fours as u32, grid_for(fours, WORKGROUP * EACH))
 }
 
-/// Copies of smaller tensors are not worth their launch.
+/// Copies of tensors smaller than this are not worth their launch, where a value is read once or a few times.
 const WORTH_COPYING: usize = 1 << 14;
 
 /// How a kernel that reads a tensor once or a few times reads it, four elements at a time or one.

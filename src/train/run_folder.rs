@@ -161,6 +161,7 @@ impl RunFolder {
                 "driver": adapter.driver,
                 "features": adapter.features.iter().map(|f| f.name()).collect::<Vec<_>>(),
                 "proven_matrices": gpu.caps().matrices,
+                "texture_loads": gpu.caps().textures.name(),
                 "command": std::env::args().collect::<Vec<_>>(),
                 "tuning": choices,
                 "features_each_step": features_each_step,

@@ -1,6 +1,6 @@
 //! What tuning has found, kept on disk: one JSON file for each adapter, driver and version of this program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Family, Outcome, lower};
 use crate::autograd::Tunable;
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{AdapterSummary, Caps, Choices};
+use crate::gpu::{AdapterSummary, Caps, Choices, TextureLoads};
 use crate::weights::write_atomically;
 
 /// Version of the file.
@@ -145,10 +145,13 @@ impl TuningCache {
     }
 }
 
-/// A hash of everything the candidates of a node would run.
+/// A hash of everything the candidates of a node would run. What a device was measured to load faster from, which may
+/// turn out otherwise the next time, is no part of it: neither which candidate comes first, nor where the others read.
 fn fingerprint(node: &Tunable, caps: &Caps) -> String {
+    let caps = &Caps { textures: TextureLoads::Slow, ..caps.clone() };
     let mut hash = blake3::Hasher::new();
-    for choice in std::iter::once(&node.candidates.reference).chain(&node.candidates.choices) {
+    let all = std::iter::once(&node.candidates.reference).chain(&node.candidates.choices);
+    for choice in all.collect::<BTreeSet<_>>() {
         hash.update(choice.as_bytes());
         for dispatch in lower(node, choice, caps).map(|l| l.dispatches).unwrap_or_default() {
             hash.update(dispatch.kernel.link(Some(&dispatch.parameters), dispatch.specialised).as_bytes());
