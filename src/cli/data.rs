@@ -59,8 +59,8 @@ fn run_check(args: &CheckArgs, interrupt: &Interrupt) -> Result<()> {
     let options = OpenOptions { masks, images: args.images.clone(), ..OpenOptions::default() };
     let dataset = Dataset::list(&args.data, &options)?;
     let mut progress = Progress::new();
-    let report = check(&dataset, &mut |done, total| {
-        progress.show("reading", done, total, String::new);
+    let report = check(&dataset, &mut |what, done, total| {
+        progress.show(what, done, total, String::new);
         interrupted(interrupt)
     });
     progress.clear();

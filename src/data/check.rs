@@ -125,17 +125,18 @@ struct Seen {
 /// Reads every picture and mask of `dataset` and tells what was found. The dataset is not changed; its faults are among
 /// the report's.
 ///
-/// `progress(done, total)` is called now and then; an error it returns stops the work and is returned.
+/// `progress(what, done, total)` is called now and then, with what is being done; an error it returns stops the work and
+/// is returned.
 ///
 /// # Errors
 /// Those of `progress`.
-pub fn check(dataset: &Dataset, progress: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<DataReport> {
+pub fn check(dataset: &Dataset, progress: &mut dyn FnMut(&str, usize, usize) -> Result<()>) -> Result<DataReport> {
     let mut faults = dataset.faults.clone();
     let pool = ReaderPool::default();
     let total = dataset.samples.len();
     let mut seen: Vec<(&Sample, Seen)> = Vec::with_capacity(total);
     for (part, samples) in dataset.samples.chunks(AT_ONCE).enumerate() {
-        progress(part * AT_ONCE, total)?;
+        progress("reading", part * AT_ONCE, total)?;
         let looked: Vec<_> = samples.par_iter().map(|sample| pool.with(|reader| look(sample, reader))).collect();
         for (sample, looked) in samples.iter().zip(looked) {
             match looked {
@@ -147,9 +148,10 @@ pub fn check(dataset: &Dataset, progress: &mut dyn FnMut(usize, usize) -> Result
             }
         }
     }
-    progress(total, total)?;
+    progress("reading", total, total)?;
     let thumbnails: Vec<Thumbnail> = seen.iter().map(|(_, found)| found.thumbnail.clone()).collect();
-    let pairs = near::pairs(&thumbnails, &mut |_| progress(total, total))?;
+    let pairs = near::pairs(&thumbnails, &mut |done| progress("comparing", done, thumbnails.len()))?;
+    progress("comparing", thumbnails.len(), thumbnails.len())?;
 
     let samples: Vec<&Sample> = seen.iter().map(|(sample, _)| *sample).collect();
     let by = |name: &dyn Fn(&Sample) -> String| count(samples.iter().map(|s| (name(s), s.group.as_str())));
@@ -318,6 +320,15 @@ impl DataReport {
 /// How many entries of a list are shown.
 const SHOWN: usize = 20;
 
+/// The first of some names, and how many more there are.
+fn first_of(names: &[String]) -> String {
+    const NAMED: usize = 6;
+    match names.len().checked_sub(NAMED) {
+        Some(more @ 1..) => format!("{} and {more} more", names[..NAMED].join(", ")),
+        _ => names.join(", "),
+    }
+}
+
 impl fmt::Display for DataReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "data      {} ({})", self.name, self.layout)?;
@@ -394,12 +405,12 @@ impl DataReport {
             for set in sets.iter().filter(|d| d.conflict()).take(SHOWN) {
                 let named = |what: &str, names: &[String]| match names.is_empty() {
                     true => String::new(),
-                    false => format!("; {what} {}", names.join(", ")),
+                    false => format!("; {what} {}", first_of(names)),
                 };
                 writeln!(
                     f,
                     "  {} ({:.3}){}{}{}",
-                    set.images.join(", "),
+                    first_of(&set.images),
                     set.likeness,
                     named("lesions", &set.lesions),
                     named("classes", &set.classes),

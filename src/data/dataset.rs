@@ -365,7 +365,8 @@ fn open_tree(root: &Path, options: &OpenOptions) -> Result<Dataset> {
     let mut tree = Tree::list(root, look_into)?;
     for place in &options.images {
         std::fs::metadata(place).map_err(|e| Error::io("open the images", place, &e))?;
-        tree = tree.and(Tree::list(place, look_into)?);
+        // Its tables, if there are any, are those of another dataset.
+        tree = tree.and(Tree::list(place, look_into)?.pictures_only());
     }
     let tree = &tree;
     let mut dataset = if ham10000::is_layout(tree) {

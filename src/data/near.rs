@@ -1,8 +1,11 @@
 //! Near duplicates: pictures that show the same thing up to scale, compression, brightness, turning and mirroring.
 //!
 //! A picture is compared by a thumbnail. Two thumbnails are first compared coarsely, 8x8 in gray, in all eight positions
-//! of the square; what passes is compared at 32x32 in colour. Both compare by Pearson's correlation, which brightness and
-//! contrast leave alone.
+//! of the square; what passes is compared at 32x32, in colour and by its detail: what is left of it in gray when what is
+//! around each pixel is taken away. All compare by Pearson's correlation, which brightness and contrast leave alone.
+//!
+//! The detail is what counts. A dark spot in the middle of bright skin looks like any other: of HAM10000's pictures, those
+//! of different lesions correlate by up to 0.985, their details by up to 0.91; two that are one picture by 0.999 and 0.99.
 
 use image::{RgbImage, imageops};
 use rayon::prelude::*;
@@ -11,9 +14,12 @@ use rayon::prelude::*;
 const SIDE: usize = 32;
 /// Side of the coarse one.
 const COARSE: usize = 8;
-/// Correlations above which pictures are taken for one.
+/// Correlations above which pictures are taken for one: all three must be.
 const COARSE_LIMIT: f32 = 0.97;
-const LIMIT: f32 = 0.96;
+const COLOUR_LIMIT: f32 = 0.98;
+const DETAIL_LIMIT: f32 = 0.93;
+/// Pixels on each side that are around a pixel, for its detail.
+const AROUND: usize = 2;
 
 /// A small copy of a picture.
 #[derive(Debug, Clone)]
@@ -27,7 +33,7 @@ pub(super) struct Thumbnail {
 pub(super) struct Pair {
     pub first: usize,
     pub second: usize,
-    /// The correlation of their thumbnails.
+    /// The correlation of their thumbnails in colour.
     pub likeness: f32,
 }
 
@@ -56,22 +62,38 @@ impl Thumbnail {
         out
     }
 
-    /// The correlation with another one, turned: the mean of those of the three colours.
-    fn likeness(&self, other: &Self, position: usize) -> f32 {
-        let mut sum = 0.0;
-        for channel in 0..3 {
-            let plane = |of: &Self, position| {
-                let mut plane = vec![0.0; SIDE * SIDE];
-                for (i, value) in plane.iter_mut().enumerate() {
-                    *value = f32::from(of.pixels[3 * place(i, SIDE, position) + channel]);
-                }
-                normalise(&mut plane);
-                plane
-            };
-            sum += dot(&plane(self, 0), &plane(other, position));
-        }
-        sum / 3.0
+    /// A colour in a position.
+    fn plane(&self, channel: usize, position: usize) -> Vec<f32> {
+        (0..SIDE * SIDE).map(|i| f32::from(self.pixels[3 * place(i, SIDE, position) + channel])).collect()
     }
+
+    /// The correlation in colour with another one in a position, the mean of three, if both look the same.
+    fn likeness(&self, other: &Self, position: usize) -> Option<f32> {
+        let (mut likeness, mut grays) = (0.0, [vec![0.0; SIDE * SIDE], vec![0.0; SIDE * SIDE]]);
+        for channel in 0..3 {
+            let mut planes = [self.plane(channel, 0), other.plane(channel, position)];
+            for (gray, plane) in grays.iter_mut().zip(&mut planes) {
+                gray.iter_mut().zip(&*plane).for_each(|(gray, value)| *gray += value);
+                normalise(plane);
+            }
+            likeness += dot(&planes[0], &planes[1]) / 3.0;
+        }
+        let [a, b] = grays.map(|gray| detail(&gray));
+        (likeness > COLOUR_LIMIT && dot(&a, &b) > DETAIL_LIMIT).then_some(likeness)
+    }
+}
+
+/// A plane less the mean of what is around each pixel, of mean 0 and length 1.
+fn detail(plane: &[f32]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(plane.len());
+    for i in 0..plane.len() {
+        let (y, x) = (i / SIDE, i % SIDE);
+        let near = |at: usize| at.saturating_sub(AROUND)..(at + AROUND + 1).min(SIDE);
+        let sum: f32 = near(y).map(|y| plane[y * SIDE..][near(x)].iter().sum::<f32>()).sum();
+        out.push(plane[i] - sum / (near(y).len() * near(x).len()) as f32);
+    }
+    normalise(&mut out);
+    out
 }
 
 const FILTER: imageops::FilterType = imageops::FilterType::Triangle;
@@ -114,9 +136,9 @@ pub(super) fn pairs<E>(thumbnails: &[Thumbnail], tick: &mut dyn FnMut(usize) -> 
                 (0..8).map(|p| std::array::from_fn(|i| coarse[first][place(i, COARSE, p)])).collect();
             let pair = |second: usize| {
                 let like = |p: &usize| dot(&turned[*p], &coarse[second]) > COARSE_LIMIT;
-                let likeness = (0..8).filter(like).map(|p| thumbnails[second].likeness(&thumbnails[first], p));
-                let likeness = likeness.fold(0.0, f32::max);
-                (likeness > LIMIT).then_some(Pair { first, second, likeness })
+                let likeness = (0..8).filter(like).filter_map(|p| thumbnails[second].likeness(&thumbnails[first], p));
+                let likeness = likeness.max_by(f32::total_cmp)?;
+                Some(Pair { first, second, likeness })
             };
             (first + 1..thumbnails.len()).filter_map(pair).collect::<Vec<_>>()
         };
@@ -134,7 +156,7 @@ mod tests {
     use super::*;
     use crate::rng::Stream;
 
-    /// A smooth picture of its own for each seed.
+    /// A picture of waves of its own for each seed, a few across it: with some detail.
     fn picture(seed: u32, width: u32, height: u32) -> RgbImage {
         let stream = Stream::new(seed, 3);
         let wave = |c: u64, k: u64| f64::from(stream.uniform(20 * c + k));
@@ -144,7 +166,7 @@ mod tests {
                 let value: f64 = (0..4)
                     .map(|k| {
                         let w = |i: u64| wave(c as u64, 4 * k + i);
-                        (6.0 * (w(0) * x + w(1) * y) + 6.3 * w(2)).sin() * w(3)
+                        (40.0 * (w(0) * x + w(1) * y) + 6.3 * w(2)).sin() * w(3)
                     })
                     .sum();
                 (128.0 + 40.0 * value) as u8

@@ -107,6 +107,12 @@ impl Tree {
         Ok(Self { entries }.sorted())
     }
 
+    /// Without what is no picture.
+    pub fn pictures_only(mut self) -> Self {
+        self.entries.retain(|e| is_image_name(&e.path));
+        self
+    }
+
     /// With the files of another tree.
     pub fn and(mut self, other: Self) -> Self {
         self.entries.extend(other.entries);
