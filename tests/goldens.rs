@@ -70,13 +70,10 @@ struct Golden {
     height: usize,
     width: usize,
     batch: usize,
-    /// Which drawing of the first batch's images it is.
-    #[serde(default)]
-    attempt: u32,
     classes: usize,
     parameters: usize,
     learning_rate: f32,
-    biases: Vec<Biases>,
+    moved: Vec<Moved>,
     eval: Vec<f32>,
     train: Vec<f32>,
     loss: f64,
@@ -91,9 +88,9 @@ impl Golden {
     }
 }
 
-/// Elements of a bias that are not as drawn.
+/// Elements of a weight that are not as drawn.
 #[derive(Deserialize)]
-struct Biases {
+struct Moved {
     name: String,
     indices: Vec<usize>,
     values: Vec<f32>,
@@ -187,11 +184,11 @@ fn drawn(seed: u32, name: &str, count: usize, value: impl Fn(f64) -> f64) -> Vec
     (0..count as u64).map(|i| value(f64::from(stream.uniform(i))) as f32).collect()
 }
 
-/// A weight of a golden: as drawn, but for the biases it names.
+/// A weight of a golden: as drawn, but for the elements that it names.
 fn weight(golden: &Golden, parameter: &Parameter) -> HostTensor {
     let mut data = drawn_weight(&golden.model, golden.seed, parameter);
-    for biases in golden.biases.iter().filter(|b| b.name == parameter.name) {
-        for (&i, &value) in biases.indices.iter().zip(&biases.values) {
+    for moved in golden.moved.iter().filter(|moved| moved.name == parameter.name) {
+        for (&i, &value) in moved.indices.iter().zip(&moved.values) {
             data[i] = value;
         }
     }
@@ -357,11 +354,7 @@ impl Session<'_> {
     /// Uploads batch number `b`.
     fn feed(&self, executable: &Executable, b: usize, with_labels: bool) {
         let Golden { seed, height, width, batch, classes, .. } = *self.golden;
-        let again = match self.golden.attempt {
-            attempt if b == 0 && attempt > 0 => format!("/{attempt}"),
-            _ => String::new(),
-        };
-        let images = drawn(seed, &format!("batch/{b}/images{again}"), batch * height * width * 3, |u| 2.0 * u - 1.0);
+        let images = drawn(seed, &format!("batch/{b}/images"), batch * height * width * 3, |u| 2.0 * u - 1.0);
         executable.set_input(self.gpu, IMAGES, bytemuck::cast_slice(&images)).unwrap();
         if with_labels && self.golden.task() == Task::Segment {
             let inside = |u: f64| if u < 0.4 { 1.0 } else { 0.0 };
@@ -426,9 +419,9 @@ fn check_parameters(stem: &str, golden: &Golden, parameters: &[Parameter]) {
     same(ours(false), theirs("running statistics", &golden.running));
     let count: usize = parameters.iter().filter(|p| p.trainable).map(Parameter::count).sum();
     assert_eq!(count, golden.parameters, "{stem}");
-    for biases in &golden.biases {
-        assert!(parameters.iter().any(|p| p.name == biases.name), "{stem}: {}", biases.name);
-        assert_eq!(biases.indices.len(), biases.values.len(), "{stem}: {}", biases.name);
+    for moved in &golden.moved {
+        assert!(parameters.iter().any(|p| p.name == moved.name), "{stem}: {}", moved.name);
+        assert_eq!(moved.indices.len(), moved.values.len(), "{stem}: {}", moved.name);
     }
 }
 

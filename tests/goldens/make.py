@@ -30,15 +30,16 @@ starts with `bn`, or that ends in `downsample.1`; a convolution's weight has fou
     running_var            0.75 + 0.5 * u
     num_batches_tracked    ignored
 
-Then `biases` of the golden replaces single elements. A ReLU whose input is within rounding of zero passes the
-gradient in one program and stops it in another, and one such element in a million moves the gradient of a bias by
-several thousandths. So where a ReLU's input on batch 0 comes within 1e-4 of zero, the bias of that channel is moved
-by the few ten-thousandths that put zero into a gap; these few values are the only weights that are stored. (The two
-largest inputs of a max-pool's window may still be close: with seed 1 never closer than 2e-6, ten times the rounding.)
+Then `moved` of the golden replaces single elements. A ReLU whose input is within rounding of zero passes the
+gradient in one program and stops it in another, a max-pool whose two largest inputs are within rounding of each other
+sends it to one place or the other, and one such element in a million moves the gradient of a bias by several
+thousandths. So where a ReLU's input on batch 0 comes close to zero, the bias of that channel is moved by the little
+that puts zero into a gap, and where two inputs of a max-pool come close, a weight of that channel's convolution is moved
+by a thousandth. How close is too close follows from how far float32 is from float64 in that place: see MARGIN. These few
+values are the only weights that are stored.
 
 Batch b: images of shape [N, H, W, C] with elements `2u - 1` from `"batch/<b>/images"`, counted in that order;
-label n is `words([n, 0])[0] % classes` of `"batch/<b>/labels"`. If `attempt` is not zero the images of batch 0 are from
-`"batch/0/images/<attempt>"` (see APART).
+label n is `words([n, 0])[0] % classes` of `"batch/<b>/labels"`.
 
 U-Nets have masks instead of labels: 1 where the uniform numbers of `"batch/<b>/masks"` are below 0.4, counted in the order
 N, H, W; their loss is binary cross-entropy plus soft Dice (smoothing 1, the mean over images), their logits are maps.
@@ -71,11 +72,13 @@ LEARNING_RATE = {"simple-cnn": 1e-4, "resnet18": 1e-4, "resnet50": 3e-5, "resnet
 LEARNING_RATE |= {"resnet34": 3e-5, "resnet101": 1e-5, "resnet152": 2e-6}
 LEARNING_RATE |= {"inception-resnet-v2": 1e-5, "efficientnet-b0": 1e-4, "vit-small-16": 1e-4}
 LEARNING_RATE |= {"unet-small": 1e-4, "unet": 1e-5, "unet-resnet18": 2e-5}
+# A ReLU's input must be this far from zero, or twice the largest distance between its float32 and its float64 if that is
+# more; the two largest inputs of a max-pool must be three times that distance apart.
 MARGIN = 1e-4
-# Models whose first batch is drawn again, as `batch/0/images/<attempt>`, until the two largest inputs of every max-pooling
-# window are this far apart: with more than a hundred thousand windows rounding would else decide in one of them.
-APART = {"inception-resnet-v2", "unet-small", "unet", "unet-resnet18"}
-TIE = 4e-6
+RELU_ROUNDING = 2
+POOL_ROUNDING = 3
+# How far a weight is moved for a max-pool.
+NUDGE = 1e-3
 # The gamma of a residual block's last batch-norm is made small, so that the blocks' sum keeps its scale with depth.
 LAST_BN = {
     "simple-cnn": None,
@@ -418,50 +421,112 @@ def relus(net):
             yield owner[2], [(prefix + "1.bias", 1.0)]
 
 
-def part_from_zero(model, init, images):
-    """Moves biases in `init` until no input of a ReLU lies within MARGIN of zero; returns {key: [channel]}."""
-    moved = {}
-    for _ in range(20):
-        net = build(model, *images.shape[2:]).double().train()
-        net.load_state_dict({k: v.double() for k, v in init.items()}, strict=False)
-        changed = []
+def pools(net):
+    """Each max-pooling module with the convolutions behind its inputs, in the order of its calls."""
+    if isinstance(net, UNet):
+        yield net.pool, [f"encoder{level + 1}.conv2.weight" for level in range(4)]
+    elif isinstance(net, UNetResNet18):
+        yield net.encoder.maxpool, ["encoder.conv1.weight"]
+    elif isinstance(net, torchvision.models.ResNet):
+        yield net.maxpool, ["conv1.weight"]
+    elif type(net).__name__ == "InceptionResnetV2":
+        yield net.maxpool_3a, ["conv2d_2b.conv.weight"]
+        yield net.maxpool_5a, ["conv2d_4a.conv.weight"]
+        yield net.mixed_6a.branch2, ["repeat.9.conv2d.weight"]
+        yield net.mixed_7a.branch3, ["repeat_1.19.conv2d.weight"]
+    else:
+        assert not any(isinstance(module, nn.MaxPool2d) for module in net.modules())
 
-        def hook(keys):
+
+def trained(model, init, images, dtype):
+    """The model in training mode, with the weights `init`."""
+    net = build(model, *images.shape[2:]).to(dtype).train()
+    net.load_state_dict({k: v.to(dtype) for k, v in init.items()}, strict=False)
+    return net
+
+
+def rounding(model, init, images):
+    """For each call of a ReLU or a max-pool the largest distance between its input in float32 and in float64."""
+    inputs = []
+    for dtype in (torch.float32, torch.float64):
+        net, seen = trained(model, init, images, dtype), []
+        for module in net.modules():
+            if isinstance(module, nn.ReLU | nn.MaxPool2d):
+                # A copy: a ReLU may write over its input.
+                module.register_forward_pre_hook(lambda _, x, seen=seen: seen.append(x[0].to(torch.float64, copy=True)))
+        with torch.no_grad():
+            net(images.to(dtype))
+        inputs.append(seen)
+    return [(a - b).abs().max().item() for a, b in zip(*inputs, strict=True)]
+
+
+def part(model, init, images):
+    """Moves elements of `init` until rounding decides nothing in a ReLU or a max-pool; returns {key: [element]}."""
+    errors = rounding(model, init, images)
+    moved = {}
+    for attempt in range(50):
+        net = trained(model, init, images, torch.float64)
+        changed = []
+        error = iter(errors)
+
+        def move(key, element, by):
+            init[key].view(-1)[element] += by
+            changed.append((key, element))
+
+        def at_relu(keys):
             calls = iter(keys)
 
-            def part(_, inputs):
+            def hook(_, inputs):
                 key, factor = next(calls)
+                margin = max(MARGIN, RELU_ROUNDING * next(error))
                 x = inputs[0]
                 by_channel = x.transpose(0, 1).flatten(1)
                 shift = torch.zeros(len(by_channel), dtype=x.dtype)
-                for c in torch.nonzero(by_channel.abs().amin(1) < MARGIN).flatten().tolist():
-                    near = by_channel[c][by_channel[c].abs() < 400 * MARGIN]
+                for c in torch.nonzero(by_channel.abs().amin(1) < margin).flatten().tolist():
+                    near = by_channel[c][by_channel[c].abs() < 400 * margin]
                     # The smallest move, up or down, that leaves a gap half as wide again as is asked for.
                     k = next(
-                        k for j in range(1, 800) for k in (j, -j) if (near + k * MARGIN / 4).abs().min() > 1.5 * MARGIN
+                        k for j in range(1, 800) for k in (j, -j) if (near + k * margin / 4).abs().min() > 1.5 * margin
                     )
-                    shift[c] = k * MARGIN / 4
-                    init[key][c] += (shift[c] / factor).float()
-                    changed.append((key, c))
+                    shift[c] = k * margin / 4
+                    move(key, c, (shift[c] / factor).float())
                 return (x + shift.view(1, -1, *[1] * (x.dim() - 2)),)
 
-            return part
+            return hook
+
+        def at_pool(keys):
+            calls = iter(keys)
+
+            def hook(pool, inputs):
+                key, margin = next(calls), POOL_ROUNDING * next(error)
+                x = nn.functional.pad(inputs[0], [pool.padding] * 4, value=-math.inf)
+                windows = x.unfold(2, pool.kernel_size, pool.stride).unfold(3, pool.kernel_size, pool.stride).flatten(4)
+                top = windows.topk(2, -1).values
+                # Behind a ReLU many are zero, and equal: then nothing flows either way.
+                tie = ((top[..., 0] - top[..., 1]) < margin) & (top[..., 0] > 0)
+                size = init[key][0].numel()
+                for c in torch.nonzero(tie.amax((0, 2, 3))).flatten().tolist():
+                    move(key, c * size + attempt % size, NUDGE)
+
+            return hook
 
         for relu, keys in relus(net):
-            relu.register_forward_pre_hook(hook(keys))
+            relu.register_forward_pre_hook(at_relu(keys))
+        for pool, keys in pools(net):
+            pool.register_forward_pre_hook(at_pool(keys))
         with torch.no_grad():
             net(images.double())
+        assert next(error, None) is None
         if not changed:
-            return {key: sorted(channels) for key, channels in moved.items()}
-        for key, c in changed:
-            moved.setdefault(key, set()).add(c)
-    raise RuntimeError("the biases did not settle")
+            return {key: sorted(elements) for key, elements in moved.items()}
+        for key, element in changed:
+            moved.setdefault(key, set()).add(element)
+    raise RuntimeError("weights were moved again and again")
 
 
-def batch(seed, b, n, height, width, attempt=0, masks=False):
+def batch(seed, b, n, height, width, masks=False):
     """Images [N, C, H, W] (drawn in N, H, W, C order) in float32, and labels [N] or masks [N, 1, H, W]."""
-    name = f"batch/{b}/images" + (f"/{attempt}" if attempt else "")
-    images = filled(seed, name, (n, height, width, 3), lambda u: 2 * u - 1)
+    images = filled(seed, f"batch/{b}/images", (n, height, width, 3), lambda u: 2 * u - 1)
     images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     if masks:
         return images, torch.from_numpy(filled(seed, f"batch/{b}/masks", (n, 1, height, width), lambda u: u < 0.4))
@@ -483,28 +548,7 @@ def loss_of(logits, truth):
 # One run
 
 
-def near_tie(model, init, images):
-    """Whether the two largest inputs of some max-pooling window are nearly equal, so that rounding chooses."""
-    net = build(model, *images.shape[2:]).double().train()
-    net.load_state_dict({k: v.double() for k, v in init.items()}, strict=False)
-    found = []
-
-    def look(pool, inputs):
-        x = nn.functional.pad(inputs[0], [pool.padding] * 4, value=-1.0)
-        windows = x.unfold(2, pool.kernel_size, pool.stride).unfold(3, pool.kernel_size, pool.stride).flatten(4)
-        top = windows.topk(2, -1).values
-        # Behind a ReLU many are zero, and equal: then nothing flows either way.
-        found.append((((top[..., 0] - top[..., 1]) < TIE) & (top[..., 0] > 0)).any().item())
-
-    for module in net.modules():
-        if isinstance(module, nn.MaxPool2d):
-            module.register_forward_pre_hook(look)
-    with torch.no_grad():
-        net(images.double())
-    return any(found)
-
-
-def run(model, seed, height, width, n, init, dtype, attempt):
+def run(model, seed, height, width, n, init, dtype):
     """Everything a golden needs, in `dtype`: eval logits, train logits, loss, gradients, running statistics, losses."""
 
     def fresh():
@@ -513,7 +557,7 @@ def run(model, seed, height, width, n, init, dtype, attempt):
         return net
 
     result = {}
-    x, y = batch(seed, 0, n, height, width, attempt, segments(model))
+    x, y = batch(seed, 0, n, height, width, segments(model))
     x = x.to(dtype)
     net = fresh().eval()
     with torch.no_grad():
@@ -532,7 +576,7 @@ def run(model, seed, height, width, n, init, dtype, attempt):
     adam = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE[model])
     losses = []
     for step in range(STEPS):
-        x, y = batch(seed, step, n, height, width, 0 if step else attempt, segments(model))
+        x, y = batch(seed, step, n, height, width, segments(model))
         adam.zero_grad()
         loss = loss_of(net(x.to(dtype)), y)
         loss.backward()
@@ -601,17 +645,9 @@ def summary(seed, key, tensor):
 def golden(stem, model, height, width, n, seed):
     net = build(model, height, width)
     init = weights(model, net, seed)
-    drawn, attempt = init, 0
-    while True:
-        init = {k: v.clone() for k, v in drawn.items()}
-        images = batch(seed, 0, n, height, width, attempt)[0]
-        if model not in APART or not near_tie(model, init, images):
-            moved = part_from_zero(model, init, images)
-            if model not in APART or not near_tie(model, init, images):
-                break
-        attempt += 1
-    a = run(model, seed, height, width, n, init, torch.float32, attempt)
-    b = run(model, seed, height, width, n, init, torch.float64, attempt)
+    moved = part(model, init, batch(seed, 0, n, height, width)[0])
+    a = run(model, seed, height, width, n, init, torch.float32)
+    b = run(model, seed, height, width, n, init, torch.float64)
     gap, zero = compare(a, b), vanishing(b)
     print(
         f"{stem} seed {seed}: float32 - float64: logits {gap['eval']:.1e} (eval) {gap['train']:.1e} (train), "
@@ -626,14 +662,14 @@ def golden(stem, model, height, width, n, seed):
         "height": height,
         "width": width,
         "batch": n,
-        "attempt": attempt,
         "classes": 1 if segments(model) else CLASSES,
         "parameters": sum(p.numel() for p in net.parameters()),
         "learning_rate": LEARNING_RATE[model],
         "torch": torch.__version__,
         "float64": {k: float(f"{v:.2e}") if isinstance(v, float) else v for k, v in gap.items()},
-        "biases": [
-            {"name": k, "indices": channels, "values": shorts(init[k][channels])} for k, channels in moved.items()
+        "moved": [
+            {"name": k, "indices": elements, "values": shorts(init[k].view(-1)[elements])}
+            for k, elements in moved.items()
         ],
         "eval": shorts(a["eval"]),
         "train": shorts(a["train"]),
