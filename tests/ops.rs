@@ -22,14 +22,14 @@ fn twins_agree_with_finite_differences() {
 #[test]
 fn kernels_agree_with_twins() {
     let Some(gpu) = common::gpu() else { return };
-    compare(&gpu);
+    compare(&gpu, &Caps { textures: TextureLoads::MuchFaster, ..gpu.caps().clone() });
 }
 
 /// Once more with the driver-independent bounds and loop checks, which turn an access out of range into a wrong number.
 #[test]
 fn kernels_agree_with_twins_under_runtime_checks() {
     let Some(gpu) = common::gpu_with(GpuOptions { checked: true, ..GpuOptions::default() }) else { return };
-    compare(&gpu);
+    compare(&gpu, gpu.caps());
 }
 
 /// Shapes of convolutions that between them reach every way in which 16-bit values are loaded and stored.
@@ -65,17 +65,17 @@ fn seldom_from_textures(case: &Case) -> bool {
         || case.label().starts_with("conv2d/depthwise")
 }
 
-fn compare(gpu: &Gpu) {
+/// Every case with the kernels for the device, and where `copying` differs from it some once more with those for that.
+fn compare(gpu: &Gpu, copying: &Caps) {
     let mut failures = vec![];
     let cases = all_cases().into_iter().filter(|c| worth_compiling(c, gpu.caps().matrices.is_some()));
     let (cases, skipped): (Vec<_>, Vec<_>) = cases.partition(|c| gpu.caps().f16 || !c.needs_half());
     if !skipped.is_empty() {
         println!("skipped: {} cases need 16-bit floats, which {} lacks", skipped.len(), gpu.adapter().name);
     }
-    let copying = Caps { textures: TextureLoads::MuchFaster, ..gpu.caps().clone() };
-    let again = cases.iter().filter(|case| *gpu.caps() != copying && seldom_from_textures(case));
-    let again: Vec<(&Case, &Caps)> = again.map(|case| (case, &copying)).collect();
-    assert!(*gpu.caps() == copying || again.len() > 10, "{} cases from textures", again.len());
+    let again = cases.iter().filter(|case| gpu.caps() != copying && seldom_from_textures(case));
+    let again: Vec<(&Case, &Caps)> = again.map(|case| (case, copying)).collect();
+    assert!(gpu.caps() == copying || again.len() > 10, "{} cases from textures", again.len());
     for (case, caps) in cases.iter().map(|case| (case, gpu.caps())).chain(again) {
         match check_case_as(gpu, caps, case, 1) {
             Err(e) => failures.push(format!("{}: {e}", case.label())),

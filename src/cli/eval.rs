@@ -9,8 +9,11 @@ use serde::Serialize;
 use super::progress::Progress;
 use super::source::{BareArgs, PartialArgs};
 use super::{DeviceArgs, LoadArgs, TuningArgs, interrupted, say};
-use crate::data::{Dataset, LastBatch, Loader, LoaderOptions, Masks, PixelStore, Split, split};
+use crate::data::{
+    Dataset, LastBatch, Loader, LoaderOptions, Masks, Patient, PixelStore, Sample, Split, age_band, split,
+};
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Scored;
 use crate::models::Task;
 use crate::train::{Interrupt, ModelSource, Precision, Predictor, RunFolder, TrainConfig, masks_of};
 use crate::weights::write_atomically;
@@ -47,6 +50,12 @@ pub(super) struct EvalArgs {
     /// Which images
     #[arg(long, value_enum, default_value_t = Part::Test)]
     split: Part,
+    /// The class whose sensitivity is told at --specificity [default: mel or melanoma, if there is one]
+    #[arg(long, value_name = "CLASS")]
+    target: Option<String>,
+    /// The specificity that the target's sensitivity is told at
+    #[arg(long, value_name = "S", default_value_t = 0.9)]
+    specificity: f64,
     /// Write the scores to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -137,12 +146,16 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
     match predictor.task {
         Task::Classify => {
             let labels: Vec<Vec<usize>> = indices.iter().map(|&i| dataset.samples[i].all_labels()).collect();
-            let weights = vec![1.0; dataset.classes.len()];
-            let scores = predictor.evaluate(&gpu, &labels, &weights, loader, &mut show)?;
+            let images: Vec<Scored<'_>> = indices.iter().map(|&i| scored(&dataset.samples[i])).collect();
+            let operating = operating_point(args, &dataset.classes)?;
+            let scores = predictor.evaluate(&gpu, &labels, &images, operating, loader, &mut show)?;
             progress.clear();
             say(format!("{head}, unweighted {} {:.4}\n{}", config.loss.name(), scores.loss, scores.report));
             if let Some(each) = &scores.multi_label {
                 say(each.to_string());
+            }
+            if let Some(detailed) = &scores.detailed {
+                say(format!("\n{detailed}"));
             }
             write_json(args, &scores)
         }
@@ -154,6 +167,37 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
             write_json(args, &report)
         }
     }
+}
+
+/// A picture as detailed scores want it.
+fn scored(sample: &Sample) -> Scored<'_> {
+    let Patient { age, sex, site } = &sample.patient;
+    let mut groups = vec![];
+    if let Some(age) = age {
+        groups.push(("age", age_band(*age)));
+    }
+    for (by, name) in [("sex", sex), ("site", site)] {
+        if !name.is_empty() {
+            groups.push((by, name.clone()));
+        }
+    }
+    Scored { label: sample.label, lesion: &sample.group, groups }
+}
+
+/// The class and specificity that an operating point is asked for, if there is such a class.
+fn operating_point(args: &EvalArgs, classes: &[String]) -> Result<Option<(usize, f64)>> {
+    if !(0.0..=1.0).contains(&args.specificity) {
+        return Err(Error::new(Kind::Usage, "--specificity must be between 0 and 1").next("for example 0.95"));
+    }
+    let named = |name: &str| classes.iter().position(|class| class.eq_ignore_ascii_case(name));
+    let class = match &args.target {
+        Some(name) => Some(named(name).ok_or_else(|| {
+            Error::new(Kind::Usage, format!("--target {name}: there is no such class"))
+                .next(format!("choose one of: {}", classes.join(", ")))
+        })?),
+        None => named("mel").or_else(|| named("melanoma")),
+    };
+    Ok(class.map(|class| (class, args.specificity)))
 }
 
 /// Which masks are opened: those of the run, unless there is other data.

@@ -16,11 +16,11 @@ use crate::models::Model;
 use crate::train::{
     AugmentConfig, ClassWeighting, EpochResult, Event, FocalConfig, Interrupt, LossKind, Monitor, Normalisation,
     OptimizerKind, PlateauConfig, Precision, Report, RunFolder, RunOptions, Sampling, ScheduleKind, SplitConfig,
-    TrainConfig, Tuning, normalisation_of, run as train,
+    StepConfig, TrainConfig, Tuning, normalisation_of, run as train,
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 57] = [
+const CONFIGURATION: [&str; 60] = [
     "data",
     "masks",
     "images",
@@ -76,6 +76,9 @@ const CONFIGURATION: [&str; 57] = [
     "plateau_factor",
     "plateau_patience",
     "min_lr",
+    "step_epochs",
+    "step_factor",
+    "warm_up",
     "focal_gamma",
     "focal_alpha",
 ];
@@ -155,8 +158,8 @@ pub(super) struct TrainArgs {
     /// Learning rate
     #[arg(long, default_value_t = 1e-3, help_heading = "Optimisation")]
     lr: f64,
-    /// constant, cosine (down to zero) or plateau (falls when what is monitored stops getting better); with phases each has
-    /// its own, from its first step to its last
+    /// constant, cosine (down to zero), step (falls every so many epochs) or plateau (falls when what is monitored stops
+    /// getting better); with phases each has its own, from its first step to its last
     #[arg(long, default_value = "constant", help_heading = "Optimisation")]
     schedule: ScheduleKind,
     /// With --schedule plateau: what the rate is multiplied by
@@ -168,6 +171,15 @@ pub(super) struct TrainArgs {
     /// With --schedule plateau: the rate never falls below this
     #[arg(long, value_name = "LR", default_value_t = 0.0, help_heading = "Optimisation")]
     min_lr: f64,
+    /// With --schedule step: epochs between two falls
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = "Optimisation")]
+    step_epochs: u32,
+    /// With --schedule step: what the rate is multiplied by
+    #[arg(long, value_name = "F", default_value_t = 0.1, help_heading = "Optimisation")]
+    step_factor: f64,
+    /// Epochs (or a part of one) in which the rate rises to its full height, at the beginning of each phase
+    #[arg(long, value_name = "EPOCHS", default_value_t = 0.0, help_heading = "Optimisation")]
+    warm_up: f64,
     /// Weight decay
     #[arg(long, default_value_t = 0.0, help_heading = "Optimisation")]
     weight_decay: f64,
@@ -316,6 +328,8 @@ impl TrainArgs {
             optimizer: self.optimizer,
             lr: self.lr,
             schedule: self.schedule,
+            step: StepConfig { epochs: self.step_epochs, factor: self.step_factor },
+            warm_up: self.warm_up,
             plateau: PlateauConfig {
                 factor: self.plateau_factor,
                 patience: self.plateau_patience,

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::dataset::{Dataset, Sample};
 use super::decode::{Decoded, decode_described};
-use super::faults::FaultKind;
+use super::faults::{Fault, FaultKind};
 use super::masks;
 use super::near::{self, Thumbnail};
 use super::synthetic;
@@ -33,17 +33,6 @@ pub struct Count {
     pub images: usize,
     /// Lesions.
     pub lesions: usize,
-}
-
-/// Something that is wrong with the dataset.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FoundFault {
-    /// What kind of fault: `bad image`.
-    pub kind: String,
-    /// Where it is.
-    pub place: String,
-    /// What is wrong there.
-    pub what: String,
 }
 
 /// Pictures that are one, or look like one.
@@ -106,7 +95,7 @@ pub struct DataReport {
     /// How many faults there are of each kind.
     pub fault_counts: BTreeMap<String, usize>,
     /// Every fault.
-    pub faults: Vec<FoundFault>,
+    pub faults: Vec<Fault>,
     /// Pictures that occur more than once.
     pub duplicates: Vec<Duplicates>,
     /// What else a user should know.
@@ -184,17 +173,17 @@ pub fn check(dataset: &Dataset, progress: &mut dyn FnMut(&str, usize, usize) -> 
         classes,
         splits: if given { by(&|s| s.split.map_or("none".to_owned(), |split| split.to_string())) } else { vec![] },
         sexes: if known(&|s| !s.patient.sex.is_empty()) { by(&|s| blank(&s.patient.sex)) } else { vec![] },
-        ages: if known(&|s| s.patient.age.is_some()) { by(&|s| band(s.patient.age)) } else { vec![] },
+        ages: if known(&|s| s.patient.age.is_some()) {
+            by(&|s| s.patient.age.map_or("unknown".to_owned(), age_band))
+        } else {
+            vec![]
+        },
         sites: if known(&|s| !s.patient.site.is_empty()) { by(&|s| blank(&s.patient.site)) } else { vec![] },
         sizes: looks(&|found| format!("{}x{}", found.size.0, found.size.1)),
         modes: looks(&|found| found.mode.clone()),
         turned: seen.iter().filter(|(_, found)| found.turned).count(),
         fault_counts,
-        faults: faults
-            .list()
-            .iter()
-            .map(|f| FoundFault { kind: f.kind.name().to_owned(), place: f.place.clone(), what: f.what.clone() })
-            .collect(),
+        faults: faults.list().to_vec(),
         duplicates: duplicates(dataset, &seen, &pairs),
         notes: dataset.notes.clone(),
     })
@@ -238,12 +227,10 @@ fn count<'a>(items: impl Iterator<Item = (String, &'a str)>) -> Vec<Count> {
     counts.into_iter().map(count).collect()
 }
 
-/// The band of an age, named so that bands sort by age.
-fn band(age: Option<u16>) -> String {
-    age.map_or("unknown".to_owned(), |age| {
-        let first = age / BAND * BAND;
-        format!("{first:02}-{}", first + BAND - 1)
-    })
+/// The band of an age in years, named so that bands sort by age: `40-59`.
+pub fn age_band(age: u16) -> String {
+    let first = age / BAND * BAND;
+    format!("{first:02}-{}", first + BAND - 1)
 }
 
 /// Sets of pictures that are connected by pairs, or equal.
@@ -377,7 +364,7 @@ impl fmt::Display for DataReport {
         }
         write!(f, "\nfaults")?;
         for fault in self.faults.iter().take(SHOWN) {
-            write!(f, "\n  {}: {}: {}", fault.kind, fault.place, fault.what)?;
+            write!(f, "\n  {}: {fault}", fault.kind.name())?;
         }
         match self.faults.len().checked_sub(SHOWN) {
             Some(more @ 1..) => write!(f, "\n  ... and {more} more: --json names them all"),

@@ -39,7 +39,7 @@ pub mod synthetic;
 mod table;
 mod tree;
 
-pub use check::{Count, DataReport, Duplicates, FoundFault, check};
+pub use check::{Count, DataReport, Duplicates, age_band, check};
 pub use class_weights::{ClassWeights, Weighting, class_weights};
 pub use dataset::{Dataset, Layout, Masks, OpenOptions, Patient, Sample, Split};
 pub use decode::{decode_image_bytes, decode_image_file, decode_rgb, decode_rgb_file, list_images, resize_rgb};

@@ -1,9 +1,11 @@
 //! Scores of a model's answers: host arithmetic in f64 on labels and scores, with no knowledge of the GPU.
 
 pub mod classification;
+pub mod detailed;
 pub mod multi_label;
 pub mod segmentation;
 
 pub use classification::{ClassScores, ClassificationReport, ConfusionMatrix, argmax, roc_auc, sigmoid, softmax};
+pub use detailed::{DetailedReport, Scored};
 pub use multi_label::MultiLabelReport;
 pub use segmentation::{PixelCounts, SegmentationReport};

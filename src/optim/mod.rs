@@ -196,16 +196,32 @@ impl LossScaling {
 }
 
 /// How the learning rate changes from step to step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Schedule {
     /// Always the same.
     Constant,
     /// Half a cosine from the full rate to zero over all steps (Loshchilov and Hutter, "SGDR", 2017, equation 5,
     /// without restarts).
     Cosine,
+    /// The rate is multiplied by `factor` after each `every` steps.
+    Step {
+        /// Steps between two falls, at least 1.
+        every: u64,
+        /// What the rate is multiplied by.
+        factor: f64,
+    },
 }
 
 impl Schedule {
+    /// The learning rate of step `step` (from 0) of `steps`, of which the first `warm_up` rise to the full rate in equal
+    /// parts (Goyal et al., "Accurate, large minibatch SGD", 2017, section 2.2). The schedule begins behind them.
+    pub fn rate_after(self, warm_up: u64, base: f64, step: u64, steps: u64) -> f64 {
+        match step.checked_sub(warm_up) {
+            None => base * (step + 1) as f64 / warm_up as f64,
+            Some(step) => self.rate(base, step, steps.saturating_sub(warm_up)),
+        }
+    }
+
     /// The learning rate of step `step` (from 0) of `steps`.
     pub fn rate(self, base: f64, step: u64, steps: u64) -> f64 {
         match self {
@@ -214,6 +230,7 @@ impl Schedule {
                 let progress = (step as f64 / steps.max(1) as f64).min(1.0);
                 base * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
             }
+            Self::Step { every, factor } => base * factor.powi(i32::try_from(step / every.max(1)).unwrap_or(i32::MAX)),
         }
     }
 }
@@ -228,6 +245,24 @@ mod tests {
         assert_eq!(rate(0), 0.1);
         assert!((rate(50) - 0.05).abs() < 1e-12 && rate(100).abs() < 1e-12 && rate(1000).abs() < 1e-12);
         assert_eq!(Schedule::Constant.rate(0.1, 99, 100), 0.1);
+    }
+
+    #[test]
+    fn steps_fall_and_warm_ups_rise() {
+        let falls = Schedule::Step { every: 10, factor: 0.1 };
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
+        for (step, rate) in [(0, 1.0), (9, 1.0), (10, 0.1), (25, 0.01)] {
+            close(falls.rate(1.0, step, 100), rate);
+        }
+        for (step, rate) in [(0, 0.25), (2, 0.75), (3, 1.0), (4, 1.0), (13, 1.0), (14, 0.1)] {
+            close(falls.rate_after(4, 1.0, step, 100), rate);
+        }
+        let cosine = |step| Schedule::Cosine.rate_after(20, 1.0, step, 120);
+        close(cosine(20), 1.0);
+        close(cosine(70), 0.5);
+        close(cosine(120), 0.0);
+        close(Schedule::Constant.rate_after(0, 0.3, 0, 10), 0.3);
+        close(Schedule::Constant.rate_after(20, 1.0, 5, 10), 0.3);
     }
 
     /// A resumed run's step counter does not count them.

@@ -61,6 +61,8 @@ named! {
         Constant = "constant",
         /// Half a cosine down to zero.
         Cosine = "cosine",
+        /// A fall every so many epochs.
+        Step = "step",
         /// A fall whenever what is monitored stops getting better.
         Plateau = "plateau",
     }

@@ -71,6 +71,22 @@ impl SplitConfig {
     }
 }
 
+/// The learning-rate schedule `step`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepConfig {
+    /// Epochs between two falls.
+    pub epochs: u32,
+    /// What the rate is multiplied by.
+    pub factor: f64,
+}
+
+impl Default for StepConfig {
+    fn default() -> Self {
+        Self { epochs: 10, factor: 0.1 }
+    }
+}
+
 /// Random changes of training pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,6 +146,9 @@ pub struct TrainConfig {
     pub lr: f64,
     /// Learning-rate schedule.
     pub schedule: ScheduleKind,
+    /// Epochs, perhaps a part of one, in which the learning rate rises to its full height at the beginning of a phase.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub warm_up: f64,
     /// Weight decay.
     pub weight_decay: f64,
     /// Momentum of SGD.
@@ -176,6 +195,9 @@ pub struct TrainConfig {
     /// How the learning rate falls with the schedule `plateau`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub plateau: PlateauConfig,
+    /// How the learning rate falls with the schedule `step`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub step: StepConfig,
     /// What is trained, and how fast.
     #[serde(default, skip_serializing_if = "is_default")]
     pub fine_tune: FineTune,
@@ -205,6 +227,7 @@ impl Default for TrainConfig {
             optimizer: OptimizerKind::Adam,
             lr: 1e-3,
             schedule: ScheduleKind::Constant,
+            warm_up: 0.0,
             weight_decay: 0.0,
             momentum: 0.9,
             loss: LossKind::CrossEntropy,
@@ -225,6 +248,7 @@ impl Default for TrainConfig {
             augment: AugmentConfig { hflip: true, vflip: true, ..AugmentConfig::NONE },
             head: HeadConfig::default(),
             plateau: PlateauConfig::default(),
+            step: StepConfig::default(),
             fine_tune: FineTune::default(),
             phases: vec![],
         }
@@ -311,7 +335,7 @@ impl TrainConfig {
     }
 
     fn validate_numbers(&self) -> Result<()> {
-        let checks: [(&str, bool, &str); 18] = [
+        let checks: [(&str, bool, &str); 21] = [
             ("--size", self.size.is_valid(), ImageSize::RANGE),
             ("--batch", (1..=65_536).contains(&self.batch), "between 1 and 65536"),
             (
@@ -322,6 +346,9 @@ impl TrainConfig {
             ("--epochs", self.epochs >= 1, "at least 1"),
             ("--steps", self.max_steps != Some(0), "at least 1"),
             ("--lr", self.lr.is_finite() && self.lr > 0.0, "a positive number"),
+            ("--warm-up", (0.0..=1000.0).contains(&self.warm_up), "between 0 and 1000 epochs"),
+            ("--step-epochs", self.step.epochs >= 1, "at least 1"),
+            ("--step-factor", self.step.factor > 0.0 && self.step.factor <= 1.0, "above 0 and at most 1"),
             ("--weight-decay", (0.0..=1.0).contains(&self.weight_decay), "between 0 and 1"),
             ("--momentum", (0.0..1.0).contains(&self.momentum), "at least 0 and below 1"),
             ("--label-smoothing", (0.0..1.0).contains(&self.label_smoothing), "at least 0 and below 1"),
@@ -358,12 +385,15 @@ impl TrainConfig {
         }
     }
 
-    /// The schedule it describes.
-    pub fn schedule(&self) -> Schedule {
+    /// The schedule it describes, with so many steps an epoch.
+    pub fn schedule(&self, epoch: u64) -> Schedule {
         match self.schedule {
             // A plateau's falls come on top.
             ScheduleKind::Constant | ScheduleKind::Plateau => Schedule::Constant,
             ScheduleKind::Cosine => Schedule::Cosine,
+            ScheduleKind::Step => {
+                Schedule::Step { every: epoch * u64::from(self.step.epochs), factor: self.step.factor }
+            }
         }
     }
 

@@ -372,9 +372,11 @@ impl<'a> Engine<'a> {
         let (phase, start) = (self.phase(), self.progress.phase.step);
         let base = match phase.schedule {
             ScheduleKind::Plateau => self.progress.plateau.rate(phase.lr, &phase.plateau),
-            ScheduleKind::Constant | ScheduleKind::Cosine => phase.lr,
+            ScheduleKind::Constant | ScheduleKind::Cosine | ScheduleKind::Step => phase.lr,
         };
-        phase.schedule().rate(base, step - start, self.end() - start)
+        let epoch = self.steps as u64;
+        let warm_up = (phase.warm_up * epoch as f64).round() as u64;
+        phase.schedule(epoch).rate_after(warm_up, base, step - start, self.end() - start)
     }
 
     /// One epoch, or the rest of one that was interrupted.

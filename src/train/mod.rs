@@ -33,7 +33,7 @@ mod starting_weights;
 
 pub use checkpoint::{Checkpoint, PhaseStart, Progress};
 pub use choices::{ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, Sampling, ScheduleKind};
-pub use config::{AugmentConfig, FocalConfig, SplitConfig, TrainConfig};
+pub use config::{AugmentConfig, FocalConfig, SplitConfig, StepConfig, TrainConfig};
 pub use engine::run;
 pub use events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};

@@ -186,7 +186,12 @@ impl Objective {
                     Ok(())
                 })?;
                 let report = SegmentationReport::new(&counts)?;
-                Ok(Scores { loss: total / counts.len() as f64, report: report.into(), multi_label: None })
+                Ok(Scores {
+                    loss: total / counts.len() as f64,
+                    report: report.into(),
+                    multi_label: None,
+                    detailed: None,
+                })
             }
         }
     }

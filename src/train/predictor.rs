@@ -9,7 +9,7 @@ use crate::autograd::Store;
 use crate::data::{Batch, ImageSize, MaskReader, Sample, resize_probabilities};
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
-use crate::metrics::{PixelCounts, SegmentationReport};
+use crate::metrics::{DetailedReport, PixelCounts, Scored, SegmentationReport};
 use crate::models::{Model, Task};
 use crate::tune::TuningCache;
 use crate::weights::Difference;
@@ -106,8 +106,9 @@ impl Predictor {
         self.session.each_picture(gpu, batches, progress, take)
     }
 
-    /// Scores the classes of images: those of each, the first one first, in order; batches of the same images. The loss
-    /// is weighted by `class_weights`, `[K]`.
+    /// Scores the classes of images, in every detail: those of each, the first one first, in order, and the images as
+    /// these scores want them; batches of the same images. `operating` asks for the sensitivity of a class at a
+    /// specificity. All classes weigh one in the loss.
     ///
     /// # Errors
     /// As [`each_picture`](Self::each_picture); [`Kind::Diverged`](crate::Kind::Diverged) if the outputs are not numbers.
@@ -115,12 +116,17 @@ impl Predictor {
         &mut self,
         gpu: &Gpu,
         labels: &[Vec<usize>],
-        class_weights: &[f32],
+        images: &[Scored<'_>],
+        operating: Option<(usize, f64)>,
         batches: impl IntoIterator<Item = Result<Batch>>,
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Scores> {
         let logits = self.session.logits(gpu, batches, progress)?;
-        score(labels, &logits, &self.classes, class_weights, ClassLoss::of(&self.config))
+        let (loss, classes) = (ClassLoss::of(&self.config), &self.classes);
+        let scores = score(labels, &logits, classes, &vec![1.0; classes.len()], loss)?;
+        let probabilities = loss.probabilities(&logits, classes.len())?;
+        let detailed = DetailedReport::new(classes, images, &probabilities, operating)?;
+        Ok(Scores { detailed: Some(detailed), ..scores })
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FocalConfig, LossKind, Monitor, TrainConfig};
 use crate::error::{Error, Kind, Result};
-use crate::metrics::{ClassificationReport, MultiLabelReport, SegmentationReport, sigmoid, softmax};
+use crate::metrics::{ClassificationReport, DetailedReport, MultiLabelReport, SegmentationReport, sigmoid, softmax};
 use crate::ops::dice_loss::Overlap;
 
 /// The scores of a set of images.
@@ -20,6 +20,9 @@ pub struct Scores {
     /// Where each class has a sigmoid of its own: the scores of each class by itself. The others go by the largest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub multi_label: Option<MultiLabelReport>,
+    /// What `eval` tells of a classifier besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detailed: Option<DetailedReport>,
 }
 
 /// The scores but for the loss.
@@ -110,7 +113,7 @@ impl ClassLoss {
     ///
     /// # Errors
     /// [`Kind::Shape`] if there are no whole rows.
-    fn probabilities(self, logits: &[f32], classes: usize) -> Result<Vec<f64>> {
+    pub(super) fn probabilities(self, logits: &[f32], classes: usize) -> Result<Vec<f64>> {
         if self.kind.of_sigmoids() { Ok(sigmoid(logits)) } else { softmax(logits, classes) }
     }
 
@@ -168,7 +171,8 @@ pub(super) fn score(
     let first: Vec<usize> = labels.iter().map(|labels| labels[0]).collect();
     let report = ClassificationReport::new(classes, &first, &probabilities)?;
     let multi_label = loss.kind.of_sigmoids().then(|| MultiLabelReport::new(k, labels, &probabilities)).transpose()?;
-    Ok(Scores { loss: if total > 0.0 { sum / total } else { 0.0 }, report: report.into(), multi_label })
+    let loss = if total > 0.0 { sum / total } else { 0.0 };
+    Ok(Scores { loss, report: report.into(), multi_label, detailed: None })
 }
 
 /// The loss of one picture's mask, in f64: what the device computes of a batch is the mean over its pictures.

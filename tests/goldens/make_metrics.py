@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Makes metrics.json: small classification problems with scikit-learn's scores.
 
-    pip install numpy scikit-learn
+    pip install numpy scikit-learn isic-challenge-scoring
     python make_metrics.py [--seed 1] [--out DIR]
 
 Macro scores are over all K classes, with 0 where a ratio is 0/0; the AUC of a class is against the rest, null where
-the class has no positives or no negatives; macro_auc is the plain mean of those that are defined.
+the class has no positives or no negatives; macro_auc is the plain mean of those that are defined. `isic` is what the
+official scorer of the ISIC challenges says, `calibration_error` has 15 bins, and `sensitivity_at_90` is each class's at a
+specificity of at least 0.90.
 """
 
 import argparse
@@ -14,7 +16,47 @@ import pathlib
 import warnings
 
 import numpy as np
+import pandas as pd
+from isic_challenge_scoring import confusion
+from isic_challenge_scoring import metrics as isic
 from sklearn import metrics
+
+
+def by_isic(labels, scores):
+    n, k = scores.shape
+    ones = pd.Series(np.ones(n))
+    truth = pd.DataFrame(np.eye(k)[labels], columns=[str(c) for c in range(k)])
+    given = pd.DataFrame(scores, columns=truth.columns)
+    rows = []
+    for c in truth.columns:
+        cm = confusion.create_binary_confusion_matrix((truth[c] > 0.5).to_numpy(), (given[c] > 0.5).to_numpy())
+        row = {
+            name: float(getattr(isic, "binary_" + name)(cm))
+            for name in ("accuracy", "sensitivity", "specificity", "dice", "ppv", "npv")
+        }
+        if 0 < truth[c].sum() < n:
+            row["auc"] = float(isic.auc(truth[c], given[c], ones))
+            row["auc80"] = float(isic.auc_above_sensitivity(truth[c], given[c], ones, 0.8))
+            row["ap"] = float(isic.average_precision(truth[c], given[c], ones))
+        rows.append(row)
+    return {"balanced_accuracy": float(isic.balanced_multiclass_accuracy(truth, given, ones)), "classes": rows}
+
+
+def calibration_error(labels, scores):
+    top, right = scores.max(1).astype(np.float64), scores.argmax(1) == labels
+    error = 0.0
+    for low in np.arange(15) / 15:
+        bin = (top > low) & (top <= low + 1 / 15)
+        if bin.any():
+            error += bin.mean() * abs(right[bin].mean() - top[bin].mean())
+    return float(error)
+
+
+def sensitivity_at(labels, scores, c, specificity):
+    if not 0 < (labels == c).sum() < len(labels):
+        return None
+    fpr, tpr, _ = metrics.roc_curve(labels == c, scores[:, c], drop_intermediate=False)
+    return float(tpr[1 - fpr >= specificity - 1e-12].max())
 
 
 def case(name, labels, scores):
@@ -51,6 +93,9 @@ def case(name, labels, scores):
         "auc": auc,
         "support": np.bincount(labels, minlength=k).tolist(),
         "confusion": metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
+        "isic": by_isic(labels, scores),
+        "calibration_error": calibration_error(labels, scores),
+        "sensitivity_at_90": [sensitivity_at(labels, scores, c, 0.9) for c in classes],
     }
 
 
