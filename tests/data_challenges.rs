@@ -1,9 +1,13 @@
 //! The layouts of challenges, of PH2 and of plain folders, archives in archives, and what `check` tells of a dataset.
 
+#[path = "common/files.rs"]
+mod files;
+
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
+use files::put;
 use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use lesion_gpu::data::{
     Cache, DataReport, Dataset, Layout, Masks, OpenOptions, Patient, PixelStore, Source, Split, check,
@@ -35,12 +39,6 @@ fn jpeg(seed: u32) -> Vec<u8> {
 /// A mask of the pictures' size, white in its left half.
 fn mask() -> GrayImage {
     GrayImage::from_fn(48, 32, |x, _| Luma([if x < 24 { 255 } else { 0 }]))
-}
-
-fn put(root: &Path, name: &str, bytes: impl AsRef<[u8]>) {
-    let path = root.join(name);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, bytes).unwrap();
 }
 
 fn zipped(entries: &[(&str, Vec<u8>)], method: CompressionMethod) -> Vec<u8> {
@@ -380,7 +378,7 @@ fn a_check_names_odd_pictures_and_every_fault() {
     assert_eq!(report.turned, 1);
     assert_eq!(report.fault_counts["bad image"], 2);
     assert_eq!(report.fault_counts["row without an image"], 1);
-    assert!(report.faulty() && report.error().to_string().contains("2 bad image, 1 row without an image"));
+    assert!(report.faulty() && report.error().to_string().contains("1 row without an image, 2 bad images"));
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! Dataset layouts: what opens, and that every fault is named in one error.
 
+#[path = "common/files.rs"]
+mod files;
+
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
+use files::put;
 use image::{ImageFormat, Rgb, RgbImage};
 use lesion_gpu::data::{Cache, Dataset, Fold, Layout, OpenOptions, PixelStore, Split, SplitSpec, split};
 use lesion_gpu::{Error, Kind};
@@ -28,12 +32,6 @@ fn open(path: &Path) -> Result<Dataset, Error> {
     let mut dataset = Dataset::open(path, &OpenOptions::default())?;
     dataset.settle()?;
     Ok(dataset)
-}
-
-fn put(root: &Path, name: &str, bytes: impl AsRef<[u8]>) {
-    let path = root.join(name);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, bytes).unwrap();
 }
 
 fn zip(path: &Path, entries: &[(&str, Vec<u8>)]) {

@@ -1,10 +1,14 @@
 //! Masks: found in every layout, decoded with their pictures, and every fault named in one error.
 
+#[path = "common/files.rs"]
+mod files;
+
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use files::put;
 use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use lesion_gpu::data::{
     Batch, Cache, Dataset, ImageSize, LastBatch, Layout, Loader, LoaderOptions, MaskReader, Masks, OpenOptions,
@@ -27,12 +31,6 @@ fn picture(value: u8) -> Vec<u8> {
 /// A mask of 16x12 pixels, white in the first `columns`.
 fn mask(columns: u32) -> Vec<u8> {
     png(&GrayImage::from_fn(16, 12, |x, _| Luma([if x < columns { 255 } else { 0 }])).into())
-}
-
-fn put(root: &Path, name: &str, bytes: impl AsRef<[u8]>) {
-    let path = root.join(name);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, bytes).unwrap();
 }
 
 fn zip(path: &Path, entries: &[(&str, Vec<u8>)]) {

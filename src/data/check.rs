@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::dataset::{Dataset, Sample};
 use super::decode::{Decoded, decode_described};
-use super::faults::{Fault, FaultKind};
+use super::faults::{Fault, FaultKind, summary};
 use super::masks;
 use super::near::{self, Thumbnail};
 use super::synthetic;
@@ -297,8 +297,7 @@ impl DataReport {
 
     /// The error of a dataset that has faults: for the exit code, the report names them.
     pub fn error(&self) -> Error {
-        let counts: Vec<String> = self.fault_counts.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-        Error::new(Kind::Data, format!("the dataset has faults: {}", counts.join(", ")))
+        Error::new(Kind::Data, format!("the dataset has faults: {}", summary(&self.faults)))
             .at(&self.path)
             .next("repair or remove what is named above; training leaves it out with --skip-bad")
     }

@@ -108,10 +108,7 @@ impl Faults {
 
     /// The counts per kind in words: `2 malformed rows, 1 bad image`.
     pub fn summary(&self) -> String {
-        let mut kinds: Vec<FaultKind> = self.list.iter().map(|f| f.kind).collect();
-        kinds.sort_unstable();
-        let counts: Vec<String> = kinds.chunk_by(|a, b| a == b).map(|run| run[0].counted(run.len())).collect();
-        counts.join(", ")
+        summary(&self.list)
     }
 
     /// All faults as one [`Kind::Data`] error about `place`: the counts per kind, then the first faults by name.
@@ -134,6 +131,14 @@ impl Faults {
         let more = if self.list.len() > first.len() { "; ..." } else { "" };
         (!self.is_empty()).then(|| format!("skipped: {} ({}{more})", self.summary(), first.join("; ")))
     }
+}
+
+/// Counts of faults per kind in words.
+pub(super) fn summary(faults: &[Fault]) -> String {
+    let mut kinds: Vec<FaultKind> = faults.iter().map(|f| f.kind).collect();
+    kinds.sort_unstable();
+    let counts: Vec<String> = kinds.chunk_by(|a, b| a == b).map(|run| run[0].counted(run.len())).collect();
+    counts.join(", ")
 }
 
 /// The picture `id` of a row, if it is there and holds something; else a fault.

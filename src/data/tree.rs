@@ -1,10 +1,9 @@
 //! One listing for a folder and a zip archive, and how the bytes of a source are read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-
-use std::io::Read;
 
 use super::archive::{Archive, Zip};
 use super::decode::{MAX_BYTES, is_image_name, read_limited};

@@ -179,7 +179,7 @@ impl DetailedReport {
                 name: names[class].clone(),
                 support: counts.there(),
                 accuracy: share(counts.hits + counts.left, pictures.len() as u64),
-                sensitivity: share(counts.hits, counts.hits + counts.misses),
+                sensitivity: share(counts.hits, counts.there()),
                 specificity: share(counts.left, counts.left + counts.alarms),
                 dice: share(2 * counts.hits, 2 * counts.hits + counts.alarms + counts.misses),
                 ppv: share(counts.hits, counts.hits + counts.alarms),
@@ -240,6 +240,7 @@ impl Counts {
         counts
     }
 
+    /// Pictures of the class.
     fn there(&self) -> u64 {
         self.hits + self.misses
     }
