@@ -4,10 +4,10 @@
 mod files;
 
 use std::fs;
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 use std::path::Path;
 
-use files::put;
+use files::{put, zipped};
 use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use lesion_gpu::data::{
     Cache, DataReport, Dataset, Layout, Masks, OpenOptions, Patient, PixelStore, Source, Split, check,
@@ -39,15 +39,6 @@ fn jpeg(seed: u32) -> Vec<u8> {
 /// A mask of the pictures' size, white in its left half.
 fn mask() -> GrayImage {
     GrayImage::from_fn(48, 32, |x, _| Luma([if x < 24 { 255 } else { 0 }]))
-}
-
-fn zipped(entries: &[(&str, Vec<u8>)], method: CompressionMethod) -> Vec<u8> {
-    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, bytes) in entries {
-        writer.start_file(*name, zip::write::SimpleFileOptions::default().compression_method(method)).unwrap();
-        writer.write_all(bytes).unwrap();
-    }
-    writer.finish().unwrap().into_inner()
 }
 
 fn open_with(path: &Path, options: &OpenOptions) -> Result<Dataset, Error> {

@@ -4,10 +4,10 @@
 mod files;
 
 use std::fs;
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 use std::path::Path;
 
-use files::put;
+use files::{put, zip};
 use image::{ImageFormat, Rgb, RgbImage};
 use lesion_gpu::data::{Cache, Dataset, Fold, Layout, OpenOptions, PixelStore, Split, SplitSpec, split};
 use lesion_gpu::{Error, Kind};
@@ -32,15 +32,6 @@ fn open(path: &Path) -> Result<Dataset, Error> {
     let mut dataset = Dataset::open(path, &OpenOptions::default())?;
     dataset.settle()?;
     Ok(dataset)
-}
-
-fn zip(path: &Path, entries: &[(&str, Vec<u8>)]) {
-    let mut writer = zip::ZipWriter::new(fs::File::create(path).unwrap());
-    for (name, bytes) in entries {
-        writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
-        writer.write_all(bytes).unwrap();
-    }
-    writer.finish().unwrap();
 }
 
 const TABLE: &str = "lesion_id,image_id,dx,dx_type,age,sex,localization\n\

@@ -4,11 +4,11 @@
 mod files;
 
 use std::fs;
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
-use files::put;
+use files::{put, zip};
 use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use lesion_gpu::data::{
     Batch, Cache, Dataset, ImageSize, LastBatch, Layout, Loader, LoaderOptions, MaskReader, Masks, OpenOptions,
@@ -31,15 +31,6 @@ fn picture(value: u8) -> Vec<u8> {
 /// A mask of 16x12 pixels, white in the first `columns`.
 fn mask(columns: u32) -> Vec<u8> {
     png(&GrayImage::from_fn(16, 12, |x, _| Luma([if x < columns { 255 } else { 0 }])).into())
-}
-
-fn zip(path: &Path, entries: &[(&str, Vec<u8>)]) {
-    let mut writer = zip::ZipWriter::new(fs::File::create(path).unwrap());
-    for (name, bytes) in entries {
-        writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
-        writer.write_all(bytes).unwrap();
-    }
-    writer.finish().unwrap();
 }
 
 fn prepare(path: &Path, masks: Masks, skip_bad: bool, cache: Cache<'_>) -> Result<(Dataset, PixelStore), Error> {

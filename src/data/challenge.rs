@@ -67,7 +67,7 @@ pub(super) fn open(tree: &Tree, root: &Path, tables: Vec<Truth>) -> Result<Datas
     let mut rows: Vec<(String, &str, &str, Split)> = Vec::new();
     let mut seen: BTreeMap<&str, String> = BTreeMap::new();
     for truth in &tables {
-        truth.faults.list().iter().for_each(|fault| faults.push(fault.kind, &fault.place, fault.what.as_str()));
+        faults.append(&truth.faults);
         for row in truth.table.rows() {
             let id = row.get("image");
             let place = if several { format!("{}, {}", truth.place, row.place()) } else { row.place() };

@@ -138,7 +138,7 @@ pub fn check(dataset: &Dataset, progress: &mut dyn FnMut(&str, usize, usize) -> 
         }
     }
     progress("reading", total, total)?;
-    let thumbnails: Vec<Thumbnail> = seen.iter().map(|(_, found)| found.thumbnail.clone()).collect();
+    let thumbnails: Vec<&Thumbnail> = seen.iter().map(|(_, found)| &found.thumbnail).collect();
     let pairs = near::pairs(&thumbnails, &mut |done| progress("comparing", done, thumbnails.len()))?;
     progress("comparing", thumbnails.len(), thumbnails.len())?;
 

@@ -96,6 +96,11 @@ impl Faults {
         self.list.push(Fault { kind, place: place.to_string(), what: what.into() });
     }
 
+    /// Adds those of another list.
+    pub fn append(&mut self, other: &Self) {
+        self.list.extend_from_slice(&other.list);
+    }
+
     /// Whether none was found.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

@@ -124,9 +124,12 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// All pairs that look the same, in ascending order. `tick` is called now and then; its error stops.
-pub(super) fn pairs<E>(thumbnails: &[Thumbnail], tick: &mut dyn FnMut(usize) -> Result<(), E>) -> Result<Vec<Pair>, E> {
+pub(super) fn pairs<E>(
+    thumbnails: &[&Thumbnail],
+    tick: &mut dyn FnMut(usize) -> Result<(), E>,
+) -> Result<Vec<Pair>, E> {
     const AT_ONCE: usize = 256;
-    let coarse: Vec<_> = thumbnails.iter().map(Thumbnail::coarse).collect();
+    let coarse: Vec<_> = thumbnails.iter().map(|thumbnail| thumbnail.coarse()).collect();
     let mut found = Vec::new();
     for start in (0..thumbnails.len()).step_by(AT_ONCE) {
         tick(start)?;
@@ -136,7 +139,7 @@ pub(super) fn pairs<E>(thumbnails: &[Thumbnail], tick: &mut dyn FnMut(usize) -> 
                 (0..8).map(|p| std::array::from_fn(|i| coarse[first][place(i, COARSE, p)])).collect();
             let pair = |second: usize| {
                 let like = |p: &usize| dot(&turned[*p], &coarse[second]) > COARSE_LIMIT;
-                let likeness = (0..8).filter(like).filter_map(|p| thumbnails[second].likeness(&thumbnails[first], p));
+                let likeness = (0..8).filter(like).filter_map(|p| thumbnails[second].likeness(thumbnails[first], p));
                 let likeness = likeness.max_by(f32::total_cmp)?;
                 Some(Pair { first, second, likeness })
             };
@@ -176,7 +179,7 @@ mod tests {
 
     fn found(pictures: &[RgbImage]) -> Vec<(usize, usize)> {
         let thumbnails: Vec<Thumbnail> = pictures.iter().map(Thumbnail::of).collect();
-        let pairs = pairs::<Infallible>(&thumbnails, &mut |_| Ok(())).unwrap();
+        let pairs = pairs::<Infallible>(&thumbnails.iter().collect::<Vec<_>>(), &mut |_| Ok(())).unwrap();
         pairs.into_iter().map(|pair| (pair.first, pair.second)).collect()
     }
 

@@ -186,9 +186,7 @@ pub(super) fn take_splits(dataset: &mut Dataset, file: &Path) -> Result<()> {
     if let Some(first) = splits.keys().min() {
         notes.push(format!("{} image(s) of {place} are not in the dataset, for example {first}", splits.len()));
     }
-    for fault in faults.list() {
-        dataset.faults.push(fault.kind, &fault.place, fault.what.as_str());
-    }
+    dataset.faults.append(&faults);
     Ok(())
 }
 
