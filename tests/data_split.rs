@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use lesion_gpu::Kind;
-use lesion_gpu::data::{Dataset, Faults, Fold, Layout, Sample, Source, SplitAssignment, SplitSpec, split};
+use lesion_gpu::data::{Dataset, Fold, Layout, Sample, Source, SplitAssignment, SplitSpec, split};
 use lesion_gpu::rng::Stream;
 
 /// A dataset of `lesions[c]` lesions of each class, of 1 to 6 pictures (most of 1), in mixed order.
@@ -24,9 +24,8 @@ fn dataset(seed: u32, lesions: &[usize]) -> Dataset {
     }
     let order = stream.permutation(samples.len(), 7);
     let samples = order.into_iter().map(|i| samples[i].clone()).collect();
-    let classes = (0..lesions.len()).map(|c| c.to_string()).collect();
-    let (name, origin, notes) = ("test".to_owned(), "test".to_owned(), Vec::new());
-    Dataset { name, origin, layout: Layout::Table, classes, samples, notes, skip_bad: false, faults: Faults::default() }
+    let classes = (0..lesions.len()).map(|c| c.to_string());
+    Dataset::new("test", "test", Layout::Table, classes, samples)
 }
 
 fn parts(s: &SplitAssignment) -> [&[usize]; 3] {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use image::{Rgb, RgbImage};
 use lesion_gpu::data::{
-    Batch, Cache, Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, Visit, balanced_order,
-    decode_image_file, epoch_order, list_images,
+    Batch, Cache, Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, SplitSpec, Visit, balanced_order,
+    decode_image_file, epoch_order, list_images, split,
 };
 use lesion_gpu::{Error, Kind};
 
@@ -295,4 +295,64 @@ fn a_balanced_order_visits_classes_alike() {
     assert_eq!(shares(0).iter().sum::<usize>(), 59);
     assert!([1, 2].iter().any(|&epoch| shares(epoch) != shares(0)));
     assert_eq!(balanced_order(&[], &labels, 3, 0), []);
+}
+
+/// A picture with some detail, another one for each seed.
+fn waves(seed: u32) -> RgbImage {
+    let s = f64::from(seed);
+    RgbImage::from_fn(80, 60, |x, y| {
+        let wave = |a: f64, b: f64| ((a * f64::from(x) + b * f64::from(y)) / 5.0 + s).sin() * 40.0;
+        let value = 128.0 + wave((s * 1.7).sin(), (s * 2.3).cos()) + wave((s * 3.1).cos(), (s * 0.9).sin());
+        Rgb([value as u8, (value * 0.8) as u8, (value * 0.6) as u8])
+    })
+}
+
+#[test]
+fn lesions_whose_images_look_the_same_become_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    let mut rows = "path,label,group\n".to_owned();
+    for i in 0..12_u32 {
+        // Images 4 and 5 show lesion 2; image 9, of lesion 9, is image 4 again, mirrored and a little darker.
+        let (seed, group) = match i {
+            5 => (50, 4),
+            9 => (4, 9),
+            _ => (i, i),
+        };
+        let mut picture = waves(seed);
+        if i == 9 {
+            picture = image::imageops::flip_horizontal(&picture);
+            picture.iter_mut().for_each(|v| *v = (f32::from(*v) * 0.9) as u8);
+        }
+        picture.save(dir.path().join(format!("{i}.png"))).unwrap();
+        rows.push_str(&format!("{i}.png,{},lesion {group}\n", if i % 2 == 0 { "a" } else { "b" }));
+    }
+    let table = dir.path().join("set.csv");
+    fs::write(&table, rows).unwrap();
+    let prepared = |cache| {
+        let mut dataset = Dataset::open(&table, &OpenOptions::default()).unwrap();
+        let store = PixelStore::prepare(&mut dataset, 8, cache, &mut |_, _| Ok(())).unwrap();
+        (dataset, store.reused())
+    };
+    for (cache, reused) in [(Cache::Off, false), (Cache::Dir(&cache), false), (Cache::Dir(&cache), true)] {
+        let (dataset, found) = prepared(cache);
+        assert_eq!(found, reused);
+        let groups: Vec<&str> = dataset.samples.iter().map(|s| s.group.as_str()).collect();
+        assert_eq!((groups[4], groups[5], groups[9]), ("lesion 4", "lesion 4", "lesion 4"));
+        assert_eq!(dataset.group_count(), 10, "{groups:?}");
+        assert!(dataset.notes.iter().any(|note| note.contains("look the same")), "{:?}", dataset.notes);
+        let parts = split(&dataset, &SplitSpec::default()).unwrap();
+        let home = |i: usize| [&parts.train, &parts.val, &parts.test].iter().position(|part| part.contains(&i));
+        assert_eq!((home(4), home(5)), (home(9), home(9)));
+    }
+    // In a split that is given, they are a leak.
+    let lines: Vec<String> = fs::read_to_string(&table).unwrap().lines().map(str::to_owned).collect();
+    let of = |(i, line): (usize, &String)| match i {
+        0 => format!("{line},split\n"),
+        10 => format!("{line},test\n"),
+        _ => format!("{line},train\n"),
+    };
+    fs::write(&table, lines.iter().enumerate().map(of).collect::<String>()).unwrap();
+    let (dataset, _) = prepared(Cache::Dir(&cache));
+    assert!(dataset.notes.iter().any(|note| note.starts_with("LEAKY: 1 of")), "{:?}", dataset.notes);
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 /// Tells the file's kind and the version of its format.
-const MAGIC: [u8; 8] = *b"LGPIXEL2";
+const MAGIC: [u8; 8] = *b"LGPIXEL3";
 /// Where the pixels start.
 pub(super) const PIXELS_AT: u64 = MAGIC.len() as u64;
 /// How file names of unfinished files start.
@@ -36,6 +36,8 @@ pub(super) struct Footer {
     pub count: usize,
     /// Pictures that could not be decoded (their pixels are zero).
     pub bad: Vec<BadPicture>,
+    /// Pairs of pictures that look the same, by their numbers.
+    pub twins: Vec<(usize, usize)>,
 }
 
 /// A picture without pixels.

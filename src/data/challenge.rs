@@ -105,16 +105,11 @@ pub(super) fn open(tree: &Tree, root: &Path, tables: Vec<Truth>) -> Result<Datas
         notes.push(format!("{alone} image(s) have no lesion id: each counts as a lesion of its own"));
     }
     let y2019 = named("ak") || named("scc");
-    Ok(Dataset {
-        name: if y2019 { "ISIC 2019" } else { "ISIC 2018 Task 3" }.to_owned(),
-        origin: root.display().to_string(),
-        layout: if y2019 { Layout::Isic2019 } else { Layout::Isic2018Task3 },
-        classes: classes.into_iter().map(str::to_owned).collect(),
-        samples,
-        notes,
-        skip_bad: false,
-        faults,
-    })
+    let (name, layout) = match y2019 {
+        true => ("ISIC 2019", Layout::Isic2019),
+        false => ("ISIC 2018 Task 3", Layout::Isic2018Task3),
+    };
+    Ok(Dataset { notes, faults, ..Dataset::new(name, root.display(), layout, classes, samples) })
 }
 
 /// The one class of a row.

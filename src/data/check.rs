@@ -13,6 +13,7 @@ use super::decode::{Decoded, decode_described};
 use super::faults::{Fault, FaultKind, summary};
 use super::masks;
 use super::near::{self, Thumbnail};
+use super::sets::Sets;
 use super::synthetic;
 use super::tree::{ReaderPool, Source, SourceReader};
 use crate::error::{Error, Kind, Result};
@@ -265,28 +266,6 @@ fn duplicates(dataset: &Dataset, seen: &[(&Sample, Seen)], pairs: &[near::Pair])
         }
     };
     members.into_iter().filter(|(_, members)| members.len() > 1).map(of).collect()
-}
-
-/// Disjoint sets of numbers, each known by its lowest.
-pub(super) struct Sets(Vec<usize>);
-
-impl Sets {
-    pub fn new(count: usize) -> Self {
-        Self((0..count).collect())
-    }
-
-    pub fn root(&mut self, mut i: usize) -> usize {
-        while self.0[i] != i {
-            self.0[i] = self.0[self.0[i]];
-            i = self.0[i];
-        }
-        i
-    }
-
-    pub fn unite(&mut self, a: usize, b: usize) {
-        let (a, b) = (self.root(a), self.root(b));
-        self.0[a.max(b)] = a.min(b);
-    }
 }
 
 impl DataReport {

@@ -1,9 +1,11 @@
 //! The dataset type, and which layout a path holds.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::faults::{FaultKind, Faults};
+use super::sets::Sets;
 use super::split::take_splits;
 use super::tree::{Source, Tree};
 use super::{challenge, folders, ham10000, isic2018, masks, ph2, synthetic, table};
@@ -200,9 +202,32 @@ pub struct Dataset {
     pub skip_bad: bool,
     /// What is wrong with the listing and has not been reported: see [`Self::settle`].
     pub faults: Faults,
+    /// The faults that were reported and whose samples are left out.
+    pub skipped: Faults,
 }
 
 impl Dataset {
+    /// A dataset of these samples, without notes and faults.
+    pub fn new(
+        name: impl Into<String>,
+        origin: impl fmt::Display,
+        layout: Layout,
+        classes: impl IntoIterator<Item = impl Into<String>>,
+        samples: Vec<Sample>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            origin: origin.to_string(),
+            layout,
+            classes: classes.into_iter().map(Into::into).collect(),
+            samples,
+            notes: vec![],
+            skip_bad: false,
+            faults: Faults::default(),
+            skipped: Faults::default(),
+        }
+    }
+
     /// Opens a dataset and verifies its listing.
     ///
     /// Faulty rows do not fail here but in [`PixelStore::prepare`](super::PixelStore::prepare), which adds those of
@@ -314,7 +339,38 @@ impl Dataset {
                 .next("check that the table and the images belong together"));
         }
         self.notes.extend(faults.skipped_note());
+        self.skipped.append(&faults);
         Ok(())
+    }
+
+    /// Makes one group of those that `pairs` of samples connect, with a note where there are any: pictures that look the
+    /// same show one lesion, whatever the tables say. It has the name of the first of them.
+    pub(super) fn unite(&mut self, pairs: &[(usize, usize)]) {
+        let samples = &self.samples;
+        let apart = |&&(a, b): &&(usize, usize)| samples[a].group != samples[b].group;
+        let apart: Vec<(usize, usize)> = pairs.iter().filter(apart).copied().collect();
+        let Some(&(first, second)) = apart.first() else { return };
+        let torn = |(a, b): &(usize, usize)| matches!((samples[*a].split, samples[*b].split), (Some(one), Some(other)) if one != other);
+        let torn = apart.iter().filter(|pair| torn(pair)).count();
+        let (count, one, other) = (apart.len(), &samples[first].id, &samples[second].id);
+        let mut notes = vec![format!(
+            "{count} pair(s) of images of different lesions look the same and count as one: {one}, {other}"
+        )];
+        if count > 1 {
+            notes[0].push_str(", ... (see `lesion-gpu data check`)");
+        }
+        if torn > 0 {
+            notes.push(format!("LEAKY: {torn} of these pair(s) are in different parts of the given split"));
+        }
+        let mut first_of: HashMap<&str, usize> = HashMap::new();
+        let homes: Vec<usize> =
+            samples.iter().enumerate().map(|(i, s)| *first_of.entry(&s.group).or_insert(i)).collect();
+        let mut sets = Sets::new(samples.len());
+        homes.iter().enumerate().for_each(|(i, &home)| sets.unite(i, home));
+        apart.iter().for_each(|&(a, b)| sets.unite(a, b));
+        let names: Vec<String> = (0..samples.len()).map(|i| samples[sets.root(i)].group.clone()).collect();
+        self.samples.iter_mut().zip(names).for_each(|(sample, name)| sample.group = name);
+        self.notes.extend(notes);
     }
 
     /// Groups that the given splits tear apart. With `skip_bad`, a group stays in the split it is first seen in.

@@ -72,16 +72,13 @@ pub(super) fn open_classes(tree: &Tree, root: &Path, Classified(pictures): Class
     if others > 0 {
         notes.push(format!("{others} other file(s) are not used"));
     }
-    Dataset {
-        name: root.file_stem().map_or_else(|| "images".to_owned(), |name| name.to_string_lossy().into_owned()),
-        origin: root.display().to_string(),
-        layout: Layout::ClassFolders,
-        classes: names.into_iter().map(str::to_owned).collect(),
-        samples,
-        notes,
-        skip_bad: false,
-        faults,
-    }
+    let dataset = Dataset::new(name_of(root), root.display(), Layout::ClassFolders, names, samples);
+    Dataset { notes, faults, ..dataset }
+}
+
+/// What a folder or archive is called.
+fn name_of(root: &Path) -> String {
+    root.file_stem().map_or_else(|| "images".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// A path without the last folder of one of these names, if there is one.
@@ -115,16 +112,8 @@ pub(super) fn open_masks(tree: &Tree, root: &Path, wanted: &Masks) -> Result<Dat
         samples.iter_mut().for_each(|s| s.split = None);
     }
     one_part_is_none(&mut samples);
-    let mut dataset = Dataset {
-        name: root.file_stem().map_or_else(|| "images".to_owned(), |name| name.to_string_lossy().into_owned()),
-        origin: root.display().to_string(),
-        layout: Layout::MaskFolders,
-        classes: vec![masks::CLASS.to_owned()],
-        samples,
-        notes: vec!["the folders name no lesions: each image counts as a lesion of its own".to_owned()],
-        skip_bad: false,
-        faults: Faults::default(),
-    };
+    let mut dataset = Dataset::new(name_of(root), root.display(), Layout::MaskFolders, [masks::CLASS], samples);
+    dataset.notes.push("the folders name no lesions: each image counts as a lesion of its own".to_owned());
     if *wanted == Masks::OfDataset {
         masks::attach(&mut dataset, found);
     }

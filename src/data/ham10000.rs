@@ -69,16 +69,8 @@ pub(super) fn open(tree: &Tree, root: &Path) -> Result<Dataset> {
     if generated {
         notes.push(synthetic::NOTE.to_owned());
     }
-    Ok(Dataset {
-        name: if generated { synthetic::NAME } else { "HAM10000" }.to_owned(),
-        origin: root.display().to_string(),
-        layout: Layout::Ham10000,
-        classes: CLASSES.map(str::to_owned).to_vec(),
-        samples,
-        notes,
-        skip_bad: false,
-        faults,
-    })
+    let name = if generated { synthetic::NAME } else { "HAM10000" };
+    Ok(Dataset { notes, faults, ..Dataset::new(name, root.display(), Layout::Ham10000, CLASSES, samples) })
 }
 
 fn is_table(entry: &Entry) -> bool {

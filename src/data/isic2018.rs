@@ -67,14 +67,6 @@ pub(super) fn open(tree: &Tree, root: &Path, wanted: &Masks) -> Result<Dataset> 
     }
     notes.push("the dataset names no lesions: each image counts as a lesion of its own".to_owned());
     one_part_is_none(&mut samples);
-    Ok(Dataset {
-        name: "ISIC 2018 Task 1".to_owned(),
-        origin: root.display().to_string(),
-        layout: Layout::Isic2018Task1,
-        classes: vec![masks::CLASS.to_owned()],
-        samples,
-        notes,
-        skip_bad: false,
-        faults,
-    })
+    let (name, layout) = ("ISIC 2018 Task 1", Layout::Isic2018Task1);
+    Ok(Dataset { notes, faults, ..Dataset::new(name, root.display(), layout, [masks::CLASS], samples) })
 }

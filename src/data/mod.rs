@@ -12,7 +12,7 @@
 //! - `masks`: the masks of lesions, found and decoded
 //! - `store`, `cache`: the decoded pixels, kept on disk between runs
 //! - `split`, `class_weights`, `loader`: what training draws from them
-//! - `check`: all that can be told of a dataset, with `near` for pictures that look the same
+//! - `check`: all that can be told of a dataset; `near`, `sets`: pictures that look the same
 //! - `synthetic`: generated pictures, for trying the program out without any download
 
 mod archive;
@@ -32,6 +32,7 @@ mod loader;
 mod masks;
 mod near;
 mod ph2;
+mod sets;
 mod size;
 mod split;
 mod store;

@@ -89,14 +89,5 @@ pub(super) fn open(tree: &Tree, root: &Path, wanted: &Masks) -> Result<Dataset> 
     }
     notes.extend(unlabelled(images.keys().copied().filter(|id| !seen.contains_key(id)), "row in the table"));
     notes.push("the dataset names no lesions: each image counts as a lesion of its own".to_owned());
-    Ok(Dataset {
-        name: "PH2".to_owned(),
-        origin: root.display().to_string(),
-        layout: Layout::Ph2,
-        classes: CLASSES.map(str::to_owned).to_vec(),
-        samples,
-        notes,
-        skip_bad: false,
-        faults,
-    })
+    Ok(Dataset { notes, faults, ..Dataset::new("PH2", root.display(), Layout::Ph2, CLASSES, samples) })
 }

@@ -11,6 +11,7 @@ use super::cache::{self, BadPicture, Footer, Opened, Writer};
 use super::dataset::Dataset;
 use super::decode::{decode_rgb, resize_rgb};
 use super::faults::FaultKind;
+use super::near::{self, Thumbnail};
 use super::size::ImageSize;
 use super::tree::{ReaderPool, Source, SourceReader};
 use super::{content, masks, synthetic};
@@ -20,6 +21,8 @@ use crate::error::{Error, Kind, Result};
 const RECIPE: &str = "rgb8 exif-oriented triangle v2";
 /// The same for masks.
 const MASK_RECIPE: &str = "above 128, triangle, at least half";
+/// Up to how many pictures are compared with each other: the time grows with the square.
+const COMPARED: usize = 60_000;
 /// How many pictures are decoded between two calls of the progress callback.
 const AT_ONCE: usize = 128;
 
@@ -72,7 +75,8 @@ impl PixelStore {
     ///
     /// `progress(done, total)` is called now and then, first with 0; an error it returns (an interruption, say) stops
     /// the work and is returned. With [`Dataset::skip_bad`], samples whose picture is bad are removed from `dataset`,
-    /// with a note; so split AFTER preparing.
+    /// with a note; and samples of different groups whose pictures look the same become one group. So split AFTER
+    /// preparing.
     ///
     /// The cache file is known by the contents of the source images. It is safe to delete at any time; a damaged one
     /// is rebuilt; where the folder cannot be written, the pixels live in memory and a note says so.
@@ -155,7 +159,13 @@ impl PixelStore {
             dataset.samples.retain(|_| sample.next().is_some_and(|i| !is_bad(i)));
         }
         dataset.settle()?;
-        let slots = (0..readable.len()).filter(|&slot| !is_bad(readable[slot])).collect();
+        let slots: Vec<usize> = (0..readable.len()).filter(|&slot| !is_bad(readable[slot])).collect();
+        let sample_of = |slot: usize| slots.binary_search(&slot).ok();
+        let twins = made.twins.iter().filter_map(|&(a, b)| sample_of(a).zip(sample_of(b)));
+        dataset.unite(&twins.collect::<Vec<_>>());
+        if readable.len() > COMPARED {
+            notes.push(format!("images that look the same were not searched for among more than {COMPARED}"));
+        }
         progress(total, total)?;
         Ok(Self { size, channels, pixels: made.pixels, slots, path: made.path, reused: made.reused, notes })
     }
@@ -270,8 +280,18 @@ struct Job<'a> {
 struct Made {
     pixels: Pixels,
     bad: Vec<BadPicture>,
+    /// Pairs of pictures that look the same, by their numbers.
+    twins: Vec<(usize, usize)>,
     path: Option<PathBuf>,
     reused: bool,
+}
+
+/// What decoding leaves beside the pixels.
+struct Outcome {
+    bad: Vec<BadPicture>,
+    /// Whether the same contents must fail again.
+    lasting: bool,
+    twins: Vec<(usize, usize)>,
 }
 
 /// Why decoding stopped early.
@@ -299,7 +319,8 @@ impl Job<'_> {
             match cache::open(&path, &self.key, self.picture(), self.sources.len()) {
                 Opened::Intact(file, footer) => {
                     let pixels = Pixels::File(Mutex::new(file));
-                    return Ok(Made { pixels, bad: footer.bad, path: Some(path), reused: true });
+                    let Footer { bad, twins, .. } = footer;
+                    return Ok(Made { pixels, bad, twins, path: Some(path), reused: true });
                 }
                 Opened::Damaged => notes.push(format!("the cache file {} was damaged and is rebuilt", path.display())),
                 Opened::Absent => {}
@@ -320,19 +341,18 @@ impl Job<'_> {
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
     ) -> Result<Made, Stop> {
         let mut writer = Writer::create(dir).map_err(Stop::Write)?;
-        let errors = self.decode(progress, &mut |pixels| writer.push(pixels))?;
+        let Outcome { bad, lasting, twins } = self.decode(progress, &mut |pixels| writer.push(pixels))?;
         // The key does not tell a damaged archive from its repaired twin, nor a bad disk from a good one, so an
         // outcome with unreadable pictures must not be found again.
-        let lasting = errors.iter().all(|bad| bad.lasting);
-        let bad = faults(errors);
         if !lasting {
             let pixels = Pixels::File(Mutex::new(writer.finish_unnamed().map_err(Stop::Write)?));
-            return Ok(Made { pixels, bad, path: None, reused: false });
+            return Ok(Made { pixels, bad, twins, path: None, reused: false });
         }
-        let footer = Footer { key: self.key.clone(), picture: self.picture(), count: self.sources.len(), bad };
+        let footer = Footer { key: self.key.clone(), picture: self.picture(), count: self.sources.len(), bad, twins };
         let (file, named) = writer.finish(path, &footer).map_err(Stop::Write)?;
         let path = named.then(|| path.to_path_buf());
-        Ok(Made { pixels: Pixels::File(Mutex::new(file)), bad: footer.bad, path, reused: false })
+        let Footer { bad, twins, .. } = footer;
+        Ok(Made { pixels: Pixels::File(Mutex::new(file)), bad, twins, path, reused: false })
     }
 
     fn build_in_memory(&self, progress: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<Made> {
@@ -347,7 +367,9 @@ impl Job<'_> {
             Ok(())
         });
         match outcome {
-            Ok(errors) => Ok(Made { pixels: Pixels::Memory(bytes), bad: faults(errors), path: None, reused: false }),
+            Ok(Outcome { bad, twins, .. }) => {
+                Ok(Made { pixels: Pixels::Memory(bytes), bad, twins, path: None, reused: false })
+            }
             Err(Stop::Error(error)) => Err(error),
             Err(Stop::Write(error)) => Err(Error::new(Kind::Internal, format!("memory refused a write: {error}"))),
         }
@@ -358,29 +380,39 @@ impl Job<'_> {
         &self,
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
         push: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<Vec<Bad>, Stop> {
+    ) -> Result<Outcome, Stop> {
         let readers = ReaderPool::default();
         let zeros = vec![0; self.picture()];
-        let mut bad = Vec::new();
+        let compared = self.sources.len() <= COMPARED;
+        let (mut bad, mut lasting, mut thumbnails) = (Vec::new(), true, Vec::new());
         for (part, sources) in self.sources.chunks(AT_ONCE).enumerate() {
             progress(part * AT_ONCE, self.sources.len()).map_err(Stop::Error)?;
             let load = |(i, (source, mask)): (usize, &(&Source, Option<&Source>))| {
                 let slot = part * AT_ONCE + i;
                 readers.with(|reader| load(reader, source, *mask, self.size)).map_err(|e| e.of(slot))
             };
-            let pictures: Vec<Result<Vec<u8>, Bad>> = sources.par_iter().enumerate().map(load).collect();
-            for picture in pictures {
+            let pictures: Vec<Result<Loaded, Bad>> = sources.par_iter().enumerate().map(load).collect();
+            for (i, picture) in pictures.into_iter().enumerate() {
                 match picture {
-                    Ok(pixels) => push(&pixels),
+                    Ok(Loaded { pixels, thumbnail }) => {
+                        let thumbnail = thumbnail.filter(|_| compared);
+                        thumbnails.extend(thumbnail.map(|thumbnail| (part * AT_ONCE + i, thumbnail)));
+                        push(&pixels)
+                    }
                     Err(error) => {
-                        bad.push(error);
+                        lasting &= error.lasting;
+                        bad.push(error.fault);
                         push(&zeros)
                     }
                 }
                 .map_err(Stop::Write)?;
             }
         }
-        Ok(bad)
+        let all: Vec<&Thumbnail> = thumbnails.iter().map(|(_, thumbnail)| thumbnail).collect();
+        let total = self.sources.len();
+        let pairs = near::pairs(&all, &mut |_| progress(total, total)).map_err(Stop::Error)?;
+        let twins = pairs.iter().map(|pair| (thumbnails[pair.first].0, thumbnails[pair.second].0)).collect();
+        Ok(Outcome { bad, lasting, twins })
     }
 }
 
@@ -403,12 +435,16 @@ impl Bad {
     }
 }
 
-fn faults(bad: Vec<Bad>) -> Vec<BadPicture> {
-    bad.into_iter().map(|bad| bad.fault).collect()
+/// A picture that was decoded.
+struct Loaded {
+    /// Shape `[height, width, channels]`, with the mask as the last channel if there is one.
+    pixels: Vec<u8>,
+    /// To find others that look the same; of generated pictures it is known that there are none.
+    thumbnail: Option<Thumbnail>,
 }
 
-/// The pixels of one source, with its mask if there is one; shape `[height, width, channels]`.
-fn load(reader: &mut SourceReader, source: &Source, mask: Option<&Source>, size: ImageSize) -> Result<Vec<u8>, Bad> {
+/// The pixels of one source, with its mask if there is one.
+fn load(reader: &mut SourceReader, source: &Source, mask: Option<&Source>, size: ImageSize) -> Result<Loaded, Bad> {
     let (picture, mask) = match source {
         Source::Synthetic { seed, index } => {
             let (picture, drawn) = synthetic::render(*seed, *index, size.width.max(size.height));
@@ -424,9 +460,11 @@ fn load(reader: &mut SourceReader, source: &Source, mask: Option<&Source>, size:
             (picture, decoded.transpose()?)
         }
     };
+    let thumbnail = (!matches!(source, Source::Synthetic { .. })).then(|| Thumbnail::of(&picture));
     let rgb = resize_rgb(picture, size).into_raw();
-    Ok(match mask.map(|mask| masks::resize(mask, size)) {
+    let pixels = match mask.map(|mask| masks::resize(mask, size)) {
         None => rgb,
         Some(mask) => rgb.chunks_exact(3).zip(mask.as_raw()).flat_map(|(p, &a)| [p[0], p[1], p[2], a]).collect(),
-    })
+    };
+    Ok(Loaded { pixels, thumbnail })
 }

@@ -82,7 +82,7 @@ pub(super) fn open(path: &Path, masks: &Masks) -> Result<Dataset> {
     if !table.has("group") {
         notes.push("the table has no column `group`: each image counts as a lesion of its own".to_owned());
     }
-    Ok(Dataset { name, origin: place, layout: Layout::Table, classes, samples, notes, skip_bad: false, faults })
+    Ok(Dataset { notes, faults, ..Dataset::new(name, place, Layout::Table, classes, samples) })
 }
 
 /// The classes that a field names, several with bars between them.

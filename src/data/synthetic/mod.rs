@@ -14,7 +14,6 @@ use image::{GrayImage, RgbImage};
 use rayon::prelude::*;
 
 use super::dataset::{Dataset, Layout, Sample};
-use super::faults::Faults;
 use super::ham10000::CLASSES;
 use super::tree::Source;
 use crate::error::{Error, Kind, Result};
@@ -81,16 +80,9 @@ pub fn dataset(seed: u32, count: usize, masks: bool) -> Dataset {
         let mask = masks.then(|| source.clone());
         Sample { mask, ..Sample::new(image_id(index), source, view.label, &lesion_id(view.lesion)) }
     });
-    Dataset {
-        name: NAME.to_owned(),
-        origin: format!("synthetic:{count}"),
-        layout: Layout::Synthetic,
-        classes: CLASSES.map(str::to_owned).to_vec(),
-        samples: samples.collect(),
-        notes: vec![NOTE.to_owned()],
-        skip_bad: false,
-        faults: Faults::default(),
-    }
+    let origin = format!("synthetic:{count}");
+    let dataset = Dataset::new(NAME, origin, Layout::Synthetic, CLASSES, samples.collect());
+    Dataset { notes: vec![NOTE.to_owned()], ..dataset }
 }
 
 fn image_id(picture: u64) -> String {
