@@ -17,6 +17,7 @@ pub mod nn;
 pub mod onnx;
 pub mod ops;
 pub mod optim;
+pub mod report;
 pub mod rng;
 pub mod tensor;
 pub mod train;

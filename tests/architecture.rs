@@ -40,12 +40,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // Trained models for other programs: ONNX, bare weights.
     ("export", &["tensor", "onnx", "nn", "models", "weights", "data", "train"]),
+    // Tables and charts of runs. Host types only.
+    ("report", &["metrics", "train"]),
     // Subcommands.
     (
         "cli",
         &[
             "gpu", "tensor", "onnx", "autograd", "ops", "nn", "optim", "models", "weights", "hub", "data", "metrics",
-            "tune", "train", "bench", "export",
+            "tune", "train", "bench", "export", "report",
         ],
     ),
 ];

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use lesion_gpu::Kind;
-use lesion_gpu::data::{Dataset, Fold, Layout, Sample, Source, SplitAssignment, SplitSpec, split};
+use lesion_gpu::data::{
+    Dataset, Fold, Layout, Sample, Source, SplitAssignment, SplitSpec, balance_all, balance_of, balance_train, split,
+};
 use lesion_gpu::rng::Stream;
 
 /// A dataset of `lesions[c]` lesions of each class, of 1 to 6 pictures (most of 1), in mixed order.
@@ -124,4 +126,39 @@ fn fractions_must_be_shares() {
         let error = split(&data, &SplitSpec { fractions, ..SplitSpec::default() }).unwrap_err();
         assert_eq!(error.kind(), Kind::Usage, "{fractions:?}");
     }
+}
+
+#[test]
+fn training_sets_are_balanced_after_the_split_and_never_across_it() {
+    let data = dataset(3, &[40, 5, 300, 1]);
+    let natural = split(&data, &SplitSpec::default()).unwrap();
+    let (mut balanced, mut parts) = (data.clone(), natural.clone());
+    balance_train(&mut balanced, &mut parts, 60, 9);
+    assert_eq!(parts.leak(&balanced), None);
+    let ids = |of: &Dataset, indices: &[usize]| indices.iter().map(|&i| of.samples[i].id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&balanced, &parts.val), ids(&data, &natural.val));
+    assert_eq!(ids(&balanced, &parts.test), ids(&data, &natural.test));
+    assert_eq!(balanced.samples.len(), parts.train.len() + parts.val.len() + parts.test.len());
+    let before = data.class_counts_of(natural.train.iter().copied());
+    for (class, balance) in balance_of(&balanced, &parts.train).iter().enumerate() {
+        let expected = if before[class] == 0 { (0, 0) } else { (before[class].min(60), 60 - before[class].min(60)) };
+        assert_eq!((balance.originals, balance.copies), expected, "class {class}");
+    }
+    let all = ids(&balanced, &parts.train);
+    assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len(), "an id occurs twice");
+    // All originals of a rare class are there, and the seven changes take turns.
+    let rare: Vec<&String> = all.iter().filter(|id| id.starts_with("1-")).collect();
+    ["rotation", "hflip", "vflip", "zoom", "shift", "brightness", "contrast"]
+        .iter()
+        .for_each(|change| assert!(rare.iter().filter(|id| id.contains(change)).count() >= 5, "{change}: {rare:?}"));
+    let (mut again, mut same) = (data.clone(), natural.clone());
+    balance_train(&mut again, &mut same, 60, 9);
+    assert_eq!((again.samples, same), (balanced.samples, parts));
+
+    // Before the split, copies leak, and the leak check says so.
+    let mut first = data.clone();
+    balance_all(&mut first, 60, 9);
+    let leaky = split(&first, &SplitSpec { grouped: false, ..SplitSpec::default() }).unwrap();
+    assert!(leaky.leak(&first).unwrap().torn > 10);
+    assert_eq!(split(&first, &SplitSpec::default()).unwrap().leak(&first), None);
 }

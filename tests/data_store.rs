@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use image::{Rgb, RgbImage};
 use lesion_gpu::data::{
-    Batch, Cache, Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, SplitSpec, Visit, balanced_order,
-    decode_image_file, epoch_order, list_images, split,
+    Batch, Cache, Dataset, LastBatch, Loader, LoaderOptions, OpenOptions, PixelStore, SplitSpec, Visit, balance_train,
+    balanced_order, decode_image_file, epoch_order, list_images, split, write_set,
 };
 use lesion_gpu::{Error, Kind};
 
@@ -344,6 +344,7 @@ fn lesions_whose_images_look_the_same_become_one() {
         let parts = split(&dataset, &SplitSpec::default()).unwrap();
         let home = |i: usize| [&parts.train, &parts.val, &parts.test].iter().position(|part| part.contains(&i));
         assert_eq!((home(4), home(5)), (home(9), home(9)));
+        assert_eq!(parts.leak(&dataset), None);
     }
     // In a split that is given, they are a leak.
     let lines: Vec<String> = fs::read_to_string(&table).unwrap().lines().map(str::to_owned).collect();
@@ -354,5 +355,46 @@ fn lesions_whose_images_look_the_same_become_one() {
     };
     fs::write(&table, lines.iter().enumerate().map(of).collect::<String>()).unwrap();
     let (dataset, _) = prepared(Cache::Dir(&cache));
-    assert!(dataset.notes.iter().any(|note| note.starts_with("LEAKY: 1 of")), "{:?}", dataset.notes);
+    let leak = split(&dataset, &SplitSpec::default()).unwrap().leak(&dataset).unwrap();
+    assert_eq!((leak.torn, leak.groups, leak.example.as_str()), (1, 10, "lesion 4"));
+}
+
+#[test]
+fn a_balanced_set_is_written_as_training_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rows = "path,label,group,age,sex,site\n".to_owned();
+    for i in 0..30_u32 {
+        waves(i).save(dir.path().join(format!("{i}.png"))).unwrap();
+        rows.push_str(&format!("{i}.png,{},lesion {},50,male,back\n", if i % 5 == 0 { "rare" } else { "b" }, i / 2));
+    }
+    let table = dir.path().join("set.csv");
+    fs::write(&table, rows).unwrap();
+    let mut dataset = Dataset::open(&table, &OpenOptions::default()).unwrap();
+    let mut parts = split(&dataset, &SplitSpec::default()).unwrap();
+    balance_train(&mut dataset, &mut parts, 12, 4);
+    let out = dir.path().join("out");
+    let stopped = write_set(&dataset, &parts, &out, &mut |_, _| Err(Error::new(Kind::Interrupted, "stop")));
+    assert_eq!(stopped.unwrap_err().kind(), Kind::Interrupted);
+    assert!(!out.exists() && fs::read_dir(dir.path()).unwrap().count() == 31, "something is left behind");
+    write_set(&dataset, &parts, &out, &mut |_, _| Ok(())).unwrap();
+    assert_eq!(write_set(&dataset, &parts, &out, &mut |_, _| Ok(())).unwrap_err().kind(), Kind::Usage);
+
+    let mut read = Dataset::open(&out, &OpenOptions::default()).unwrap();
+    let pixels = PixelStore::prepare(&mut read, 16, Cache::Off, &mut |_, _| Ok(())).unwrap();
+    let found = split(&read, &SplitSpec::default()).unwrap();
+    assert!(found.given && found.leak(&read).is_none());
+    assert_eq!(read.class_counts_of(found.train.iter().copied()), [12, 12]);
+    assert_eq!((found.val.len(), found.test.len()), (parts.val.len(), parts.test.len()));
+    let groups = |of: &Dataset| of.samples.iter().map(|s| s.group.clone()).collect::<Vec<_>>();
+    assert_eq!(groups(&read), groups(&dataset));
+    assert_eq!((read.samples[0].patient.age, read.samples[0].patient.site.as_str()), (Some(50), "back"));
+    // The files hold what a training on the fly sees, but for JPEG.
+    let direct = PixelStore::prepare(&mut dataset, 16, Cache::Off, &mut |_, _| Ok(())).unwrap();
+    let distance = |i: usize| {
+        let (a, b) = (pixels.pixels(i).unwrap(), direct.pixels(i).unwrap());
+        a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(b))).sum::<f64>() / a.len() as f64
+    };
+    let worst = (0..direct.len()).map(distance).fold(0.0, f64::max);
+    assert!(worst < 4.0, "{worst}");
+    assert!(dataset.samples.iter().enumerate().filter(|(_, s)| !s.id.contains('~')).all(|(i, _)| distance(i) == 0.0));
 }

@@ -1,12 +1,12 @@
-//! `train --config FILE`: a run's configuration from a TOML file, under the flags that were given.
+//! `train --config FILE` and `--recipe NAME`: a run's configuration from a TOML file, under the flags that were given.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
-use crate::train::{TrainConfig, normalisation_of};
+use crate::train::{Recipe, TrainConfig, normalisation_of};
 
 /// Flags of `train`, by their clap names, and the keys of the configuration that they set.
 pub(super) const KEYS: &[(&str, &[&str])] = &[
@@ -46,7 +46,8 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("split_seed", &["split.seed"]),
     ("split_file", &["split_file"]),
     ("fold", &["split.fold"]),
-    ("leaky_split", &["split.grouped"]),
+    ("protocol", &["split.protocol"]),
+    ("balance", &["balance"]),
     ("skip_bad", &["skip_bad"]),
     ("normalize", &["normalisation"]),
     ("no_shuffle", &["shuffle"]),
@@ -69,13 +70,61 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("phase", &["phase", "epochs"]),
 ];
 
-/// The configuration in `file`, completed by defaults and overridden by what `flags` say where `given` is true of a flag.
+/// Some keys of a configuration.
+pub(super) struct Base {
+    own: Table,
+    /// The file it is in, or the recipe's name.
+    place: PathBuf,
+}
+
+impl Base {
+    /// That in a file, whose paths are relative to its folder.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] for a file that cannot be read, [`Kind::Usage`] for one that is no TOML.
+    pub fn of_file(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file).map_err(|e| Error::io("read the configuration", file, &e))?;
+        let mut base = Self::of_text(&text, file)?;
+        resolve(&mut base.own, file)?;
+        Ok(base)
+    }
+
+    /// That of a recipe; the configuration will name it.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for one that is no TOML.
+    pub fn of_recipe(recipe: &Recipe) -> Result<Self> {
+        let mut base = Self::of_text(recipe.text, format!("recipe {}", recipe.name).as_ref())?;
+        base.own.insert("recipe".into(), Value::String(recipe.name.to_owned()));
+        Ok(base)
+    }
+
+    fn of_text(text: &str, place: &Path) -> Result<Self> {
+        let mut own: Table = toml::from_str(text).map_err(|e| bad(place, &e))?;
+        // What a recipe says of itself.
+        if own.get("recipe").is_some_and(Value::is_table) {
+            own.remove("recipe");
+        }
+        Ok(Self { own, place: place.to_owned() })
+    }
+
+    /// The text of a key.
+    pub fn text(&self, key: &str) -> Option<String> {
+        self.own.get(key).and_then(Value::as_str).map(str::to_owned)
+    }
+
+    /// Whether it has a key.
+    pub fn names(&self, key: &str) -> bool {
+        self.own.contains_key(key)
+    }
+}
+
+/// The configuration in `base`, completed by defaults and overridden by what `flags` say where `given` is true of a flag.
 ///
 /// # Errors
-/// [`Kind::Io`] for a file that cannot be read, [`Kind::Usage`] for one that is no configuration.
-pub(super) fn merge(file: &Path, flags: &TrainConfig, given: &dyn Fn(&str) -> bool) -> Result<TrainConfig> {
-    let mut own = read(file)?;
-    resolve(&mut own, file)?;
+/// [`Kind::Usage`] if it is no configuration.
+pub(super) fn merge(base: &Base, flags: &TrainConfig, given: &dyn Fn(&str) -> bool) -> Result<TrainConfig> {
+    let Base { own, place } = base;
     let named = own.get("model").and_then(Value::as_str).filter(|_| !given("model")).unwrap_or(&flags.model);
     let mut all = table(&TrainConfig::of(Model::find(named)?))?;
     all.insert("model".into(), Value::String(named.to_owned()));
@@ -92,24 +141,11 @@ pub(super) fn merge(file: &Path, flags: &TrainConfig, given: &dyn Fn(&str) -> bo
         let keys: Vec<&str> = path.split('.').collect();
         set(&mut all, &keys, get(&flags, &keys));
     }
-    let mut config: TrainConfig = Value::Table(all).try_into().map_err(|e| bad(file, &e))?;
+    let mut config: TrainConfig = Value::Table(all).try_into().map_err(|e| bad(place, &e))?;
     if !own.contains_key("normalisation") && !given("normalize") {
         config.normalisation = normalisation_of(&config.model, config.weights.as_deref().map(Path::new))?;
     }
     Ok(config)
-}
-
-/// Whether a file names a key.
-///
-/// # Errors
-/// As [`merge`].
-pub(super) fn names(file: &Path, key: &str) -> Result<bool> {
-    Ok(read(file)?.contains_key(key))
-}
-
-fn read(file: &Path) -> Result<Table> {
-    let text = std::fs::read_to_string(file).map_err(|e| Error::io("read the configuration", file, &e))?;
-    toml::from_str(&text).map_err(|e| bad(file, &e))
 }
 
 fn bad(file: &Path, e: &dyn std::fmt::Display) -> Error {
@@ -191,7 +227,7 @@ mod tests {
     fn merged(text: &str, flags: &TrainConfig, given: &[&str]) -> Result<TrainConfig> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        merge(file.path(), flags, &|flag| given.contains(&flag))
+        merge(&Base::of_file(file.path())?, flags, &|flag| given.contains(&flag))
     }
 
     #[test]
@@ -215,12 +251,13 @@ mod tests {
         let other = std::path::absolute("elsewhere.csv").unwrap();
         let text = format!("data = 'set.csv'\nmasks = '../masks'\nweights = {:?}\n", other.display().to_string());
         std::fs::write(&file, text).unwrap();
-        let config = merge(&file, &TrainConfig::default(), &|flag| flag == "normalize").unwrap();
+        let read = || Base::of_file(&file).unwrap();
+        let config = merge(&read(), &TrainConfig::default(), &|flag| flag == "normalize").unwrap();
         let in_folder = |name: &str| Some(folder.path().join(name).display().to_string());
         assert_eq!((Some(config.data), config.masks), (in_folder("set.csv"), in_folder("../masks")));
         assert_eq!(config.weights, Some(other.display().to_string()));
         std::fs::write(&file, "data = 'synthetic:9'").unwrap();
-        assert_eq!(merge(&file, &TrainConfig::default(), &|_| false).unwrap().data, "synthetic:9");
+        assert_eq!(merge(&read(), &TrainConfig::default(), &|_| false).unwrap().data, "synthetic:9");
     }
 
     #[test]
@@ -232,6 +269,24 @@ mod tests {
         for wrong in ["learning_rate = 1", "lr = 'x'", "[fine_tune]\nema = 'no'", "not toml"] {
             let e = merged(wrong, &TrainConfig::default(), &[]).unwrap_err();
             assert_eq!(e.kind(), Kind::Usage, "{wrong}: {e}");
+        }
+    }
+
+    #[test]
+    fn every_recipe_is_a_configuration_that_can_be_run_and_read_again() {
+        for recipe in Recipe::all().unwrap() {
+            let name = recipe.name;
+            let read = |base: &Base| merge(base, &TrainConfig::default(), &|_| false).unwrap();
+            let config = read(&Base::of_recipe(&recipe).unwrap());
+            config.validate().unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(config.recipe.as_deref(), Some(name));
+            // The resolved configuration of a run is a configuration again.
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), toml::to_string(&config).unwrap()).unwrap();
+            assert_eq!(read(&Base::of_file(file.path()).unwrap()), config, "{name}");
+            // And so is the file as it is shown, but for its name.
+            std::fs::write(file.path(), recipe.text).unwrap();
+            assert_eq!(read(&Base::of_file(file.path()).unwrap()), TrainConfig { recipe: None, ..config }, "{name}");
         }
     }
 }

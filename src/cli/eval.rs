@@ -9,13 +9,11 @@ use serde::Serialize;
 use super::progress::Progress;
 use super::source::{BareArgs, PartialArgs};
 use super::{DeviceArgs, LoadArgs, TuningArgs, interrupted, say};
-use crate::data::{
-    Dataset, LastBatch, Loader, LoaderOptions, Masks, Patient, PixelStore, Sample, Split, age_band, split,
-};
+use crate::data::{Dataset, LastBatch, Leak, Loader, LoaderOptions, Masks, Patient, Sample, Split, age_band};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Scored;
 use crate::models::Task;
-use crate::train::{Interrupt, ModelSource, Precision, Predictor, RunFolder, TrainConfig, masks_of};
+use crate::train::{Interrupt, Material, ModelSource, Precision, Predictor, RunFolder, TrainConfig, masks_of};
 use crate::weights::write_atomically;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -102,26 +100,33 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
     if args.data.is_some() {
         (open.images, open.splits) = (args.images.clone(), None);
     }
-    let mut dataset = Dataset::open(&spec, &open)?;
+    let dataset = Dataset::open(&spec, &open)?;
     if predictor.task == Task::Classify && dataset.classes != predictor.classes {
         let (data, model) = (dataset.classes.join(","), predictor.classes.join(","));
         return Err(Error::new(Kind::Data, format!("the data has classes {data}, the model {model}"))
             .at(&spec)
             .next("score a model on data with the same classes; for bare weights name them with --classes"));
     }
-    let pixels = PixelStore::prepare(&mut dataset, config.size, args.load.cache(), &mut |done, total| {
+    let mut as_trained = config.clone();
+    if args.data.is_some() {
+        as_trained.balance = None;
+    }
+    let mut decoding = |done, total| {
         progress.show("decoding", done, total, String::new);
         interrupted(interrupt)
-    })?;
-    for note in dataset.notes.iter().chain(pixels.notes()) {
+    };
+    let Material { dataset, pixels, split: parts } =
+        Material::prepare(dataset, &as_trained, args.load.cache(), &mut decoding)?;
+    for note in &dataset.notes {
         progress.line(&format!("note     {note}"));
     }
-    let parts = split(&dataset, &config.split.spec())?;
     // Scoring what a model was trained on would flatter it: the split must be the one of the run.
+    let mut leak = None;
     if let (ModelSource::Run(path), None) = (&source, &args.data)
         && let Some(run) = RunFolder::around(path)
     {
         run.check_split(&dataset, &parts)?;
+        leak = parts.leak(&dataset);
     }
     let indices: Vec<usize> = match args.split {
         Part::Train => parts.indices(Split::Train).to_vec(),
@@ -142,7 +147,10 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
         interrupted(interrupt)
     };
     let part = format!("{:?}", args.split).to_lowercase();
-    let head = format!("{} images ({part}) of {}", indices.len(), dataset.name);
+    let mut head = format!("{} images ({part}) of {}", indices.len(), dataset.name);
+    if let Some(leak) = &leak {
+        head = format!("{leak}\n{head}");
+    }
     match predictor.task {
         Task::Classify => {
             let labels: Vec<Vec<usize>> = indices.iter().map(|&i| dataset.samples[i].all_labels()).collect();
@@ -157,14 +165,14 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
             if let Some(detailed) = &scores.detailed {
                 say(format!("\n{detailed}"));
             }
-            write_json(args, &scores)
+            write_json(args, leak.as_ref(), &scores)
         }
         Task::Segment => {
             let samples = indices.iter().map(|&i| &dataset.samples[i]).collect::<Vec<_>>();
             let report = predictor.evaluate_masks(&gpu, &samples, loader, &mut show)?;
             progress.clear();
             say(format!("{head}, masks brought to the pictures' own size\n{report}"));
-            write_json(args, &report)
+            write_json(args, leak.as_ref(), &report)
         }
     }
 }
@@ -213,9 +221,16 @@ fn masks(args: &EvalArgs, task: Task, config: &TrainConfig) -> Result<Masks> {
 }
 
 /// Writes scores where that is asked for.
-fn write_json(args: &EvalArgs, scores: &impl Serialize) -> Result<()> {
+fn write_json(args: &EvalArgs, leak: Option<&Leak>, scores: &impl Serialize) -> Result<()> {
+    #[derive(Serialize)]
+    struct Marked<'a, T> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        leak: Option<String>,
+        #[serde(flatten)]
+        scores: &'a T,
+    }
     let Some(path) = &args.json else { return Ok(()) };
-    let text = serde_json::to_string_pretty(scores)
+    let text = serde_json::to_string_pretty(&Marked { leak: leak.map(Leak::to_string), scores })
         .map_err(|e| Error::new(Kind::Internal, format!("could not encode the scores: {e}")))?;
     write_atomically(path, (text + "\n").as_bytes())
 }

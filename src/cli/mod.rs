@@ -2,6 +2,7 @@
 
 mod answers;
 mod bench;
+mod compare;
 mod config_file;
 mod convert;
 mod data;
@@ -16,6 +17,8 @@ mod pictures;
 mod predict;
 mod progress;
 mod published;
+mod recipe;
+mod reproduce;
 mod source;
 mod train;
 mod tune;
@@ -79,6 +82,12 @@ enum Command {
     Predict(predict::PredictArgs),
     /// Look at a dataset
     Data(data::DataArgs),
+    /// List and show recipes: published systems as configurations
+    Recipe(recipe::RecipeArgs),
+    /// Run recipes under their own protocol and leak-free, and put their scores beside the published ones
+    Reproduce(reproduce::ReproduceArgs),
+    /// Put runs beside each other, with tests of their differences
+    Compare(compare::CompareArgs),
     /// Write a weight file of any known format as safetensors
     Convert(convert::ConvertArgs),
     /// Write a trained model for other programs: ONNX, or bare weights
@@ -202,6 +211,9 @@ pub fn main() -> ExitCode {
             Command::Eval(args) => eval::run(&args, &interrupt),
             Command::Predict(args) => predict::run(&args, &interrupt),
             Command::Data(args) => data::run(&args, &interrupt),
+            Command::Recipe(args) => recipe::run(&args),
+            Command::Reproduce(args) => reproduce::run(&args, &interrupt),
+            Command::Compare(args) => compare::run(&args),
             Command::Convert(args) => convert::run(&args),
             Command::Export(args) => export::run(&args),
             Command::Models(args) => models::run(&args, &interrupt),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::config_file::{absolute, merge, names};
+use super::config_file::{Base, absolute, merge};
 use super::fine_tune::FineTuneArgs;
 use super::progress::Progress;
 use super::{DeviceArgs, LoadArgs, bytes, memory_budget, published, say, tuning_cache};
@@ -15,15 +15,17 @@ use crate::gpu::{DeviceClass, Gpu};
 use crate::models::Model;
 use crate::train::{
     AugmentConfig, ClassWeighting, EpochResult, Event, FocalConfig, Interrupt, LossKind, Monitor, Normalisation,
-    OptimizerKind, PlateauConfig, Precision, Report, RunFolder, RunOptions, Sampling, ScheduleKind, SplitConfig,
-    StepConfig, TrainConfig, Tuning, normalisation_of, run as train,
+    OptimizerKind, PlateauConfig, Precision, Protocol, Recipe, Report, RunFolder, RunOptions, Sampling, ScheduleKind,
+    SplitConfig, StepConfig, TrainConfig, Tuning, normalisation_of, run as train,
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 60] = [
+const CONFIGURATION: [&str; 63] = [
     "data",
     "masks",
     "images",
+    "recipe",
+    "from_scratch",
     "run",
     "model",
     "weights",
@@ -51,7 +53,8 @@ const CONFIGURATION: [&str; 60] = [
     "split_seed",
     "split_file",
     "fold",
-    "leaky_split",
+    "protocol",
+    "balance",
     "skip_bad",
     "normalize",
     "no_shuffle",
@@ -91,16 +94,20 @@ Examples:
   lesion-gpu train --data my.csv --model resnet50 --weights resnet50.pth
   lesion-gpu train --data HAM10000.zip --masks HAM10000_segmentations_lesion_tschandl.zip --model unet-small --size 128x96
   lesion-gpu train --data HAM10000.zip --model resnet50 --pretrained --size 224
+  lesion-gpu train --recipe s1-cnn --data HAM10000.zip
   lesion-gpu train --resume runs/resnet18-001")]
 pub(super) struct TrainArgs {
     /// Folder or zip of HAM10000, ISIC 2018, ISIC 2019, PH2 or with a folder for each class; a CSV with columns
     /// path,label[,group][,split]; or `synthetic[:COUNT]`. For models that segment also folders of images and masks, and a
     /// CSV with columns path,mask[,group][,split]
-    #[arg(long, value_name = "DATA", required_unless_present_any = ["resume", "config"])]
+    #[arg(long, value_name = "DATA", required_unless_present_any = ["resume", "config", "recipe"])]
     data: Option<String>,
     /// Take the configuration from this file: the config.toml of a run, or one with some of its keys. Flags override it
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
+    /// Take the configuration from this recipe: see `lesion-gpu recipe list`. Flags override it
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["resume", "config"])]
+    recipe: Option<String>,
     /// Folder or zip of the lesions' masks, where these do not come with the data
     #[arg(long, value_name = "MASKS")]
     masks: Option<String>,
@@ -129,6 +136,9 @@ pub(super) struct TrainArgs {
     /// statistics are used unless --normalize or --config names others
     #[arg(long, conflicts_with = "weights", help_heading = "Model")]
     pretrained: bool,
+    /// Start from random weights where the recipe starts from published ones
+    #[arg(long, requires = "recipe", conflicts_with_all = ["weights", "pretrained"], help_heading = "Model")]
+    from_scratch: bool,
     /// Accept a weight file that lacks some parameters, and say which
     #[arg(long, help_heading = "Model")]
     allow_partial: bool,
@@ -238,10 +248,15 @@ pub(super) struct TrainArgs {
     /// between train and val as --split says
     #[arg(long, value_name = "I/K", help_heading = "Data")]
     fold: Option<Fold>,
-    /// Split image by image, as many published tables did: pictures of one lesion leak between the splits
-    #[arg(long, help_heading = "Data")]
-    leaky_split: bool,
-    /// Leave faulty samples out instead of failing
+    /// leak-free: all images of a lesion are in one part of the split. published: image by image, as many published tables
+    /// did, only to compare with them; every result is then marked LEAKY
+    #[arg(long, default_value = "leak-free", help_heading = "Data")]
+    protocol: Protocol,
+    /// As many training images of each class: a draw of frequent classes, and of rare ones copies that are changed in seven
+    /// ways, as `data balance` writes them. With --protocol published before the split, so that copies leak
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    balance: Option<usize>,
+    /// Leave faulty samples out instead of failing, and list them in skipped.csv
     #[arg(long, help_heading = "Data")]
     skip_bad: bool,
     /// Pixel statistics: imagenet, ham10000, unit, caffe (BGR) or tf ([-1, 1]) [default: what goes with the weights, else
@@ -351,6 +366,7 @@ impl TrainArgs {
             monitor: self.monitor.unwrap_or(defaults.monitor),
             seed: self.seed,
             shuffle: !self.no_shuffle,
+            balance: self.balance,
             skip_bad: self.skip_bad,
             normalisation: match self.normalize {
                 Some(chosen) => chosen,
@@ -359,12 +375,12 @@ impl TrainArgs {
             weights: self.weights.as_ref().map(|p| here(&p.display().to_string())).transpose()?,
             allow_partial: self.allow_partial,
             split_file: self.split_file.as_deref().map(here).transpose()?,
-            split: SplitConfig { fractions, seed: self.split_seed, grouped: !self.leaky_split, fold: self.fold },
+            split: SplitConfig { fractions, seed: self.split_seed, protocol: self.protocol, fold: self.fold },
             augment,
             ..TrainConfig::default()
         };
         let config = self.fine_tune.apply(config);
-        let config = self.config.as_ref().map_or(Ok(config.clone()), |file| merge(file, &config, given))?;
+        let config = self.base()?.map_or(Ok(config.clone()), |base| merge(&base, &config, given))?;
         if config.weights.is_none() && config.allow_partial && !self.pretrained {
             return Err(Error::new(Kind::Usage, "--allow-partial is for a weight file, and none is named")
                 .next("name it with --weights"));
@@ -381,6 +397,21 @@ impl TrainArgs {
 }
 
 impl TrainArgs {
+    /// The file or recipe that the configuration begins with.
+    fn base(&self) -> Result<Option<Base>> {
+        match (&self.config, &self.recipe) {
+            (Some(file), _) => Base::of_file(file).map(Some),
+            (None, Some(name)) => Base::of_recipe(&Recipe::find(name)?).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Whether the published weights are to be found or fetched.
+    fn wants_published(&self, config: &TrainConfig) -> Result<bool> {
+        let recipe = self.recipe.as_deref().filter(|_| config.weights.is_none() && !self.from_scratch);
+        Ok(self.pretrained || recipe.map_or(Ok(false), |name| Recipe::find(name).map(|r| r.about.pretrained))?)
+    }
+
     /// Makes the configuration start from the model's published weights; a line that says so.
     fn published(
         &self,
@@ -390,7 +421,7 @@ impl TrainArgs {
     ) -> Result<String> {
         let known = published::known(&config.model)?;
         let path = published::fetch(&known, self.load.cache.clone(), &mut Progress::new(), interrupt)?;
-        let named = self.config.as_deref().map_or(Ok(false), |file| names(file, "normalisation"))?;
+        let named = self.base()?.is_some_and(|base| base.names("normalisation"));
         if !given("normalize") && !named {
             config.normalisation = known.normalize.parse()?;
         }
@@ -408,7 +439,8 @@ impl TrainArgs {
 pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &Interrupt) -> Result<()> {
     let mut config = args.config(given)?;
     config.validate()?;
-    let published = if args.pretrained { Some(args.published(&mut config, given, interrupt)?) } else { None };
+    let published =
+        if args.wants_published(&config)? { Some(args.published(&mut config, given, interrupt)?) } else { None };
     let gpu = args.device.open()?;
     let options = RunOptions {
         run: args.resume.clone().or_else(|| args.run.clone()),
@@ -449,6 +481,9 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
         };
         let epoch = summary.progress.best_epoch;
         say(format!("\ntest images{size}, best checkpoint (epoch {epoch}):\n{}", test.report));
+        if let Some(leak) = &summary.leak {
+            say(leak.to_string());
+        }
     }
     let folder = summary.folder.path().display();
     if summary.test.as_ref().is_some_and(|test| matches!(test.report, Report::Masks(_))) {
@@ -460,7 +495,7 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
 
 /// How long a first run may measure. On software drivers the built-in rule was measured, and measuring is slow;
 /// checks slow some kernels more than others.
-fn first_tuning(gpu: &Gpu, checked: bool) -> Duration {
+pub(super) fn first_tuning(gpu: &Gpu, checked: bool) -> Duration {
     match gpu.adapter().class {
         DeviceClass::Software => Duration::ZERO,
         _ if checked => Duration::ZERO,
@@ -468,7 +503,7 @@ fn first_tuning(gpu: &Gpu, checked: bool) -> Duration {
     }
 }
 
-fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
+pub(super) fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
     match event {
         Event::Note(note) => progress.line(&format!("note     {note}")),
         Event::Decoding(done, total) => progress.show("decoding", done, total, String::new),
@@ -481,16 +516,16 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
             progress.line(&format!("train    {trained}"));
             progress.line(&format!("memory   {} on the device", bytes(memory.total())));
         }
-        Event::Ready { run, dataset, split, memory, memory_f32, trained, steps } => {
+        Event::Ready { run, dataset, split, leak, memory, memory_f32, trained, steps } => {
             let (images, lesions, classes) = (dataset.samples.len(), dataset.group_count(), dataset.classes.len());
-            let kind = match (split.given, config.split.grouped) {
+            let kind = match (split.given, config.split.protocol) {
                 (true, _) => match &config.split_file {
                     Some(file) => format!("as {file} says"),
                     None => "given by the dataset".to_owned(),
                 },
-                (false, true) if classes > 1 => "by lesion, stratified".to_owned(),
-                (false, true) => "by lesion".to_owned(),
-                (false, false) => "LEAKY: by image, NOT by lesion".to_owned(),
+                (false, Protocol::LeakFree) if classes > 1 => "by lesion, stratified".to_owned(),
+                (false, Protocol::LeakFree) => "by lesion".to_owned(),
+                (false, Protocol::Published) => "by image, NOT by lesion".to_owned(),
             };
             let fold = config.split.fold.map_or(String::new(), |fold| format!(", fold {fold}"));
             let (train, val, test) = (split.train.len(), split.val.len(), split.test.len());
@@ -501,6 +536,9 @@ fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'_>) {
             };
             progress.line(&format!("data     {}: {images} images of {lesions} lesions, {what}", dataset.name));
             progress.line(&format!("split    {train} train, {val} validation, {test} test ({kind}{fold})"));
+            if let Some(leak) = leak {
+                progress.line(&format!("split    {leak}"));
+            }
             progress.line(&format!("model    {model}, {size} pixels, batch {batch}"));
             if !config.phases.is_empty() {
                 progress.line(&phases_line(config));
@@ -564,7 +602,10 @@ mod tests {
 
     #[test]
     fn every_flag_of_a_configuration_overrides_a_file() {
-        for flag in CONFIGURATION.iter().filter(|flag| !["run", "no_tune", "pretrained"].contains(flag)) {
+        for flag in CONFIGURATION
+            .iter()
+            .filter(|flag| !["run", "no_tune", "pretrained", "recipe", "from_scratch"].contains(flag))
+        {
             assert!(KEYS.iter().any(|(name, _)| name == flag), "--{flag} sets no key");
         }
     }

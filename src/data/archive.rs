@@ -38,7 +38,7 @@ impl Archive {
         let (outer, index) = match source {
             Source::File(path) => return Ok(Self::at(path)),
             Source::ZipEntry { archive, index, .. } => (archive, *index),
-            Source::Synthetic { .. } => {
+            Source::Synthetic { .. } | Source::Changed { .. } => {
                 return Err(Error::new(Kind::Internal, "a generated picture is no archive").at(source));
             }
         };

@@ -194,7 +194,7 @@ pub fn check(dataset: &Dataset, progress: &mut dyn FnMut(&str, usize, usize) -> 
 fn look(sample: &Sample, reader: &mut SourceReader) -> std::result::Result<Seen, (FaultKind, String)> {
     let bad = |what: String| (FaultKind::BadImage, what);
     let unread = |e: Error| bad(e.what().to_owned());
-    let (hash, decoded) = match &sample.source {
+    let (hash, decoded) = match sample.source.origin().0 {
         Source::Synthetic { seed, index } => {
             let picture = DynamicImage::from(synthetic::render(*seed, *index, SYNTHETIC_SIDE).0);
             let hash = blake3::hash(picture.as_bytes());

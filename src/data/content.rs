@@ -36,8 +36,8 @@ pub(super) fn keys(
     dir: Option<&Path>,
     tick: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<Result<String>>> {
-    let files: Vec<&PathBuf> =
-        sources.iter().filter_map(|s| if let Source::File(p) = s { Some(p) } else { None }).collect();
+    let origins = sources.iter().map(|source| source.origin().0);
+    let files: Vec<&PathBuf> = origins.filter_map(|s| if let Source::File(p) = s { Some(p) } else { None }).collect();
     let index = dir.filter(|_| !files.is_empty()).map(|dir| index_path(dir, &files));
     let known: HashMap<PathBuf, Stamp> = index
         .as_ref()
@@ -52,7 +52,7 @@ pub(super) fn keys(
         let found: Vec<_> = part.par_iter().map(|source| key(source, &known)).collect();
         for (source, found) in part.iter().zip(found) {
             keys.push(found.map(|found| {
-                if let (Source::File(path), Some(stamp)) = (source, found.stamp) {
+                if let ((Source::File(path), _), Some(stamp)) = (source.origin(), found.stamp) {
                     stamps.insert(path, stamp);
                 }
                 changed |= found.fresh;
@@ -79,6 +79,10 @@ fn key(source: &Source, known: &HashMap<PathBuf, Stamp>) -> Result<Found> {
     match source {
         Source::ZipEntry { name, crc32, len, .. } => {
             Ok(Found { key: format!("zip:{name}:{crc32:08x}:{len}"), stamp: None, fresh: false })
+        }
+        Source::Changed { of, change } => {
+            let found = key(of, known)?;
+            Ok(Found { key: format!("{} {}", found.key, change.key()), ..found })
         }
         Source::Synthetic { seed, index } => {
             let key = format!("synthetic:{}:{seed}:{index}", synthetic::VERSION);

@@ -8,7 +8,7 @@ use super::faults::{FaultKind, Faults};
 use super::sets::Sets;
 use super::split::take_splits;
 use super::tree::{Source, Tree};
-use super::{challenge, folders, ham10000, isic2018, masks, ph2, synthetic, table};
+use super::{balance, challenge, folders, ham10000, isic2018, masks, ph2, synthetic, table};
 use crate::error::{Error, Kind, Result};
 
 /// How many pictures `synthetic` means where no count is given.
@@ -179,7 +179,7 @@ pub struct OpenOptions {
     pub images: Vec<PathBuf>,
     /// A table with the split of each picture, as a run leaves one, in the place of the dataset's own.
     pub splits: Option<PathBuf>,
-    /// Accept splits that tear groups apart, with a note.
+    /// Accept given splits that tear groups apart.
     pub leaky: bool,
 }
 
@@ -277,6 +277,9 @@ impl Dataset {
         let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         let opened = match ending.as_str() {
             "zip" => open_tree(path, options),
+            _ if meta.is_dir() && path.join(balance::TABLE).is_file() => {
+                table::open(&path.join(balance::TABLE), &options.masks)
+            }
             _ if meta.is_dir() => open_tree(path, options),
             "csv" | "tsv" | "txt" => table::open(path, &options.masks),
             _ => Err(Error::new(
@@ -294,7 +297,9 @@ impl Dataset {
         if let Some(file) = &options.splits {
             take_splits(&mut dataset, file)?;
         }
-        dataset.find_split_leaks(options.leaky);
+        if !options.leaky {
+            dataset.find_split_leaks();
+        }
         dataset.note_mixed_groups();
         Ok(dataset)
     }
@@ -350,18 +355,10 @@ impl Dataset {
         let apart = |&&(a, b): &&(usize, usize)| samples[a].group != samples[b].group;
         let apart: Vec<(usize, usize)> = pairs.iter().filter(apart).copied().collect();
         let Some(&(first, second)) = apart.first() else { return };
-        let torn = |(a, b): &(usize, usize)| matches!((samples[*a].split, samples[*b].split), (Some(one), Some(other)) if one != other);
-        let torn = apart.iter().filter(|pair| torn(pair)).count();
         let (count, one, other) = (apart.len(), &samples[first].id, &samples[second].id);
-        let mut notes = vec![format!(
-            "{count} pair(s) of images of different lesions look the same and count as one: {one}, {other}"
-        )];
-        if count > 1 {
-            notes[0].push_str(", ... (see `lesion-gpu data check`)");
-        }
-        if torn > 0 {
-            notes.push(format!("LEAKY: {torn} of these pair(s) are in different parts of the given split"));
-        }
+        let more = if count > 1 { ", ... (see `lesion-gpu data check`)" } else { "" };
+        let what = "of images of different lesions look the same: each counts as one lesion";
+        let note = format!("{count} pair(s) {what}: {one}, {other}{more}");
         let mut first_of: HashMap<&str, usize> = HashMap::new();
         let homes: Vec<usize> =
             samples.iter().enumerate().map(|(i, s)| *first_of.entry(&s.group).or_insert(i)).collect();
@@ -370,21 +367,12 @@ impl Dataset {
         apart.iter().for_each(|&(a, b)| sets.unite(a, b));
         let names: Vec<String> = (0..samples.len()).map(|i| samples[sets.root(i)].group.clone()).collect();
         self.samples.iter_mut().zip(names).for_each(|(sample, name)| sample.group = name);
-        self.notes.extend(notes);
+        self.notes.push(note);
     }
 
     /// Groups that the given splits tear apart. With `skip_bad`, a group stays in the split it is first seen in.
-    fn find_split_leaks(&mut self, leaky: bool) {
+    fn find_split_leaks(&mut self) {
         let mut homes: BTreeMap<String, Split> = BTreeMap::new();
-        if leaky {
-            let torn = self.samples.iter().filter_map(|sample| Some((&sample.group, sample.split?)));
-            let torn = torn.filter(|(group, split)| *homes.entry((*group).clone()).or_insert(*split) != *split);
-            let torn: BTreeSet<&String> = torn.map(|(group, _)| group).collect();
-            if !torn.is_empty() {
-                self.notes.push(format!("LEAKY: {} lesion(s) are in more than one of the given splits", torn.len()));
-            }
-            return;
-        }
         let (skip_bad, faults) = (self.skip_bad, &mut self.faults);
         self.samples.retain(|sample| {
             let Some(split) = sample.split else { return true };

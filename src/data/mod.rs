@@ -11,11 +11,13 @@
 //! - `decode`: bytes to 8-bit RGB, and the one resize of this program; `size`: width and height
 //! - `masks`: the masks of lesions, found and decoded
 //! - `store`, `cache`: the decoded pixels, kept on disk between runs
+//! - `balance`: as many pictures of each class
 //! - `split`, `class_weights`, `loader`: what training draws from them
 //! - `check`: all that can be told of a dataset; `near`, `sets`: pictures that look the same
 //! - `synthetic`: generated pictures, for trying the program out without any download
 
 mod archive;
+mod balance;
 mod cache;
 mod challenge;
 mod check;
@@ -40,6 +42,7 @@ pub mod synthetic;
 mod table;
 mod tree;
 
+pub use balance::{Balance, Change, balance_all, balance_of, balance_train, write_set};
 pub use check::{Count, DataReport, Duplicates, age_band, check};
 pub use class_weights::{ClassWeights, Weighting, class_weights};
 pub use dataset::{Dataset, Layout, Masks, OpenOptions, Patient, Sample, Split};
@@ -49,6 +52,6 @@ pub use ham10000::CLASSES as HAM10000_CLASSES;
 pub use loader::{Batch, LastBatch, Loader, LoaderOptions, Visit, balanced_order, epoch_order};
 pub use masks::{MaskReader, resize_probabilities};
 pub use size::ImageSize;
-pub use split::{Fold, SplitAssignment, SplitSpec, split};
+pub use split::{Fold, Leak, SplitAssignment, SplitSpec, split};
 pub use store::{Cache, PixelStore};
 pub use tree::Source;

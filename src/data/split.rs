@@ -3,7 +3,7 @@
 //! Several pictures show one lesion. A split by picture puts the same lesion into training and test and so measures
 //! memory; that protocol exists here only to compare with published tables that used it, and must be asked for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -86,6 +86,21 @@ impl SplitAssignment {
         }
     }
 
+    /// The leak check: what it finds if a group has samples in more than one split.
+    pub fn leak(&self, dataset: &Dataset) -> Option<Leak> {
+        let mut home: HashMap<&str, Split> = HashMap::new();
+        let mut torn: BTreeSet<&str> = BTreeSet::new();
+        for split in [Split::Train, Split::Val, Split::Test] {
+            for group in self.indices(split).iter().map(|&i| dataset.samples[i].group.as_str()) {
+                if *home.entry(group).or_insert(split) != split {
+                    torn.insert(group);
+                }
+            }
+        }
+        let example = (*torn.first()?).to_owned();
+        Some(Leak { torn: torn.len(), groups: home.len(), example })
+    }
+
     /// From the split number of each sample: 0 train, 1 val, 2 test.
     fn collect(parts: impl Iterator<Item = usize>, given: bool) -> Self {
         let mut lists = [Vec::new(), Vec::new(), Vec::new()];
@@ -94,6 +109,24 @@ impl SplitAssignment {
         }
         let [train, val, test] = lists;
         Self { train, val, test, given }
+    }
+}
+
+/// Groups that are torn apart: what is measured on one part of them was learned from the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leak {
+    /// How many groups have samples in more than one split.
+    pub torn: usize,
+    /// Of how many.
+    pub groups: usize,
+    /// One of them.
+    pub example: String,
+}
+
+impl fmt::Display for Leak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { torn, groups, example } = self;
+        write!(f, "LEAKY: {torn} of {groups} lesions are in more than one part of the split, for example {example}")
     }
 }
 

@@ -24,7 +24,7 @@ const MASK_RECIPE: &str = "above 128, triangle, at least half";
 /// Up to how many pictures are compared with each other: the time grows with the square.
 const COMPARED: usize = 60_000;
 /// How many pictures are decoded between two calls of the progress callback.
-const AT_ONCE: usize = 128;
+pub(super) const AT_ONCE: usize = 128;
 
 /// Where decoded pixels are kept between runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -439,20 +439,21 @@ impl Bad {
 struct Loaded {
     /// Shape `[height, width, channels]`, with the mask as the last channel if there is one.
     pixels: Vec<u8>,
-    /// To find others that look the same; of generated pictures it is known that there are none.
+    /// To find others that look the same, if there can be any.
     thumbnail: Option<Thumbnail>,
 }
 
 /// The pixels of one source, with its mask if there is one.
 fn load(reader: &mut SourceReader, source: &Source, mask: Option<&Source>, size: ImageSize) -> Result<Loaded, Bad> {
-    let (picture, mask) = match source {
+    let (origin, change) = source.origin();
+    let (picture, mask) = match origin {
         Source::Synthetic { seed, index } => {
             let (picture, drawn) = synthetic::render(*seed, *index, size.width.max(size.height));
             (picture, mask.map(|_| drawn))
         }
         _ => {
-            let bytes = reader.read(source).map_err(|e| Bad::new(false, false, e.what()))?;
-            let picture = decode_rgb(&bytes, &source.to_string()).map_err(|e| Bad::new(false, true, e.what()))?;
+            let bytes = reader.read(origin).map_err(|e| Bad::new(false, false, e.what()))?;
+            let picture = decode_rgb(&bytes, &origin.to_string()).map_err(|e| Bad::new(false, true, e.what()))?;
             let decoded = mask.map(|mask| {
                 let bytes = reader.read(mask).map_err(|e| Bad::new(true, false, format!("the mask: {}", e.what())))?;
                 masks::decode(&bytes, Some(picture.dimensions())).map_err(|what| Bad::new(true, true, what))
@@ -460,7 +461,13 @@ fn load(reader: &mut SourceReader, source: &Source, mask: Option<&Source>, size:
             (picture, decoded.transpose()?)
         }
     };
-    let thumbnail = (!matches!(source, Source::Synthetic { .. })).then(|| Thumbnail::of(&picture));
+    // Generated pictures are known to differ, and changed copies are of their original's lesion.
+    let compared = change.is_none() && !matches!(origin, Source::Synthetic { .. });
+    let thumbnail = compared.then(|| Thumbnail::of(&picture));
+    let picture = match change {
+        Some(change) => change.apply(picture),
+        None => picture,
+    };
     let rgb = resize_rgb(picture, size).into_raw();
     let pixels = match mask.map(|mask| masks::resize(mask, size)) {
         None => rgb,

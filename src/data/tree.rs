@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::archive::{Archive, Zip};
+use super::balance::Change;
 use super::decode::{MAX_BYTES, is_image_name, read_limited};
 use super::masks;
 use crate::error::{Error, Kind, Result};
@@ -40,6 +41,23 @@ pub enum Source {
         /// The picture's number.
         index: u64,
     },
+    /// A changed copy of another picture.
+    Changed {
+        /// The other picture.
+        of: Box<Source>,
+        /// The change.
+        change: Change,
+    },
+}
+
+impl Source {
+    /// The picture that it is, or is a changed copy of, and the change.
+    pub(super) fn origin(&self) -> (&Self, Option<Change>) {
+        match self {
+            Self::Changed { of, change } => (of.origin().0, Some(*change)),
+            _ => (self, None),
+        }
+    }
 }
 
 impl std::fmt::Display for Source {
@@ -49,6 +67,7 @@ impl std::fmt::Display for Source {
             Self::File(path) => path.display().fmt(f),
             Self::ZipEntry { archive, name, .. } => write!(f, "{archive}!{name}"),
             Self::Synthetic { index, .. } => write!(f, "synthetic picture {index}"),
+            Self::Changed { of, change } => write!(f, "{of} ({change})"),
         }
     }
 }
@@ -247,7 +266,7 @@ impl SourceReader {
                 }
                 Ok(bytes)
             }
-            Source::Synthetic { .. } => {
+            Source::Synthetic { .. } | Source::Changed { .. } => {
                 Err(Error::new(Kind::Internal, "a generated picture has no bytes to read").at(source))
             }
         }

@@ -46,6 +46,16 @@ impl ConfusionMatrix {
         Ok(matrix)
     }
 
+    /// Counts pairs of a true class and a predicted class, each as often as its weight says. Classes must be below
+    /// `classes`.
+    pub(super) fn weighted(classes: usize, labels: &[usize], predictions: &[usize], weights: &[u32]) -> Self {
+        let mut matrix = Self::new(classes);
+        for ((&label, &prediction), &weight) in labels.iter().zip(predictions).zip(weights) {
+            matrix.counts[label * classes + prediction] += u64::from(weight);
+        }
+        matrix
+    }
+
     /// Counts one sample.
     ///
     /// # Errors

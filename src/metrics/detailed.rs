@@ -158,7 +158,8 @@ impl DetailedReport {
         let curves: Vec<Curve> = (0..k).map(|class| Curve::new(&rows, pictures, class)).collect();
         let all = vec![1; pictures.len()];
 
-        let resamples = resamples(pictures);
+        let lesions: Vec<&str> = pictures.iter().map(|picture| picture.lesion).collect();
+        let resamples = resamples(&lesions);
         let intervals: Vec<(f64, f64, Vec<Option<f64>>)> = resamples
             .par_iter()
             .map(|weights| {
@@ -320,15 +321,15 @@ impl Curve {
 }
 
 /// How often each picture is in each bootstrap sample: lesions are drawn with replacement.
-fn resamples(pictures: &[Scored<'_>]) -> Vec<Vec<u32>> {
+pub(super) fn resamples<T: AsRef<str> + Sync>(lesion_of: &[T]) -> Vec<Vec<u32>> {
     let mut lesions: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (i, picture) in pictures.iter().enumerate() {
-        lesions.entry(picture.lesion).or_default().push(i);
+    for (i, lesion) in lesion_of.iter().enumerate() {
+        lesions.entry(lesion.as_ref()).or_default().push(i);
     }
     let lesions: Vec<Vec<usize>> = lesions.into_values().collect();
     let draw = |round: usize| {
         let stream = Stream::new(round as u32, 0x0b00_7574);
-        let mut weights = vec![0; pictures.len()];
+        let mut weights = vec![0; lesion_of.len()];
         for i in 0..lesions.len() as u64 {
             let lesion = (f64::from(stream.uniform(i)) * lesions.len() as f64) as usize;
             lesions[lesion.min(lesions.len() - 1)].iter().for_each(|&picture| weights[picture] += 1);
@@ -339,7 +340,7 @@ fn resamples(pictures: &[Scored<'_>]) -> Vec<Vec<u32>> {
 }
 
 /// The percentiles 2.5 and 97.5, linearly interpolated (as `numpy.percentile`).
-fn interval(mut values: Vec<f64>) -> [f64; 2] {
+pub(super) fn interval(mut values: Vec<f64>) -> [f64; 2] {
     values.sort_by(f64::total_cmp);
     [0.025, 0.975].map(|q| {
         let at = q * (values.len().max(1) - 1) as f64;

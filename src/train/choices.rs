@@ -97,6 +97,18 @@ named! {
 }
 
 named! {
+    /// How pictures are shared out between training, validation and test.
+    #[derive(Default)]
+    Protocol {
+        /// All pictures of a lesion in one part.
+        #[default]
+        LeakFree = "leak-free",
+        /// Picture by picture, as many published tables did: scores are too good.
+        Published = "published",
+    }
+}
+
+named! {
     /// What decides which epoch was best.
     Monitor {
         /// Validation balanced accuracy, the higher the better.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::choices::{
-    ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, Sampling, ScheduleKind,
+    ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
 };
 use super::fine_tune::{FineTune, HeadConfig, PhaseConfig};
 use super::plateau::PlateauConfig;
@@ -39,7 +39,8 @@ pub struct SplitConfig {
     /// Seed.
     pub seed: u32,
     /// Whether all pictures of a lesion stay together.
-    pub grouped: bool,
+    #[serde(default)]
+    pub protocol: Protocol,
     /// One fold of a cross-validation, if it is one: `2/5`.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "fold")]
     pub fold: Option<Fold>,
@@ -67,7 +68,12 @@ mod fold {
 impl SplitConfig {
     /// As the data layer takes it.
     pub fn spec(self) -> SplitSpec {
-        SplitSpec { fractions: self.fractions, seed: self.seed, grouped: self.grouped, fold: self.fold }
+        SplitSpec {
+            fractions: self.fractions,
+            seed: self.seed,
+            grouped: self.protocol == Protocol::LeakFree,
+            fold: self.fold,
+        }
     }
 }
 
@@ -115,6 +121,9 @@ impl AugmentConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
+    /// The recipe it comes from, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
     /// Model name.
     pub model: String,
     /// Dataset: a path, or `synthetic`.
@@ -187,6 +196,10 @@ pub struct TrainConfig {
     pub split_file: Option<String>,
     /// Data split.
     pub split: SplitConfig,
+    /// Make as many training images of each class, if given: by leaving some out, and by changed copies. With the protocol
+    /// `published` all images are balanced, before they are split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<usize>,
     /// Augmentation.
     pub augment: AugmentConfig,
     /// The head, where it is not the model's own.
@@ -214,6 +227,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
+            recipe: None,
             model: "resnet18".into(),
             data: String::new(),
             masks: None,
@@ -244,7 +258,8 @@ impl Default for TrainConfig {
             weights: None,
             allow_partial: false,
             split_file: None,
-            split: SplitConfig { fractions: [0.70, 0.15, 0.15], seed: 42, grouped: true, fold: None },
+            split: SplitConfig { fractions: [0.70, 0.15, 0.15], seed: 42, protocol: Protocol::LeakFree, fold: None },
+            balance: None,
             augment: AugmentConfig { hflip: true, vflip: true, ..AugmentConfig::NONE },
             head: HeadConfig::default(),
             plateau: PlateauConfig::default(),
@@ -264,7 +279,7 @@ impl TrainConfig {
             masks,
             images: self.images.iter().map(Into::into).collect(),
             splits: self.split_file.as_ref().map(Into::into),
-            leaky: !self.split.grouped,
+            leaky: self.split.protocol == Protocol::Published,
         }
     }
 
@@ -312,6 +327,7 @@ impl TrainConfig {
                 format!("class weights are {classifies}"),
             ),
             (!segment || self.label_smoothing == 0.0, "--label-smoothing".into(), format!("it is {classifies}")),
+            (!segment || self.balance.is_none(), "--balance".into(), format!("it is {classifies}")),
             (
                 !segment || self.sampling == Sampling::Natural,
                 format!("--sampling {}", self.sampling.name()),
@@ -335,7 +351,7 @@ impl TrainConfig {
     }
 
     fn validate_numbers(&self) -> Result<()> {
-        let checks: [(&str, bool, &str); 21] = [
+        let checks: [(&str, bool, &str); 22] = [
             ("--size", self.size.is_valid(), ImageSize::RANGE),
             ("--batch", (1..=65_536).contains(&self.batch), "between 1 and 65536"),
             (
@@ -344,6 +360,7 @@ impl TrainConfig {
                 "a number that divides --batch",
             ),
             ("--epochs", self.epochs >= 1, "at least 1"),
+            ("--balance", self.balance.is_none_or(|n| (1..=1_000_000).contains(&n)), "between 1 and 1000000"),
             ("--steps", self.max_steps != Some(0), "at least 1"),
             ("--lr", self.lr.is_finite() && self.lr > 0.0, "a positive number"),
             ("--warm-up", (0.0..=1000.0).contains(&self.warm_up), "between 0 and 1000 epochs"),

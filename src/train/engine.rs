@@ -5,26 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::answers::Given;
 use super::checkpoint::{Checkpoint, PhaseStart, Progress};
 use super::events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 use super::freezing::describe;
+use super::material::Material;
 use super::objective::{Objective, masks_of};
 use super::phase::{Graphs, Plans, Samples, Workplace};
 use super::plateau::Plateau;
 use super::run_folder::{RunFolder, Table};
 use super::scores::Scores;
 use super::session::StepResult;
-use super::{Precision, Sampling, ScheduleKind, TrainConfig};
+use super::{Precision, Protocol, Sampling, ScheduleKind, TrainConfig};
 use crate::autograd::Tunable;
 use crate::data::{
-    Cache, Dataset, ImageSize, LastBatch, LoaderOptions, PixelStore, SplitAssignment, balanced_order, epoch_order,
-    split,
+    Cache, Dataset, LastBatch, Leak, LoaderOptions, Masks, SplitAssignment, balanced_order, epoch_order,
 };
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Choices, Gpu};
 use crate::models::Model;
 use crate::tune::{distinct, tune};
-use crate::weights;
+use crate::weights::{self, write_atomically};
 
 /// Runs a training from start to end.
 ///
@@ -61,9 +62,8 @@ pub fn run(
     let phases = config.by_phase();
     let check = || interrupted(interrupt);
     let masks = masks_of(model.task(), config);
-    let mut dataset = Dataset::open(&config.data, &config.open_options(masks))?;
-    let pixels = prepare(&mut dataset, config.size, options, &check, notify)?;
-    let split = split(&dataset, &config.split.spec())?;
+    let Material { dataset, pixels, split } = prepare(config, masks, options, &check, notify)?;
+    let leak = accepted_leak(config, &dataset, &split)?;
     let labels: Arc<[u32]> = dataset.labels().into();
     let steps = split.train.len() / config.batch;
     if steps == 0 {
@@ -155,6 +155,7 @@ pub fn run(
             folder.write_config(config)?;
             folder.write_environment(gpu, &choices, features_each_step)?;
             folder.write_split(&dataset, &split)?;
+            folder.write_skipped(&dataset)?;
             (folder, Progress::default())
         }
     };
@@ -162,6 +163,7 @@ pub fn run(
         run: &folder,
         dataset: &dataset,
         split: &split,
+        leak: leak.as_ref(),
         memory,
         memory_f32,
         trained: describe(place.parameters()),
@@ -181,6 +183,7 @@ pub fn run(
         config,
         dataset,
         split,
+        leak,
         samples: Samples { pixels: Arc::new(pixels), labels },
         objective,
         model,
@@ -204,31 +207,47 @@ pub fn run(
     }
     let mut engine = engine.train()?;
     let test = engine.test()?;
-    Ok(RunSummary { folder: engine.folder, progress: engine.progress, test })
+    Ok(RunSummary { folder: engine.folder, progress: engine.progress, test, leak: engine.leak })
+}
+
+/// The leak between the parts of a split, if there is one.
+///
+/// # Errors
+/// [`Kind::Data`] unless the protocol accepts it.
+fn accepted_leak(config: &TrainConfig, dataset: &Dataset, split: &SplitAssignment) -> Result<Option<Leak>> {
+    match split.leak(dataset) {
+        Some(leak) if config.split.protocol == Protocol::LeakFree => {
+            Err(Error::new(Kind::Data, leak.to_string()).at(&dataset.origin).next(
+                "give each lesion to one part; or accept the leak with --protocol published, which marks the results",
+            ))
+        }
+        leak => Ok(leak),
+    }
 }
 
 fn interrupted(interrupt: &Interrupt) -> Result<()> {
     if interrupt.load(Ordering::Relaxed) { Err(Error::new(Kind::Interrupted, "interrupted")) } else { Ok(()) }
 }
 
-pub(super) fn prepare(
-    dataset: &mut Dataset,
-    size: ImageSize,
+fn prepare(
+    config: &TrainConfig,
+    masks: Masks,
     options: &RunOptions,
     check: &dyn Fn() -> Result<()>,
     notify: &mut dyn FnMut(Event<'_>),
-) -> Result<PixelStore> {
+) -> Result<Material> {
     let cache = match &options.cache {
         _ if options.no_cache => Cache::Off,
         Some(folder) => Cache::Dir(folder),
         None => Cache::Default,
     };
-    let pixels = PixelStore::prepare(dataset, size, cache, &mut |done, total| {
+    let dataset = Dataset::open(&config.data, &config.open_options(masks))?;
+    let material = Material::prepare(dataset, config, cache, &mut |done, total| {
         notify(Event::Decoding(done, total));
         check()
     })?;
-    dataset.notes.iter().chain(pixels.notes()).for_each(|note| notify(Event::Note(note.clone())));
-    Ok(pixels)
+    material.dataset.notes.iter().for_each(|note| notify(Event::Note(note.clone())));
+    Ok(material)
 }
 
 /// The choices for the nodes of a run: from the cache, and measured now as far as the time goes.
@@ -270,6 +289,7 @@ struct Engine<'a> {
     config: &'a TrainConfig,
     dataset: Dataset,
     split: SplitAssignment,
+    leak: Option<Leak>,
     samples: Samples,
     objective: Objective,
     model: Model,
@@ -428,7 +448,7 @@ impl<'a> Engine<'a> {
         checkpoint.write(&self.folder.last())?;
         let val = match self.split.val.is_empty() {
             true => None,
-            false => Some(self.scores(&self.split.val.clone())?),
+            false => Some(self.scores(&self.split.val.clone())?.0),
         };
         let [loss, correct, images] = std::mem::take(&mut self.progress.epoch_sums);
         self.progress.epoch += 1;
@@ -542,7 +562,7 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    fn scores(&mut self, indices: &[usize]) -> Result<Scores> {
+    fn scores(&mut self, indices: &[usize]) -> Result<(Scores, Given)> {
         let options = LoaderOptions { batch: self.config.images_at_once(), last: LastBatch::Pad, ..self.loader };
         let batches = self.place.batches(&self.samples, indices.to_vec(), options)?;
         let interrupt = self.interrupt;
@@ -562,8 +582,13 @@ impl<'a> Engine<'a> {
             true => Ok(None),
             false => engine.scores(&indices).map(Some),
         };
-        let val = of(self, self.split.val.clone())?;
+        let val = of(self, self.split.val.clone())?.map(|(scores, _)| scores);
         let test = of(self, self.split.test.clone())?;
+        if let Some((_, given)) = &test {
+            let table = self.objective.answers(&self.dataset, &self.split.test, given)?;
+            write_atomically(&self.folder.file("test.csv"), &table)?;
+        }
+        let test = test.map(|(scores, _)| scores);
         self.folder.write_json(
             "metrics.json",
             &serde_json::json!({
@@ -572,6 +597,7 @@ impl<'a> Engine<'a> {
                 "epochs": self.progress.epoch,
                 "training_seconds": self.progress.seconds,
                 "classes": self.objective.classes(),
+                "leak": self.leak.as_ref().map(Leak::to_string),
                 "val": val,
                 "test": test,
             }),

@@ -10,7 +10,7 @@ use super::checkpoint::Progress;
 use super::run_folder::RunFolder;
 use super::scores::Scores;
 use crate::autograd::Memory;
-use crate::data::{Dataset, SplitAssignment};
+use crate::data::{Dataset, Leak, SplitAssignment};
 use crate::tune::TuningCache;
 
 /// Set (by Ctrl-C) to stop at the next step.
@@ -107,6 +107,8 @@ pub enum Event<'a> {
         dataset: &'a Dataset,
         /// Its split.
         split: &'a SplitAssignment,
+        /// What leaks between its parts, where that is accepted.
+        leak: Option<&'a Leak>,
         /// The memory of training and evaluation together.
         memory: Memory,
         /// What it would be in f32, for a run of mixed precision.
@@ -157,4 +159,6 @@ pub struct RunSummary {
     pub progress: Progress,
     /// Scores of the best checkpoint on the test images, if there are any.
     pub test: Option<Scores>,
+    /// What leaks between the parts of the split, where that is accepted: the scores are too good.
+    pub leak: Option<Leak>,
 }

@@ -4,14 +4,16 @@
 //! - `fine_tune`, `freezing`: what is trained, how fast, in which phases; the names of what is frozen
 //! - `graph`: the training and evaluation graphs, and the largest batch that fits
 //! - `session`: a graph on a device, step by step
-//! - `checkpoint`, `run_folder`: what is kept on disk
+//! - `checkpoint`, `run_folder`, `answers`: what is kept on disk
 //! - `phase`, `features`: what a part of a run trains on a device, and what a frozen backbone computes once for it
 //! - `plateau`: a learning rate that falls when nothing gets better
+//! - `material`: the dataset, decoded, split and balanced; `recipe`: configurations of published systems
 //! - `engine`: the training loop; `events`: what it is asked for and what it tells
 //! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well
 //! - `starting_weights`: a weight file on its way into a model
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
 
+mod answers;
 mod checkpoint;
 mod choices;
 mod config;
@@ -22,17 +24,22 @@ mod fine_tune;
 mod freezing;
 mod graph;
 mod host_model;
+mod material;
 mod objective;
 mod phase;
 mod plateau;
 mod predictor;
+mod recipe;
 mod run_folder;
 mod scores;
 mod session;
 mod starting_weights;
 
+pub use answers::{Given, read_answers};
 pub use checkpoint::{Checkpoint, PhaseStart, Progress};
-pub use choices::{ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, Sampling, ScheduleKind};
+pub use choices::{
+    ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
+};
 pub use config::{AugmentConfig, FocalConfig, SplitConfig, StepConfig, TrainConfig};
 pub use engine::run;
 pub use events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
@@ -40,11 +47,13 @@ pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, R
 pub use freezing::{Network, frozen};
 pub use graph::{EvalGraph, Fit, TrainGraph, fitting_eval_graph};
 pub use host_model::{HostModel, Outputs, TracedModel, describe};
+pub use material::Material;
 pub use objective::{Objective, masks_of};
 pub use phase::fitting_graph;
 pub use plateau::PlateauConfig;
 pub use predictor::{MaskMap, ModelSource, Predictor};
-pub use run_folder::RunFolder;
+pub use recipe::{About, Recipe};
+pub use run_folder::{RunFolder, csv_of};
 pub use scores::{ClassLoss, Report, Scores};
 pub use session::{EvalSession, StepResult, TrainSession};
 pub use starting_weights::{bare_metadata, normalisation_of, rename};

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::answers::{Asked, Given, class_table, mask_table};
 use super::graph::{Images, input};
 use super::scores::{ClassLoss, Scores, mask_loss, score};
 use super::session::EvalSession;
@@ -158,6 +159,20 @@ impl Objective {
         self.result_columns().iter().map(|name| text(value(name))).collect()
     }
 
+    /// The table of answers to the samples `indices` of `dataset`.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] if it cannot be encoded.
+    pub(super) fn answers(&self, dataset: &Dataset, indices: &[usize], given: &Given) -> Result<Vec<u8>> {
+        let samples = || indices.iter().map(|&i| &dataset.samples[i]);
+        let asked: Vec<Asked<'_>> = samples().map(|s| Asked { image: &s.id, lesion: &s.group }).collect();
+        let labels: Vec<usize> = samples().map(|s| s.label).collect();
+        match given {
+            Given::Probabilities(p) => class_table(&dataset.classes, &asked, &labels, p),
+            Given::Masks(counts) => mask_table(&asked, counts),
+        }
+    }
+
     /// Runs an evaluation over `batches`, which hold the samples `indices` of `dataset` in order, and scores it: masks at
     /// the size of `pixels`.
     ///
@@ -170,12 +185,13 @@ impl Objective {
         (dataset, pixels, indices): (&Dataset, &PixelStore, &[usize]),
         batches: impl IntoIterator<Item = Result<Batch>>,
         progress: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Scores> {
+    ) -> Result<(Scores, Given)> {
         match self {
             Self::Classify { classes, weights, loss, .. } => {
                 let logits = session.logits(gpu, batches, progress)?;
                 let labels: Vec<Vec<usize>> = indices.iter().map(|&i| dataset.samples[i].all_labels()).collect();
-                score(&labels, &logits, classes, weights, *loss)
+                let scores = score(&labels, &logits, classes, weights, *loss)?;
+                Ok((scores, Given::Probabilities(loss.probabilities(&logits, classes.len())?)))
             }
             Self::Segment { loss } => {
                 let (mut counts, mut total) = (vec![], 0.0);
@@ -186,12 +202,9 @@ impl Objective {
                     Ok(())
                 })?;
                 let report = SegmentationReport::new(&counts)?;
-                Ok(Scores {
-                    loss: total / counts.len() as f64,
-                    report: report.into(),
-                    multi_label: None,
-                    detailed: None,
-                })
+                let loss = total / counts.len() as f64;
+                let scores = Scores { loss, report: report.into(), multi_label: None, detailed: None };
+                Ok((scores, Given::Masks(counts)))
             }
         }
     }

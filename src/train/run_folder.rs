@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gpu::{Choices, Gpu};
 use crate::weights::{write_atomically, write_atomically_from};
 
-/// A folder with `config.toml`, `environment.json`, `split.csv`, `steps.csv`, `results.csv`, `metrics.json` and
+/// A folder with `config.toml`, `environment.json`, `split.csv`, `steps.csv`, `results.csv`, `metrics.json`, `test.csv` and
 /// `weights/{best,last}.safetensors`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
@@ -142,6 +142,33 @@ impl RunFolder {
         write_atomically(&self.file("config.toml"), text.as_bytes())
     }
 
+    /// The resolved configuration.
+    ///
+    /// # Errors
+    /// [`Kind::Io`], [`Kind::Checkpoint`] if it is damaged.
+    pub fn config(&self) -> Result<TrainConfig> {
+        let path = self.file("config.toml");
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read the configuration", &path, &e))?;
+        toml::from_str(&text).map_err(|e| {
+            Error::new(Kind::Checkpoint, format!("the run's configuration is damaged: {e}")).at(path.display())
+        })
+    }
+
+    /// The scores of a finished run.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] if it is not finished or the file is damaged.
+    pub fn metrics(&self) -> Result<serde_json::Value> {
+        let path = self.file("metrics.json");
+        let bytes = std::fs::read(&path).map_err(|_| {
+            Error::new(Kind::Checkpoint, "the run is not finished: there is no metrics.json in it")
+                .at(self.path.display())
+                .next(format!("finish it with `lesion-gpu train --resume {}`", self.path.display()))
+        })?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Error::new(Kind::Checkpoint, format!("the run's scores are damaged: {e}")).at(path.display()))
+    }
+
     /// Writes what the run ran on, the tuned choices it was made with, and whether it computes the features of a frozen
     /// backbone in each step.
     ///
@@ -213,17 +240,13 @@ impl RunFolder {
     /// # Errors
     /// [`Kind::Internal`] if it cannot be encoded.
     fn split_csv(dataset: &Dataset, split: &SplitAssignment) -> Result<Vec<u8>> {
-        let mut csv = csv::Writer::from_writer(vec![]);
-        let failed = |e: String| Error::new(Kind::Internal, format!("could not encode the split: {e}"));
-        csv.write_record(["image_id", "label", "group", "split"]).map_err(|e| failed(e.to_string()))?;
-        for part in [Split::Train, Split::Val, Split::Test] {
-            for &i in split.indices(part) {
-                let s = &dataset.samples[i];
-                csv.write_record([&s.id, &dataset.classes[s.label], &s.group, &part.to_string()])
-                    .map_err(|e| failed(e.to_string()))?;
-            }
-        }
-        csv.into_inner().map_err(|e| failed(e.to_string()))
+        let parts = [(Split::Train, "train"), (Split::Val, "val"), (Split::Test, "test")];
+        let rows = parts.iter().flat_map(|&(part, name)| split.indices(part).iter().map(move |&i| (i, name)));
+        let row = |(i, part): (usize, &'static str)| {
+            let sample = &dataset.samples[i];
+            [sample.id.as_str(), &dataset.classes[sample.label], &sample.group, part].map(str::to_owned)
+        };
+        csv_of(["image_id", "label", "group", "split"], rows.map(row))
     }
 
     /// Writes the split.
@@ -232,6 +255,19 @@ impl RunFolder {
     /// [`Kind::Io`].
     pub fn write_split(&self, dataset: &Dataset, split: &SplitAssignment) -> Result<()> {
         write_atomically(&self.file("split.csv"), &Self::split_csv(dataset, split)?)
+    }
+
+    /// Writes the faults whose samples were left out, `fault,place,what`, where there are any.
+    ///
+    /// # Errors
+    /// [`Kind::Io`].
+    pub fn write_skipped(&self, dataset: &Dataset) -> Result<()> {
+        let faults = dataset.skipped.list();
+        let rows = faults.iter().map(|fault| [fault.kind.name(), &fault.place, &fault.what]);
+        match faults.is_empty() {
+            true => Ok(()),
+            false => write_atomically(&self.file("skipped.csv"), &csv_of(["fault", "place", "what"], rows)?),
+        }
     }
 
     /// Checks that the data still splits as it did when the run began.
@@ -273,6 +309,21 @@ impl RunFolder {
         let file = OpenOptions::new().append(true).open(&path).map_err(|e| fail(&e))?;
         Ok(Table { path, file })
     }
+}
+
+/// Rows of text as CSV, below their header.
+///
+/// # Errors
+/// [`Kind::Internal`] if they cannot be encoded.
+pub fn csv_of<T: AsRef<[u8]>, R: AsRef<[u8]>>(
+    header: impl IntoIterator<Item = T>,
+    rows: impl IntoIterator<Item: IntoIterator<Item = R>>,
+) -> Result<Vec<u8>> {
+    let failed = |e: &dyn std::fmt::Display| Error::new(Kind::Internal, format!("could not encode a table: {e}"));
+    let mut csv = csv::Writer::from_writer(vec![]);
+    csv.write_record(header).map_err(|e| failed(&e))?;
+    rows.into_iter().try_for_each(|row| csv.write_record(row).map_err(|e| failed(&e)))?;
+    csv.into_inner().map_err(|e| failed(&e))
 }
 
 /// A CSV file of numbers that grows row by row.

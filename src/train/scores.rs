@@ -1,5 +1,6 @@
 //! The scores of a set of pictures, whatever they were asked for, and the losses on the host.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,22 @@ impl fmt::Display for Report {
     }
 }
 
+/// The names of [`Scores::named`].
+const SCORES: [&str; 12] = [
+    "loss",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "weighted_f1",
+    "auc",
+    "exact_match",
+    "dice",
+    "jaccard",
+    "threshold_jaccard",
+    "sensitivity",
+    "specificity",
+];
+
 impl Scores {
     /// The score that tables call `name`.
     pub fn named(&self, name: &str) -> Option<f64> {
@@ -64,6 +81,7 @@ impl Scores {
             ("accuracy", Report::Classes(r)) => Some(r.accuracy),
             ("balanced_accuracy", Report::Classes(r)) => Some(r.balanced_accuracy),
             ("macro_f1", Report::Classes(r)) => Some(r.macro_f1),
+            ("weighted_f1", Report::Classes(r)) => Some(r.weighted_f1),
             ("auc", Report::Classes(r)) => self.multi_label.as_ref().map_or(r.macro_auc, |m| m.macro_auc),
             ("exact_match", Report::Classes(_)) => self.multi_label.as_ref().map(|m| m.exact_match),
             ("dice", Report::Masks(r)) => Some(r.dice),
@@ -74,6 +92,12 @@ impl Scores {
             ("accuracy", Report::Masks(r)) => Some(r.accuracy),
             _ => None,
         }
+    }
+
+    /// All scores that have a name.
+    pub fn all(&self) -> BTreeMap<String, f64> {
+        let named = SCORES.iter().filter_map(|name| Some(((*name).to_owned(), self.named(name)?)));
+        named.collect()
     }
 
     /// What a monitor goes by, the higher the better.

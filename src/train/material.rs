@@ -1,0 +1,43 @@
+//! What a run works on: its dataset, decoded, split and perhaps balanced.
+
+use super::{Protocol, TrainConfig};
+use crate::data::{Cache, Dataset, PixelStore, SplitAssignment, balance_all, balance_train, split};
+use crate::error::Result;
+
+/// A dataset with its pixels and its split.
+pub struct Material {
+    /// The dataset.
+    pub dataset: Dataset,
+    /// Its pixels, in the order of its samples.
+    pub pixels: PixelStore,
+    /// Its split.
+    pub split: SplitAssignment,
+}
+
+impl Material {
+    /// Decodes a dataset at the configuration's size, and splits and balances it as the configuration says. `progress` is
+    /// that of [`PixelStore::prepare`].
+    ///
+    /// # Errors
+    /// Those of [`PixelStore::prepare`] and [`split()`].
+    pub fn prepare(
+        mut dataset: Dataset,
+        config: &TrainConfig,
+        cache: Cache<'_>,
+        progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+    ) -> Result<Self> {
+        let (seed, first) = (config.split.seed, config.split.protocol == Protocol::Published);
+        if let Some(per_class) = config.balance.filter(|_| first) {
+            dataset.settle()?;
+            balance_all(&mut dataset, per_class, seed);
+        }
+        let mut pixels = PixelStore::prepare(&mut dataset, config.size, cache, progress)?;
+        let mut split = split(&dataset, &config.split.spec())?;
+        if let Some(per_class) = config.balance.filter(|_| !first) {
+            balance_train(&mut dataset, &mut split, per_class, seed);
+            pixels = PixelStore::prepare(&mut dataset, config.size, cache, progress)?;
+        }
+        dataset.notes.extend_from_slice(pixels.notes());
+        Ok(Self { dataset, pixels, split })
+    }
+}
