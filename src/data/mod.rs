@@ -38,6 +38,7 @@ mod store;
 pub mod synthetic;
 mod table;
 mod tree;
+mod views;
 
 pub use check::{Count, DataReport, Duplicates, age_band, check};
 pub use class_weights::{ClassWeights, Weighting, class_weights};
@@ -51,3 +52,4 @@ pub use size::ImageSize;
 pub use split::{Fold, SplitAssignment, SplitSpec, split};
 pub use store::{Cache, PixelStore};
 pub use tree::Source;
+pub use views::View;

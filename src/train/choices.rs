@@ -97,18 +97,89 @@ named! {
 }
 
 named! {
-    /// What decides which epoch was best.
-    Monitor {
-        /// Validation balanced accuracy, the higher the better.
+    /// A score of the validation pictures. All but the loss are the better the higher they are.
+    Metric {
+        /// Mean recall of the classes.
         BalancedAccuracy = "balanced-accuracy",
-        /// Validation Jaccard index of masks, the higher the better.
-        Jaccard = "jaccard",
-        /// Validation Dice coefficient of masks, the higher the better.
-        Dice = "dice",
-        /// Validation area under the ROC curve, the mean over the classes, the higher the better.
+        /// Share of right answers.
+        Accuracy = "accuracy",
+        /// Mean F1 of the classes.
+        MacroF1 = "macro-f1",
+        /// Mean F1 of the classes, weighted by their pictures.
+        WeightedF1 = "weighted-f1",
+        /// Area under the ROC curve, the mean over the classes.
         Auc = "auc",
-        /// Validation loss, the lower the better.
+        /// Average precision, the mean over the classes.
+        AveragePrecision = "average-precision",
+        /// Where each class has a sigmoid of its own: share of pictures with all answers right.
+        ExactMatch = "exact-match",
+        /// Jaccard index of masks.
+        Jaccard = "jaccard",
+        /// Jaccard index of masks, 0 where it is below 0.65.
+        ThresholdJaccard = "threshold-jaccard",
+        /// Dice coefficient of masks.
+        Dice = "dice",
+        /// Share of right pixels of masks.
+        PixelAccuracy = "pixel-accuracy",
+        /// The loss.
         Loss = "loss",
+    }
+}
+
+/// What decides which epoch was best: a score of the validation pictures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Monitor {
+    /// A score of all.
+    Of(Metric),
+    /// The recall (sensitivity) of the class of this name: `recall:mel`.
+    Recall(String),
+}
+
+/// How the recall of a class is written, before the class.
+const RECALL: &str = "recall:";
+
+impl From<Metric> for Monitor {
+    fn from(metric: Metric) -> Self {
+        Self::Of(metric)
+    }
+}
+
+impl From<Monitor> for String {
+    fn from(monitor: Monitor) -> Self {
+        monitor.to_string()
+    }
+}
+
+impl std::fmt::Display for Monitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Of(metric) => f.write_str(metric.name()),
+            Self::Recall(class) => write!(f, "{RECALL}{class}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Monitor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.strip_prefix(RECALL) {
+            Some("") => Err(Error::new(Kind::Usage, "the recall of which class?").next("for example recall:mel")),
+            Some(class) => Ok(Self::Recall(class.to_owned())),
+            None => text.parse().map(Self::Of).map_err(|_| {
+                Error::new(Kind::Usage, format!("unknown score '{text}'"))
+                    .next(format!("choose one of: {}, recall:CLASS", Metric::NAMES.join(", ")))
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for Monitor {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
     }
 }
 
@@ -152,12 +223,30 @@ impl LossKind {
 
 impl Monitor {
     /// Whether it can be had from a model for `task`.
-    pub(super) fn fits(self, task: Task) -> bool {
+    pub(super) fn fits(&self, task: Task) -> bool {
         match self {
-            Self::BalancedAccuracy | Self::Auc => task == Task::Classify,
-            Self::Jaccard | Self::Dice => task == Task::Segment,
-            Self::Loss => true,
+            Self::Of(Metric::Loss) => true,
+            Self::Of(Metric::Jaccard | Metric::ThresholdJaccard | Metric::Dice | Metric::PixelAccuracy) => {
+                task == Task::Segment
+            }
+            Self::Of(_) | Self::Recall(_) => task == Task::Classify,
         }
+    }
+
+    /// The names of those that models for `task` have.
+    pub(super) fn names(task: Task) -> Vec<&'static str> {
+        let metrics = Metric::ALL.iter().filter(|metric| Self::Of(**metric).fits(task)).map(|metric| metric.name());
+        metrics.chain((task == Task::Classify).then_some("recall:CLASS")).collect()
+    }
+
+    /// Which way it goes when it gets better, in words.
+    pub(super) fn improves(&self) -> &'static str {
+        if *self == Self::Of(Metric::Loss) { "fallen" } else { "risen" }
+    }
+
+    /// The value that is the better the higher it is as people know it.
+    pub(super) fn shown(&self, value: f64) -> f64 {
+        if *self == Self::Of(Metric::Loss) { -value } else { value }
     }
 }
 

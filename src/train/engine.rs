@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::checkpoint::{Checkpoint, PhaseStart, Progress};
+use super::checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
 use super::events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 use super::freezing::describe;
 use super::objective::{Objective, masks_of};
@@ -14,14 +14,15 @@ use super::plateau::Plateau;
 use super::run_folder::{RunFolder, Table};
 use super::scores::Scores;
 use super::session::StepResult;
-use super::{Precision, Sampling, ScheduleKind, TrainConfig};
+use super::{Monitor, Outputs, Precision, Sampling, ScheduleKind, TrainConfig};
 use crate::autograd::Tunable;
 use crate::data::{
-    Cache, Dataset, ImageSize, LastBatch, LoaderOptions, PixelStore, SplitAssignment, balanced_order, epoch_order,
-    split,
+    Batch, Cache, Dataset, ImageSize, LastBatch, LoaderOptions, PixelStore, SplitAssignment, balanced_order,
+    epoch_order, split,
 };
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Choices, Gpu};
+use crate::metrics::calibration::{NO_TEMPERATURE, fit_temperature};
 use crate::models::Model;
 use crate::tune::{distinct, tune};
 use crate::weights;
@@ -81,6 +82,7 @@ pub fn run(
         return Err(Error::new(Kind::Usage, "--schedule plateau needs validation images, and the split has none")
             .next("use another --schedule, or give validation a share with --split"));
     }
+    check_monitor(&config.monitor, &dataset, &split)?;
     let (objective, notes) = Objective::new(model, config, &dataset, &split)?;
     notes.into_iter().for_each(|note| notify(Event::Note(note)));
     let outputs = objective.classes().len();
@@ -134,7 +136,7 @@ pub fn run(
     let (folder, progress) = match resumed {
         Some((folder, checkpoint)) => {
             folder.check_split(&dataset, &split)?;
-            let progress = checkpoint.progress;
+            let progress = &checkpoint.progress;
             let done = steps as u64 * u64::from(progress.epoch);
             if progress.step < done.min(config.max_steps.unwrap_or(u64::MAX)) || progress.step > done + steps as u64 {
                 return Err(Error::new(Kind::Checkpoint, "the checkpoint's step and epoch do not go together")
@@ -142,6 +144,7 @@ pub fn run(
                     .next("the file is damaged: start a new run from weights/best.safetensors with --weights"));
             }
             place.resume(gpu, &checkpoint)?;
+            folder.drop_epochs(&progress.fallen)?;
             (folder, checkpoint.progress)
         }
         None => {
@@ -205,6 +208,20 @@ pub fn run(
     let mut engine = engine.train()?;
     let test = engine.test()?;
     Ok(RunSummary { folder: engine.folder, progress: engine.progress, test })
+}
+
+/// Checks that what is monitored can be had from these pictures.
+fn check_monitor(monitor: &Monitor, dataset: &Dataset, split: &SplitAssignment) -> Result<()> {
+    let Monitor::Recall(name) = monitor else { return Ok(()) };
+    let Some(class) = dataset.classes.iter().position(|class| class == name) else {
+        return Err(Error::new(Kind::Usage, format!("--monitor {monitor}: there is no such class"))
+            .next(format!("choose one of: {}", dataset.classes.join(", "))));
+    };
+    if split.val.is_empty() || split.val.iter().any(|&i| dataset.samples[i].label == class) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Usage, format!("--monitor {monitor}: no validation picture is of this class"))
+        .next("use another --monitor, or another --split-seed"))
 }
 
 fn interrupted(interrupt: &Interrupt) -> Result<()> {
@@ -326,10 +343,10 @@ impl<'a> Engine<'a> {
             let since_best = self.progress.epoch.saturating_sub(best_epoch);
             let patience = self.config.patience;
             if patience > 0 && since_best >= patience && !self.epoch_is_open() {
-                let monitor = self.config.monitor.name();
-                (self.notify)(Event::Stopped(format!(
-                    "no better {monitor} for {patience} epochs; the best was epoch {best_epoch}"
-                )));
+                let why = self.why_stopped();
+                (self.notify)(Event::Stopped(why.clone()));
+                let (phase, epoch) = (start.number + 1, self.progress.epoch);
+                self.progress.stopped.push(Stop { phase, epoch, why });
                 break;
             }
             let result = self.epoch()?;
@@ -338,10 +355,25 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
+    /// What was waited for, and how long.
+    fn why_stopped(&self) -> String {
+        let TrainConfig { monitor, min_delta, patience, .. } = self.config;
+        let delta = if *min_delta > 0.0 { format!(" by more than {min_delta}") } else { String::new() };
+        let best = self.progress.best_of_phase.map_or(String::new(), |(value, epoch)| {
+            format!(
+                "; {} was {:.4} in epoch {epoch}",
+                if delta.is_empty() { "the best" } else { "it" },
+                monitor.shown(value)
+            )
+        });
+        let (improved, epochs) = (monitor.improves(), if *patience == 1 { "epoch" } else { "epochs" });
+        format!("val {monitor} has not {improved}{delta} for {patience} {epochs}{best}")
+    }
+
     /// Goes on to the next phase: with the weights as they are, a fresh optimizer, and averages that begin with the weights.
     /// The phase before leaves the device before this one is built.
     fn next_phase(mut self, graphs: Graphs, note: Option<String>) -> Result<Self> {
-        let Progress { epoch, step, .. } = self.progress;
+        let (epoch, step) = (self.progress.epoch, self.progress.step);
         self.progress.plateau = Plateau::default();
         self.progress.best_of_phase = None;
         self.progress.phase = PhaseStart { number: self.progress.phase.number + 1, epoch, step };
@@ -433,16 +465,16 @@ impl<'a> Engine<'a> {
         let [loss, correct, images] = std::mem::take(&mut self.progress.epoch_sums);
         self.progress.epoch += 1;
         // Without validation images the last epoch is the best.
-        let monitored = val.as_ref().and_then(|scores| scores.monitored(config.monitor));
+        let monitored = val.as_ref().and_then(|scores| scores.monitored(&config.monitor));
         let value = monitored.unwrap_or(f64::from(self.progress.epoch));
         let lr = self.rate(self.progress.step.saturating_sub(1));
-        self.progress.plateau.see(value, &config.plateau);
+        self.progress.plateau.see(value, config.min_delta, &config.plateau);
         let best = self.progress.best.is_none_or(|b| value > b);
         if best {
             self.progress.best = Some(value);
             self.progress.best_epoch = self.progress.epoch;
         }
-        if self.progress.best_of_phase.is_none_or(|(b, _)| value > b) {
+        if self.progress.best_of_phase.is_none_or(|(b, _)| value > b + config.min_delta) {
             self.progress.best_of_phase = Some((value, self.progress.epoch));
         }
         let result = EpochResult {
@@ -464,10 +496,14 @@ impl<'a> Engine<'a> {
         let behind = [format!("{:.3}", result.seconds), format!("{:.1}", result.images_per_second)];
         let fields = self.objective.result_fields(result.train_accuracy, result.val.as_ref());
         self.results.row(&before.into_iter().chain(fields).chain(behind).collect::<Vec<_>>())?;
+        self.progress.rank(value, config.keep.best);
+        self.progress.fallen.retain(|&epoch| !config.keep.by_number(epoch));
+        let kept =
+            config.keep.by_number(result.epoch) || self.progress.kept.iter().any(|&(_, epoch)| epoch == result.epoch);
         // After the row: a resumed run drops rows beyond its checkpoint, but could not make up for one that is missing.
         // The weights are those of before the evaluation.
-        checkpoint.progress = self.progress;
-        self.folder.keep(&checkpoint, best)?;
+        checkpoint.progress = self.progress.clone();
+        self.folder.keep(&checkpoint, best, kept)?;
         Ok(result)
     }
 
@@ -511,7 +547,7 @@ impl<'a> Engine<'a> {
     fn checkpoint(&self) -> Result<Checkpoint> {
         let (weights, optimizer) = self.place.export(self.gpu)?;
         let (config, classes) = (self.config.clone(), self.objective.classes());
-        Ok(Checkpoint { config, classes, progress: self.progress, weights, optimizer })
+        Ok(Checkpoint { config, classes, progress: self.progress.clone(), temperature: None, weights, optimizer })
     }
 
     /// The features of training and validation pictures, if the phase trains on them and they are not there yet.
@@ -542,9 +578,52 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    fn scores(&mut self, indices: &[usize]) -> Result<Scores> {
+    /// The batches of an evaluation.
+    fn batches(&self, indices: &[usize]) -> Result<Box<dyn Iterator<Item = Result<Batch>>>> {
         let options = LoaderOptions { batch: self.config.images_at_once(), last: LastBatch::Pad, ..self.loader };
-        let batches = self.place.batches(&self.samples, indices.to_vec(), options)?;
+        self.place.batches(&self.samples, indices.to_vec(), options)
+    }
+
+    /// The logits of samples, of a model that classifies.
+    fn class_logits(&mut self, indices: &[usize]) -> Result<Option<Vec<f32>>> {
+        if indices.is_empty() || !matches!(self.objective, Objective::Classify { .. }) {
+            return Ok(None);
+        }
+        let batches = self.batches(indices)?;
+        let interrupt = self.interrupt;
+        let logits = self.place.eval.logits(self.gpu, batches, &mut |_| interrupted(interrupt));
+        logits.map(Some).map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })
+    }
+
+    /// The temperature of the validation pictures' logits, if the classes have a softmax.
+    fn fit_temperature(&mut self, val: &[usize], logits: &[f32]) -> Result<Option<f64>> {
+        if self.objective.outputs() != Outputs::Softmax {
+            return Ok(None);
+        }
+        let labels: Vec<usize> = val.iter().map(|&i| self.dataset.samples[i].label).collect();
+        let temperature = fit_temperature(logits, self.objective.classes().len(), &labels)?;
+        if temperature.is_none() {
+            (self.notify)(Event::Note(format!("no temperature was kept: {NO_TEMPERATURE}")));
+        }
+        Ok(temperature)
+    }
+
+    /// The scores of samples, whose logits are given where there are classes, at a temperature.
+    fn scores_at(
+        &mut self,
+        indices: &[usize],
+        logits: Option<Vec<f32>>,
+        temperature: Option<f64>,
+    ) -> Result<Option<Scores>> {
+        match logits {
+            _ if indices.is_empty() => Ok(None),
+            None => self.scores(indices).map(Some),
+            Some(logits) => self.objective.score_logits((&self.dataset, indices), &logits, temperature).map(Some),
+        }
+    }
+
+    fn scores(&mut self, indices: &[usize]) -> Result<Scores> {
+        let batches = self.batches(indices)?;
         let interrupt = self.interrupt;
         let of = (&self.dataset, &*self.samples.pixels, indices);
         let eval = &mut self.place.eval;
@@ -552,18 +631,26 @@ impl<'a> Engine<'a> {
         scores.map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })
     }
 
-    /// Scores the best checkpoint on the test images and writes `metrics.json`.
+    /// Fits a temperature to the validation images and keeps it in the best checkpoint, scores that on the test images, and
+    /// writes `metrics.json`.
     fn test(&mut self) -> Result<Option<Scores>> {
-        let best = Checkpoint::read(&self.folder.best())?;
+        let mut best = Checkpoint::read(&self.folder.best())?;
         let (config, outputs) = (self.phase(), self.objective.classes().len());
         let plans = Plans { model: self.model, config, outputs, samples: 0, budget: None, cache: false };
         self.place.evaluate_with(self.gpu, &self.caps, plans, &best.weights)?;
-        let of = |engine: &mut Self, indices: Vec<usize>| match indices.is_empty() {
-            true => Ok(None),
-            false => engine.scores(&indices).map(Some),
+        let (val, test) = (self.split.val.clone(), self.split.test.clone());
+        let logits = self.class_logits(&val)?;
+        let temperature = match &logits {
+            Some(logits) if self.config.temperature => self.fit_temperature(&val, logits)?,
+            _ => None,
         };
-        let val = of(self, self.split.val.clone())?;
-        let test = of(self, self.split.test.clone())?;
+        if best.temperature != temperature {
+            best.temperature = temperature;
+            best.write(&self.folder.best())?;
+        }
+        let val = self.scores_at(&val, logits, temperature)?;
+        let logits = self.class_logits(&test)?;
+        let test = self.scores_at(&test, logits, temperature)?;
         self.folder.write_json(
             "metrics.json",
             &serde_json::json!({
@@ -571,7 +658,9 @@ impl<'a> Engine<'a> {
                 "steps": self.progress.step,
                 "epochs": self.progress.epoch,
                 "training_seconds": self.progress.seconds,
+                "stopped": self.progress.stopped,
                 "classes": self.objective.classes(),
+                "temperature": temperature,
                 "val": val,
                 "test": test,
             }),

@@ -31,9 +31,11 @@ mod scores;
 mod session;
 mod starting_weights;
 
-pub use checkpoint::{Checkpoint, PhaseStart, Progress};
-pub use choices::{ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, Sampling, ScheduleKind};
-pub use config::{AugmentConfig, FocalConfig, SplitConfig, StepConfig, TrainConfig};
+pub use checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
+pub use choices::{
+    ClassWeighting, LossKind, Metric, Monitor, Normalisation, OptimizerKind, Precision, Sampling, ScheduleKind,
+};
+pub use config::{AugmentConfig, FocalConfig, KeepConfig, SplitConfig, StepConfig, TrainConfig};
 pub use engine::run;
 pub use events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};
@@ -43,8 +45,8 @@ pub use host_model::{HostModel, Outputs, TracedModel, describe};
 pub use objective::{Objective, masks_of};
 pub use phase::fitting_graph;
 pub use plateau::PlateauConfig;
-pub use predictor::{MaskMap, ModelSource, Predictor};
+pub use predictor::{MaskMap, ModelSource, Predictor, Said, score_in_detail};
 pub use run_folder::RunFolder;
-pub use scores::{ClassLoss, Report, Scores};
+pub use scores::{ClassLoss, Report, Scores, Verdicts};
 pub use session::{EvalSession, StepResult, TrainSession};
 pub use starting_weights::{bare_metadata, normalisation_of, rename};
