@@ -474,6 +474,9 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
         };
         let epoch = summary.progress.best_epoch;
         say(format!("\ntest images{size}, best checkpoint (epoch {epoch}):\n{}", test.report));
+        if let Some(calibration) = &test.calibration {
+            say(format!("\nprobabilities are calibrated: {calibration}"));
+        }
     }
     let folder = summary.folder.path().display();
     if summary.test.as_ref().is_some_and(|test| matches!(test.report, Report::Masks(_))) {

@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::choices::{
-    ClassWeighting, LossKind, Metric, Monitor, Normalisation, OptimizerKind, Precision, Sampling, ScheduleKind,
-};
+use super::choices::{ClassWeighting, LossKind, Normalisation, OptimizerKind, Precision, Sampling, ScheduleKind};
 use super::fine_tune::{FineTune, HeadConfig, PhaseConfig};
+use super::monitor::{Metric, Monitor};
 use super::plateau::PlateauConfig;
 use crate::data::{Fold, ImageSize, Masks, OpenOptions, SplitSpec};
 use crate::error::{Error, Kind, Result};

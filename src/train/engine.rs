@@ -1,5 +1,7 @@
 //! The training loop.
 
+mod scoring;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,21 +10,20 @@ use std::time::{Duration, Instant};
 use super::checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
 use super::events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 use super::freezing::describe;
+use super::monitor::{check_monitor, why_stopped};
 use super::objective::{Objective, masks_of};
 use super::phase::{Graphs, Plans, Samples, Workplace};
 use super::plateau::Plateau;
 use super::run_folder::{RunFolder, Table};
-use super::scores::Scores;
 use super::session::StepResult;
-use super::{Monitor, Outputs, Precision, Sampling, ScheduleKind, TrainConfig};
+use super::{Precision, Sampling, ScheduleKind, TrainConfig};
 use crate::autograd::Tunable;
 use crate::data::{
-    Batch, Cache, Dataset, ImageSize, LastBatch, LoaderOptions, PixelStore, SplitAssignment, balanced_order,
-    epoch_order, split,
+    Cache, Dataset, ImageSize, LastBatch, LoaderOptions, PixelStore, SplitAssignment, balanced_order, epoch_order,
+    split,
 };
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Choices, Gpu};
-use crate::metrics::calibration::{NO_TEMPERATURE, fit_temperature};
 use crate::models::Model;
 use crate::tune::{distinct, tune};
 use crate::weights;
@@ -210,20 +211,6 @@ pub fn run(
     Ok(RunSummary { folder: engine.folder, progress: engine.progress, test })
 }
 
-/// Checks that what is monitored can be had from these pictures.
-fn check_monitor(monitor: &Monitor, dataset: &Dataset, split: &SplitAssignment) -> Result<()> {
-    let Monitor::Recall(name) = monitor else { return Ok(()) };
-    let Some(class) = dataset.classes.iter().position(|class| class == name) else {
-        return Err(Error::new(Kind::Usage, format!("--monitor {monitor}: there is no such class"))
-            .next(format!("choose one of: {}", dataset.classes.join(", "))));
-    };
-    if split.val.is_empty() || split.val.iter().any(|&i| dataset.samples[i].label == class) {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Usage, format!("--monitor {monitor}: no validation picture is of this class"))
-        .next("use another --monitor, or another --split-seed"))
-}
-
 fn interrupted(interrupt: &Interrupt) -> Result<()> {
     if interrupt.load(Ordering::Relaxed) { Err(Error::new(Kind::Interrupted, "interrupted")) } else { Ok(()) }
 }
@@ -343,7 +330,7 @@ impl<'a> Engine<'a> {
             let since_best = self.progress.epoch.saturating_sub(best_epoch);
             let patience = self.config.patience;
             if patience > 0 && since_best >= patience && !self.epoch_is_open() {
-                let why = self.why_stopped();
+                let why = why_stopped(self.config, self.progress.best_of_phase);
                 (self.notify)(Event::Stopped(why.clone()));
                 let (phase, epoch) = (start.number + 1, self.progress.epoch);
                 self.progress.stopped.push(Stop { phase, epoch, why });
@@ -353,21 +340,6 @@ impl<'a> Engine<'a> {
             (self.notify)(Event::Epoch(&result));
         }
         Ok(())
-    }
-
-    /// What was waited for, and how long.
-    fn why_stopped(&self) -> String {
-        let TrainConfig { monitor, min_delta, patience, .. } = self.config;
-        let delta = if *min_delta > 0.0 { format!(" by more than {min_delta}") } else { String::new() };
-        let best = self.progress.best_of_phase.map_or(String::new(), |(value, epoch)| {
-            format!(
-                "; {} was {:.4} in epoch {epoch}",
-                if delta.is_empty() { "the best" } else { "it" },
-                monitor.shown(value)
-            )
-        });
-        let (improved, epochs) = (monitor.improves(), if *patience == 1 { "epoch" } else { "epochs" });
-        format!("val {monitor} has not {improved}{delta} for {patience} {epochs}{best}")
     }
 
     /// Goes on to the next phase: with the weights as they are, a fresh optimizer, and averages that begin with the weights.
@@ -576,95 +548,5 @@ impl<'a> Engine<'a> {
         let count = all.len();
         (self.notify)(Event::Note(format!("computed the features of {count} images once, in {seconds:.1} s")));
         Ok(())
-    }
-
-    /// The batches of an evaluation.
-    fn batches(&self, indices: &[usize]) -> Result<Box<dyn Iterator<Item = Result<Batch>>>> {
-        let options = LoaderOptions { batch: self.config.images_at_once(), last: LastBatch::Pad, ..self.loader };
-        self.place.batches(&self.samples, indices.to_vec(), options)
-    }
-
-    /// The logits of samples, of a model that classifies.
-    fn class_logits(&mut self, indices: &[usize]) -> Result<Option<Vec<f32>>> {
-        if indices.is_empty() || !matches!(self.objective, Objective::Classify { .. }) {
-            return Ok(None);
-        }
-        let batches = self.batches(indices)?;
-        let interrupt = self.interrupt;
-        let logits = self.place.eval.logits(self.gpu, batches, &mut |_| interrupted(interrupt));
-        logits.map(Some).map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })
-    }
-
-    /// The temperature of the validation pictures' logits, if the classes have a softmax.
-    fn fit_temperature(&mut self, val: &[usize], logits: &[f32]) -> Result<Option<f64>> {
-        if self.objective.outputs() != Outputs::Softmax {
-            return Ok(None);
-        }
-        let labels: Vec<usize> = val.iter().map(|&i| self.dataset.samples[i].label).collect();
-        let temperature = fit_temperature(logits, self.objective.classes().len(), &labels)?;
-        if temperature.is_none() {
-            (self.notify)(Event::Note(format!("no temperature was kept: {NO_TEMPERATURE}")));
-        }
-        Ok(temperature)
-    }
-
-    /// The scores of samples, whose logits are given where there are classes, at a temperature.
-    fn scores_at(
-        &mut self,
-        indices: &[usize],
-        logits: Option<Vec<f32>>,
-        temperature: Option<f64>,
-    ) -> Result<Option<Scores>> {
-        match logits {
-            _ if indices.is_empty() => Ok(None),
-            None => self.scores(indices).map(Some),
-            Some(logits) => self.objective.score_logits((&self.dataset, indices), &logits, temperature).map(Some),
-        }
-    }
-
-    fn scores(&mut self, indices: &[usize]) -> Result<Scores> {
-        let batches = self.batches(indices)?;
-        let interrupt = self.interrupt;
-        let of = (&self.dataset, &*self.samples.pixels, indices);
-        let eval = &mut self.place.eval;
-        let scores = self.objective.evaluate(self.gpu, eval, of, batches, &mut |_| interrupted(interrupt));
-        scores.map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })
-    }
-
-    /// Fits a temperature to the validation images and keeps it in the best checkpoint, scores that on the test images, and
-    /// writes `metrics.json`.
-    fn test(&mut self) -> Result<Option<Scores>> {
-        let mut best = Checkpoint::read(&self.folder.best())?;
-        let (config, outputs) = (self.phase(), self.objective.classes().len());
-        let plans = Plans { model: self.model, config, outputs, samples: 0, budget: None, cache: false };
-        self.place.evaluate_with(self.gpu, &self.caps, plans, &best.weights)?;
-        let (val, test) = (self.split.val.clone(), self.split.test.clone());
-        let logits = self.class_logits(&val)?;
-        let temperature = match &logits {
-            Some(logits) if self.config.temperature => self.fit_temperature(&val, logits)?,
-            _ => None,
-        };
-        if best.temperature != temperature {
-            best.temperature = temperature;
-            best.write(&self.folder.best())?;
-        }
-        let val = self.scores_at(&val, logits, temperature)?;
-        let logits = self.class_logits(&test)?;
-        let test = self.scores_at(&test, logits, temperature)?;
-        self.folder.write_json(
-            "metrics.json",
-            &serde_json::json!({
-                "best_epoch": best.progress.best_epoch,
-                "steps": self.progress.step,
-                "epochs": self.progress.epoch,
-                "training_seconds": self.progress.seconds,
-                "stopped": self.progress.stopped,
-                "classes": self.objective.classes(),
-                "temperature": temperature,
-                "val": val,
-                "test": test,
-            }),
-        )?;
-        Ok(test)
     }
 }

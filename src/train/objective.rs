@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::graph::{Images, input};
-use super::scores::{ClassLoss, Scores, Verdicts, mask_loss, score};
+use super::scores::{ClassLoss, Scores, mask_loss, score};
 use super::session::EvalSession;
+use super::verdicts::Verdicts;
 use super::{ClassWeighting, LossKind, Outputs, Sampling, TrainConfig};
 use crate::autograd::{Tape, Tensor};
 use crate::data::{Batch, Dataset, Masks, PixelStore, SplitAssignment, Weighting, class_weights};

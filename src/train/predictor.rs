@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use super::scores::{ClassLoss, Scores, Verdicts, logits_of, not_finite, score};
+use super::scores::{ClassLoss, Scores, not_finite, score};
 use super::session::{EvalSession, load_weights};
+use super::verdicts::{Verdicts, logits_of};
 use super::{EvalGraph, HostModel, Normalisation, Outputs, Precision, TrainConfig};
 use crate::autograd::Store;
 use crate::data::{Batch, ImageSize, MaskReader, Sample, View, resize_probabilities};
