@@ -399,7 +399,7 @@ fn training_stops_early_once_validation_no_longer_improves() {
     let still = ["--lr", "1e-30", "--epochs", "9", "--patience", "2", "--monitor", "loss", "--run", "a"];
     let printed = train(dir, &still);
     assert_eq!(rows(dir, "a/results.csv").len(), 3, "{printed}");
-    assert!(printed.contains("no better loss for 2 epochs; the best was epoch 1"), "{printed}");
+    assert!(printed.contains("val loss has not fallen for 2 epochs; the best was"), "{printed}");
     // Resumed, it stays stopped.
     train_resumed(dir, "a");
     assert_eq!(rows(dir, "a/results.csv").len(), 3);

@@ -239,7 +239,7 @@ fn groups_have_their_own_rates_and_decays() {
         let (_, rate, weight_decay) = groups.into_iter().find(|(n, ..)| *n == name).unwrap();
         Group { rate, weight_decay }
     };
-    Optimizer::Adam(adam).append_in_groups(&mut tape, &gradients, lr, None, &group).unwrap();
+    Optimizer::Adam(adam).append_in_groups(&mut tape, &gradients, lr, None, None, &group).unwrap();
     let plan = Plan::new(&tape, &[loss], gpu.caps()).unwrap();
     let mut store = Store::new();
     let executable = Executable::new(&gpu, plan, &mut store).unwrap();
@@ -437,7 +437,7 @@ fn each_phase_waits_for_its_own_best() {
     let config = TrainConfig {
         epochs: 6,
         patience: 2,
-        monitor: lesion_gpu::train::Monitor::Loss,
+        monitor: lesion_gpu::train::Metric::Loss.into(),
         phases: ["all:2:1e-3", "all:4:1e-30"].map(|text| text.parse().unwrap()).to_vec(),
         ..small_run()
     };

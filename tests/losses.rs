@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lesion_gpu::Kind;
 use lesion_gpu::train::{
-    AugmentConfig, FocalConfig, HeadConfig, Interrupt, LossKind, Monitor, RunOptions, TrainConfig, run,
+    AugmentConfig, FocalConfig, HeadConfig, Interrupt, LossKind, Metric, RunOptions, TrainConfig, run,
 };
 
 const PICTURES: usize = 8;
@@ -76,7 +76,7 @@ fn training_and_validation_agree_on_every_loss() {
     for (i, (loss, labels, micro_batch)) in cases.into_iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
         let data = dataset(folder.path(), labels);
-        let config = TrainConfig { micro_batch, monitor: Monitor::Auc, ..config(&data, loss) };
+        let config = TrainConfig { micro_batch, monitor: Metric::Auc.into(), ..config(&data, loss) };
         let path = folder.path().join("run");
         let options = RunOptions { run: Some(path.clone()), no_cache: true, workers: 1, ..RunOptions::default() };
         run(&gpu, &config, &options, &Interrupt::default(), &mut |_| {}).unwrap();

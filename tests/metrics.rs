@@ -1,9 +1,11 @@
-//! Classification metrics against scikit-learn's, stored by `tests/goldens/make_metrics.py`.
+//! Classification metrics against scikit-learn's, and those of masks against the scorer of ISIC 2018, stored by `tests/goldens/make_metrics.py`.
 
 use std::path::PathBuf;
 
 use lesion_gpu::Kind;
-use lesion_gpu::metrics::{ClassificationReport, ConfusionMatrix, DetailedReport, Scored};
+use lesion_gpu::metrics::{
+    ClassificationReport, ConfusionMatrix, DetailedReport, PixelCounts, Scored, SegmentationReport,
+};
 use serde::Deserialize;
 
 const TOLERANCE: f64 = 1e-6;
@@ -11,6 +13,31 @@ const TOLERANCE: f64 = 1e-6;
 #[derive(Deserialize)]
 struct Goldens {
     cases: Vec<Case>,
+    masks: Masks,
+}
+
+/// Masks, and what the scorer of ISIC 2018 Task 1 says.
+#[derive(Deserialize)]
+struct Masks {
+    pictures: Vec<Mask>,
+    mean: MaskScores,
+}
+
+#[derive(Deserialize)]
+struct Mask {
+    drawn: Vec<u8>,
+    found: Vec<u8>,
+    scores: MaskScores,
+}
+
+#[derive(Deserialize)]
+struct MaskScores {
+    accuracy: f64,
+    sensitivity: f64,
+    specificity: f64,
+    jaccard: f64,
+    threshold_jaccard: f64,
+    dice: f64,
 }
 
 #[derive(Deserialize)]
@@ -132,6 +159,31 @@ fn equals_the_scorer_of_the_challenges() {
             check("sensitivity at 0.90", point, case.sensitivity_at_90[class]);
         }
     }
+}
+
+#[test]
+fn masks_equal_the_scorer_of_the_challenge() {
+    let Masks { pictures, mean } = goldens().masks;
+    assert!(pictures.len() >= 12);
+    let compare = |name: &str, ours: &SegmentationReport, theirs: &MaskScores| {
+        let pairs = [
+            ("accuracy", ours.accuracy, theirs.accuracy),
+            ("sensitivity", ours.sensitivity, theirs.sensitivity),
+            ("specificity", ours.specificity, theirs.specificity),
+            ("Jaccard", ours.jaccard, theirs.jaccard),
+            ("threshold Jaccard", ours.threshold_jaccard, theirs.threshold_jaccard),
+            ("Dice", ours.dice, theirs.dice),
+        ];
+        pairs.into_iter().for_each(|(what, ours, theirs)| close(name, what, Some(ours), Some(theirs)));
+    };
+    // Inside is what is brighter than 128.
+    let inside = |values: &[u8]| values.iter().map(|&v| v > 128).collect::<Vec<bool>>();
+    let counts: Vec<PixelCounts> =
+        pictures.iter().map(|m| PixelCounts::of(inside(&m.found).into_iter().zip(inside(&m.drawn)))).collect();
+    for (i, (picture, counts)) in pictures.iter().zip(&counts).enumerate() {
+        compare(&format!("mask {i}"), &SegmentationReport::new(&[*counts]).unwrap(), &picture.scores);
+    }
+    compare("mean", &SegmentationReport::new(&counts).unwrap(), &mean);
 }
 
 /// Intervals hold the value, are repeatable, and get wider where pictures are no independent observations.

@@ -22,7 +22,8 @@ fn uniform(model: Model, size: usize) -> HostModel {
     let size = ImageSize::from(size);
     let config = TrainConfig { size, ..TrainConfig::of(model) };
     let classes = ["a", "b", "c"].map(str::to_owned).to_vec();
-    let mut host = HostModel { config, classes, weights: Tensors::new(), allow_partial: false, notes: vec![] };
+    let mut host =
+        HostModel { config, classes, temperature: None, weights: Tensors::new(), allow_partial: false, notes: vec![] };
     let parameters = host.trace(1, size).unwrap().parameters;
     host.weights = parameters.iter().map(|p| (p.name.clone(), HostTensor::full(p.file_shape.clone(), 0.5))).collect();
     host

@@ -54,8 +54,8 @@ pub(super) fn predict(args: &PredictArgs, gpu: &Gpu, predictor: &mut Predictor, 
     let targets = targets(job.files, folder)?;
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder of masks", folder, &e))?;
     let size = predictor.config.size;
-    job.run(gpu, predictor, &mut |picture, logits| {
-        let mask = MaskMap { logits, size }.at(picture.own)?;
+    job.run(gpu, predictor, &mut |picture, said| {
+        let mask = MaskMap { said, size }.at(picture.own)?;
         save(&job.files[picture.index], &targets[picture.index], picture.own, &mask)
     })
 }

@@ -12,6 +12,7 @@ mod eval;
 mod export;
 mod fine_tune;
 mod masks;
+mod member;
 mod models;
 mod pictures;
 mod predict;

@@ -17,7 +17,7 @@ use super::progress::Progress;
 use crate::data::{Batch, ImageSize, decode_rgb_file, list_images, resize_rgb};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
-use crate::train::{Interrupt, Predictor};
+use crate::train::{Interrupt, Predictor, Said};
 
 /// The pictures that paths name: files, and those directly inside folders.
 ///
@@ -58,7 +58,7 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Asks `answer` for what there is to say of each picture and its raw outputs, and prints it. Pictures that cannot be
+    /// Asks `answer` for what there is to say of each picture by what the model says, and prints it. Pictures that cannot be
     /// read are named and left out, which is an error at the end. Where nobody reads the answers any more, the work ends.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ impl Job<'_> {
         &self,
         gpu: &Gpu,
         predictor: &mut Predictor,
-        answer: &mut dyn FnMut(&Loaded, &[f32]) -> Result<A>,
+        answer: &mut dyn FnMut(&Loaded, &Said) -> Result<A>,
     ) -> Result<()> {
         let total = self.files.len();
         let pictures = Pictures::read(self.files, predictor.config.size, self.batch, self.interrupt)?;
@@ -78,10 +78,10 @@ impl Job<'_> {
             seen.progress.borrow_mut().show("predicting", seen.files.get(), total, String::new);
             interrupted(self.interrupt)
         };
-        let result = predictor.each_picture(gpu, pictures, &mut show, &mut |_, outputs| {
+        let result = predictor.each_picture(gpu, pictures, &mut show, &mut |_, said| {
             let next = seen.loaded.borrow_mut().pop_front();
             let loaded = next.ok_or_else(|| Error::new(Kind::Internal, "an answer without a picture"))?;
-            answers.print(&answer(&loaded, outputs)?, &mut seen.progress.borrow_mut())
+            answers.print(&answer(&loaded, said)?, &mut seen.progress.borrow_mut())
         });
         let result = result.and_then(|()| answers.end(&mut seen.progress.borrow_mut()));
         seen.progress.borrow_mut().clear();

@@ -10,15 +10,15 @@ use super::pictures::{self, Job};
 use super::source::{BareArgs, PartialArgs};
 use super::{DeviceArgs, TuningArgs};
 use crate::error::{Error, Kind, Result};
-use crate::metrics::{sigmoid, softmax};
 use crate::models::Task;
-use crate::train::{Interrupt, Outputs, Precision, Predictor};
+use crate::train::{Interrupt, Precision, Predictor, Said};
 
 #[derive(Debug, Args)]
 #[command(before_help = "\
 Examples:
   lesion-gpu predict runs/resnet18-001 photo.jpg
   lesion-gpu predict runs/resnet18-001 photos/ --format csv > labels.csv
+  lesion-gpu predict runs/resnet18-001 photo.jpg --tta
   lesion-gpu predict runs/unet-small-001 photos/ --out masks/
   lesion-gpu predict --model resnet18 --weights w.safetensors photo.jpg --logits --format json")]
 pub(super) struct PredictArgs {
@@ -31,6 +31,13 @@ pub(super) struct PredictArgs {
     /// Raw outputs of the model instead of probabilities
     #[arg(long)]
     pub(super) logits: bool,
+    /// Show the model each picture in all views that keep its shape (8 of a square, else 4), and take the mean of the
+    /// probabilities
+    #[arg(long, conflicts_with = "logits")]
+    tta: bool,
+    /// Probabilities as they are, without the temperature that training fitted
+    #[arg(long)]
+    no_temperature: bool,
     /// Folder for the masks of a model that segments, as large as the pictures: NAME_segmentation.png for NAME.jpg.
     /// Nothing is overwritten
     #[arg(long, value_name = "DIR")]
@@ -67,6 +74,12 @@ struct Classified {
     label: String,
     /// The likeliest first.
     top: Vec<ClassScore>,
+    /// What logits were divided by, where probabilities are calibrated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    /// Views that probabilities are the mean of, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    views: Option<usize>,
     /// All raw outputs in the order of the classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     logits: Option<Vec<f32>>,
@@ -106,6 +119,11 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
     if !predictor.difference.is_empty() {
         eprintln!("note: loaded what fits of the weights:\n  {}", predictor.difference.describe());
     }
+    if args.no_temperature {
+        predictor.temperature = None;
+    }
+    let views = args.tta.then(|| predictor.show_all_views());
+    views.iter().for_each(|views| eprintln!("note: the mean of {views} views of each picture"));
     let job = |columns| Job { files: &files, batch, format: args.format, columns, interrupt };
     if predictor.task == Task::Segment {
         return super::masks::predict(args, &gpu, &mut predictor, &job(&super::masks::COLUMNS));
@@ -114,30 +132,21 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
         return Err(Error::new(Kind::Usage, "--out is for models that segment").next("leave --out away"));
     }
     let classes = predictor.classes.clone();
-    let outputs = predictor.outputs();
+    let temperature = predictor.temperature.filter(|_| !args.logits);
+    if let Some(temperature) = temperature {
+        eprintln!("note: probabilities are calibrated, by a temperature of {temperature:.4}");
+    }
     let columns: Vec<&str> = ["image", "label"].into_iter().chain(classes.iter().map(String::as_str)).collect();
-    job(&columns).run(&gpu, &mut predictor, &mut |picture, logits| {
-        classify(args, files[picture.index].display().to_string(), logits, outputs, &classes)
+    job(&columns).run(&gpu, &mut predictor, &mut |picture, said| {
+        let answer = classify(args, files[picture.index].display().to_string(), said, &classes)?;
+        Ok(Classified { temperature, views, ..answer })
     })
 }
 
-/// What the raw outputs say of a picture.
-fn classify(
-    args: &PredictArgs,
-    image: String,
-    logits: &[f32],
-    outputs: Outputs,
-    classes: &[String],
-) -> Result<Classified> {
-    if logits.iter().any(|v| !v.is_finite()) {
-        return Err(Error::new(Kind::Diverged, "the model's outputs are not finite numbers")
-            .at(image)
-            .next("the weights are damaged or come from a run that diverged"));
-    }
-    let probabilities = match outputs {
-        Outputs::Sigmoid => sigmoid(logits),
-        Outputs::Softmax => softmax(logits, classes.len())?,
-    };
+/// What the model's words mean.
+fn classify(args: &PredictArgs, image: String, said: &Said, classes: &[String]) -> Result<Classified> {
+    let Said { logits, probabilities, .. } = said;
+    said.check().map_err(|e| e.at(&image).next("the weights are damaged or come from a run that diverged"))?;
     let mut order: Vec<usize> = (0..classes.len()).collect();
     order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
     let score = |i: usize| if args.logits { f64::from(logits[i]) } else { probabilities[i] };
@@ -146,7 +155,9 @@ fn classify(
         image,
         label: classes[order[0]].clone(),
         top: top.map(|&i| ClassScore { class: classes[i].clone(), score: score(i) }).collect(),
-        logits: args.logits.then(|| logits.to_vec()),
-        probabilities,
+        temperature: None,
+        views: None,
+        logits: args.logits.then(|| logits.clone()),
+        probabilities: probabilities.clone(),
     })
 }

@@ -14,13 +14,13 @@ use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Gpu};
 use crate::models::Model;
 use crate::train::{
-    AugmentConfig, ClassWeighting, EpochResult, Event, FocalConfig, Interrupt, LossKind, Monitor, Normalisation,
-    OptimizerKind, PlateauConfig, Precision, Protocol, Recipe, Report, RunFolder, RunOptions, Sampling, ScheduleKind,
-    SplitConfig, StepConfig, TrainConfig, Tuning, normalisation_of, run as train,
+    AugmentConfig, ClassWeighting, EpochResult, Event, FocalConfig, Interrupt, KeepConfig, LossKind, Monitor,
+    Normalisation, OptimizerKind, PlateauConfig, Precision, Protocol, Recipe, Report, RunFolder, RunOptions, Sampling,
+    ScheduleKind, SplitConfig, StepConfig, TrainConfig, Tuning, normalisation_of, run as train,
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 63] = [
+const CONFIGURATION: [&str; 68] = [
     "data",
     "masks",
     "images",
@@ -46,8 +46,13 @@ const CONFIGURATION: [&str; 63] = [
     "class_weights",
     "sampling",
     "label_smoothing",
+    "clip_norm",
     "patience",
+    "min_delta",
     "monitor",
+    "keep_every",
+    "keep_best",
+    "no_temperature",
     "seed",
     "split",
     "split_seed",
@@ -217,13 +222,29 @@ pub(super) struct TrainArgs {
     /// Label smoothing
     #[arg(long, default_value_t = 0.0, help_heading = "Optimisation")]
     label_smoothing: f64,
+    /// Bring the norm of all gradients together down to this where it is larger
+    #[arg(long, value_name = "NORM", help_heading = "Optimisation")]
+    clip_norm: Option<f64>,
     /// Stop after this many epochs without improvement; 0 for never
     #[arg(long, default_value_t = 0, help_heading = "Optimisation")]
     patience: u32,
-    /// What decides the best epoch, of the validation images: balanced-accuracy, auc or loss; to segment: jaccard, dice or loss
-    /// [default: balanced-accuracy, to segment jaccard]
-    #[arg(long, help_heading = "Optimisation")]
+    /// By how much more than the best so far counts as improvement, for --patience and --schedule plateau
+    #[arg(long, value_name = "D", default_value_t = 0.0, help_heading = "Optimisation")]
+    min_delta: f64,
+    /// What decides the best epoch, of the validation images: balanced-accuracy, accuracy, macro-f1, weighted-f1, auc,
+    /// average-precision, recall:CLASS, exact-match (losses of sigmoids) or loss; to segment: jaccard, threshold-jaccard, dice,
+    /// pixel-accuracy or loss [default: balanced-accuracy, to segment jaccard]
+    #[arg(long, value_name = "SCORE", help_heading = "Optimisation")]
     monitor: Option<Monitor>,
+    /// Keep the weights of every so many epochs, weights/epoch-NNNN.safetensors; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimisation")]
+    keep_every: u32,
+    /// Keep the weights of the best so many epochs, likewise
+    #[arg(long, value_name = "K", default_value_t = 0, help_heading = "Optimisation")]
+    keep_best: u32,
+    /// Fit no temperature to the validation images in the end (one is for models that classify with a softmax)
+    #[arg(long, help_heading = "Optimisation")]
+    no_temperature: bool,
     /// Seed of everything random
     #[arg(long, default_value_t = 42, help_heading = "Optimisation")]
     seed: u32,
@@ -362,8 +383,12 @@ impl TrainArgs {
             },
             sampling: self.sampling,
             label_smoothing: self.label_smoothing,
+            clip_norm: self.clip_norm,
             patience: self.patience,
-            monitor: self.monitor.unwrap_or(defaults.monitor),
+            min_delta: self.min_delta,
+            monitor: self.monitor.clone().unwrap_or(defaults.monitor),
+            keep: KeepConfig { every: self.keep_every, best: self.keep_best },
+            temperature: !self.no_temperature,
             seed: self.seed,
             shuffle: !self.no_shuffle,
             balance: self.balance,
@@ -483,6 +508,9 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
         say(format!("\ntest images{size}, best checkpoint (epoch {epoch}):\n{}", test.report));
         if let Some(leak) = &summary.leak {
             say(leak.to_string());
+        }
+        if let Some(calibration) = &test.calibration {
+            say(format!("\nprobabilities are calibrated: {calibration}"));
         }
     }
     let folder = summary.folder.path().display();

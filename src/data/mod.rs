@@ -41,6 +41,7 @@ mod store;
 pub mod synthetic;
 mod table;
 mod tree;
+mod views;
 
 pub use balance::{Balance, Change, balance_all, balance_of, balance_train, write_set};
 pub use check::{Count, DataReport, Duplicates, age_band, check};
@@ -55,3 +56,4 @@ pub use size::ImageSize;
 pub use split::{Fold, Leak, SplitAssignment, SplitSpec, split};
 pub use store::{Cache, PixelStore};
 pub use tree::Source;
+pub use views::View;

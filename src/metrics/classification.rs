@@ -187,6 +187,9 @@ pub struct ClassScores {
     pub f1: f64,
     /// Area under the one-vs-rest ROC curve ([`roc_auc`]); `None` if no sample, or every sample, is of this class.
     pub auc: Option<f64>,
+    /// Average precision ([`average_precision`]), where there is an AUC.
+    #[serde(default)]
+    pub average_precision: Option<f64>,
     /// Samples of this class.
     pub support: u64,
 }
@@ -206,6 +209,9 @@ pub struct ClassificationReport {
     pub weighted_f1: f64,
     /// Plain mean of the classes' AUCs, over the classes that have one; `None` if none has.
     pub macro_auc: Option<f64>,
+    /// The same of their average precisions.
+    #[serde(default)]
+    pub macro_average_precision: Option<f64>,
     /// One entry a class, in the order of the scores' columns.
     pub per_class: Vec<ClassScores>,
     /// Counts `[true][predicted]`; the predicted class is the [`argmax`] of the scores.
@@ -255,6 +261,7 @@ impl ClassificationReport {
                     recall: confusion.recall(k),
                     f1: confusion.f1(k),
                     auc: roc_auc(&positive, &column)?,
+                    average_precision: average_precision(&positive, &column)?,
                     support: confusion.support(k),
                 })
             })
@@ -266,6 +273,7 @@ impl ClassificationReport {
             macro_f1: confusion.macro_f1(),
             weighted_f1: confusion.weighted_f1(),
             macro_auc: mean(per_class.iter().filter_map(|class| class.auc)),
+            macro_average_precision: mean(per_class.iter().filter_map(|class| class.average_precision)),
             per_class,
             confusion,
         })
@@ -331,17 +339,7 @@ impl fmt::Display for ClassificationReport {
 /// # Errors
 /// [`Kind::Shape`] if the lengths differ; [`Kind::Diverged`] if a score is NaN.
 pub fn roc_auc(positive: &[bool], scores: &[f64]) -> Result<Option<f64>> {
-    if positive.len() != scores.len() {
-        return Err(Error::new(Kind::Shape, format!("{} labels but {} scores", positive.len(), scores.len())));
-    }
-    if scores.iter().any(|s| s.is_nan()) {
-        return Err(Error::new(Kind::Diverged, "a score is not a number"));
-    }
-    let positives = positive.iter().filter(|&&p| p).count();
-    let negatives = positive.len() - positives;
-    if positives == 0 || negatives == 0 {
-        return Ok(None);
-    }
+    let Some((positives, negatives)) = both(positive, scores)? else { return Ok(None) };
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_unstable_by(|&a, &b| scores[a].total_cmp(&scores[b]));
     let mut rank_sum = 0.0; // of the positive samples, ranks counted from 1
@@ -354,6 +352,37 @@ pub fn roc_auc(positive: &[bool], scores: &[f64]) -> Result<Option<f64>> {
     }
     let (positives, negatives) = (positives as f64, negatives as f64);
     Ok(Some((rank_sum - positives * (positives + 1.0) / 2.0) / (positives * negatives)))
+}
+
+/// The mean of the precisions at each threshold, weighted by what the recall gains there
+/// (`sklearn.metrics.average_precision_score`). `None` if there is no positive or no negative sample.
+///
+/// # Errors
+/// As [`roc_auc`].
+pub fn average_precision(positive: &[bool], scores: &[f64]) -> Result<Option<f64>> {
+    let Some((positives, _)) = both(positive, scores)? else { return Ok(None) };
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_unstable_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    let (mut hits, mut found, mut sum) = (0, 0, 0.0);
+    for group in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
+        let gained = group.iter().filter(|&&i| positive[i]).count();
+        (hits, found) = (hits + gained, found + group.len());
+        sum += gained as f64 / positives as f64 * hits as f64 / found as f64;
+    }
+    Ok(Some(sum))
+}
+
+/// How many samples are positive and how many negative, if there are both.
+fn both(positive: &[bool], scores: &[f64]) -> Result<Option<(usize, usize)>> {
+    if positive.len() != scores.len() {
+        return Err(Error::new(Kind::Shape, format!("{} labels but {} scores", positive.len(), scores.len())));
+    }
+    if scores.iter().any(|s| s.is_nan()) {
+        return Err(Error::new(Kind::Diverged, "a score is not a number"));
+    }
+    let positives = positive.iter().filter(|&&p| p).count();
+    let negatives = positive.len() - positives;
+    Ok((positives > 0 && negatives > 0).then_some((positives, negatives)))
 }
 
 /// The index of the largest value, the first of several equal ones (as in NumPy); 0 for an empty slice.
@@ -389,7 +418,7 @@ pub fn softmax<S: Copy + Into<f64>>(logits: &[S], classes: usize) -> Result<Vec<
     Ok(out)
 }
 
-fn check_rows(values: &[f64], classes: usize) -> Result<()> {
+pub(super) fn check_rows(values: &[f64], classes: usize) -> Result<()> {
     if classes == 0 {
         return Err(Error::new(Kind::Shape, "there are no classes"));
     }

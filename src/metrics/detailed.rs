@@ -17,7 +17,7 @@ use std::fmt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfusionMatrix, argmax};
+use super::{CalibrationBin, ConfusionMatrix, argmax, average_precision, calibration_error};
 use crate::error::{Error, Kind, Result};
 use crate::rng::Stream;
 
@@ -25,8 +25,6 @@ use crate::rng::Stream;
 const RESAMPLES: usize = 1000;
 /// The sensitivity above which an area under the ROC curve is given of its own.
 const SENSITIVE: f64 = 0.8;
-/// Bins of the calibration error.
-const BINS: usize = 15;
 
 /// One class as a test for that class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,17 +53,6 @@ pub struct ClassDetail {
     pub auc_above_sensitivity_80: Option<f64>,
     /// Average precision.
     pub average_precision: Option<f64>,
-}
-
-/// A bin of the largest probabilities.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct CalibrationBin {
-    /// Pictures in it.
-    pub images: u64,
-    /// The mean of their largest probabilities.
-    pub confidence: f64,
-    /// The share that is right.
-    pub accuracy: f64,
 }
 
 /// Scores of the pictures of some patients.
@@ -173,10 +160,12 @@ impl DetailedReport {
         };
 
         let classes = (0..k).map(|class| {
+            let positive: Vec<bool> = pictures.iter().map(|picture| picture.label == class).collect();
+            let column: Vec<f64> = rows.iter().map(|row| row[class]).collect();
             let counts = Counts::new(&rows, pictures, class);
             let curve = &curves[class];
             let auc = curve.auc(&all);
-            ClassDetail {
+            Ok(ClassDetail {
                 name: names[class].clone(),
                 support: counts.there(),
                 accuracy: share(counts.hits + counts.left, pictures.len() as u64),
@@ -188,12 +177,13 @@ impl DetailedReport {
                 auc,
                 auc_interval: auc.and_then(|_| auc_interval(class)),
                 auc_above_sensitivity_80: auc.map(|_| curve.auc_above(SENSITIVE)),
-                average_precision: auc.map(|_| curve.average_precision()),
-            }
+                average_precision: average_precision(&positive, &column)?,
+            })
         });
-        let (calibration_error, calibration) = calibration(&rows, pictures);
+        let labels: Vec<usize> = pictures.iter().map(|picture| picture.label).collect();
+        let (calibration_error, calibration) = calibration_error(probabilities, k, &labels)?;
         Ok(Self {
-            classes: classes.collect(),
+            classes: classes.collect::<Result<_>>()?,
             balanced_accuracy: balanced(pictures, &right, &all, k),
             balanced_accuracy_interval: interval(intervals.iter().map(|(_, balanced, _)| *balanced).collect()),
             accuracy_interval: interval(intervals.iter().map(|(accuracy, ..)| *accuracy).collect()),
@@ -304,13 +294,6 @@ impl Curve {
         segment.windows(2).map(|w| (w[1].1 - w[0].1) * (w[0].0 + w[1].0) / 2.0).sum()
     }
 
-    /// The mean of the precisions at each threshold, weighted by what the recall gains there.
-    fn average_precision(&self) -> f64 {
-        let points = self.points(&vec![1; self.order.len()]);
-        let positives = points.last().map_or(1.0, |&(hits, ..)| hits.max(1.0));
-        points.windows(2).map(|w| (w[1].0 - w[0].0) / positives * w[1].0 / (w[1].0 + w[1].1)).sum()
-    }
-
     /// The highest sensitivity of a threshold with at least this specificity, and that threshold.
     fn at_specificity(&self, specificity: f64) -> Option<(f64, f64)> {
         self.auc(&vec![1; self.order.len()])?;
@@ -365,25 +348,6 @@ fn balanced(pictures: &[Scored<'_>], right: &[bool], weights: &[u32], classes: u
     let recalls: Vec<f64> =
         counts.into_iter().filter(|(_, all)| *all > 0).map(|(hits, all)| share(hits, all)).collect();
     recalls.iter().sum::<f64>() / recalls.len().max(1) as f64
-}
-
-fn calibration(rows: &[&[f64]], pictures: &[Scored<'_>]) -> (f64, Vec<CalibrationBin>) {
-    // Pictures, right ones, sum of the largest probabilities.
-    let mut bins = [(0_u64, 0_u64, 0.0); BINS];
-    for (row, picture) in rows.iter().zip(pictures) {
-        let top = argmax(row);
-        // Bins are open below and closed above.
-        let bin = (row[top] * BINS as f64).ceil() as usize;
-        let bin = &mut bins[bin.clamp(1, BINS) - 1];
-        *bin = (bin.0 + 1, bin.1 + u64::from(top == picture.label), bin.2 + row[top]);
-    }
-    let of = |(images, right, sum): (u64, u64, f64)| {
-        let all = images.max(1) as f64;
-        CalibrationBin { images, confidence: sum / all, accuracy: right as f64 / all }
-    };
-    let bins: Vec<CalibrationBin> = bins.into_iter().map(of).collect();
-    let off = |bin: &CalibrationBin| bin.images as f64 * (bin.accuracy - bin.confidence).abs();
-    (bins.iter().map(off).sum::<f64>() / pictures.len() as f64, bins)
 }
 
 fn groups(rows: &[&[f64]], pictures: &[Scored<'_>], classes: usize) -> Result<Vec<GroupScores>> {

@@ -1,12 +1,16 @@
 //! Scores of a model's answers: host arithmetic in f64 on labels and scores, with no knowledge of the GPU.
 
+pub mod calibration;
 pub mod classification;
 pub mod compare;
 pub mod detailed;
 pub mod multi_label;
 pub mod segmentation;
 
-pub use classification::{ClassScores, ClassificationReport, ConfusionMatrix, argmax, roc_auc, sigmoid, softmax};
+pub use calibration::{Calibration, CalibrationBin, calibration_error, fit_temperature, nll, tempered};
+pub use classification::{
+    ClassScores, ClassificationReport, ConfusionMatrix, argmax, average_precision, roc_auc, sigmoid, softmax,
+};
 pub use compare::{Answers, Comparison, Sheet, compare};
 pub use detailed::{DetailedReport, Scored};
 pub use multi_label::MultiLabelReport;

@@ -14,6 +14,7 @@ mod case;
 pub mod cast;
 pub mod channel_mul;
 mod check;
+pub mod clip_norm;
 pub mod concat;
 pub mod conv2d;
 pub mod conv_transpose2d;
@@ -173,6 +174,7 @@ pub fn all_cases() -> Vec<Case> {
         bce_with_logits::cases(),
         cast::cases(),
         and_half(channel_mul::cases(), &[0, 1]),
+        clip_norm::cases(),
         and_half(concat::cases(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
         and_half(conv2d::cases(), &[0, 1]),
         conv2d::normed_cases(),

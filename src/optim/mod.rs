@@ -10,7 +10,7 @@ use crate::autograd::{Gradients, Store, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::ops::loss_scale::{self, INITIAL_SCALE};
-use crate::ops::{STEP, adam, scale, sgd};
+use crate::ops::{STEP, adam, clip_norm, scale, sgd};
 use crate::tensor::{HostTensor, TensorType};
 
 /// The prefix of every variable that belongs to the optimizer rather than to the model.
@@ -49,10 +49,11 @@ impl Optimizer {
         scaling: Option<&LossScaling>,
     ) -> Result<()> {
         let all = Group { rate: 1.0, weight_decay: self.weight_decay() };
-        self.append_in_groups(tape, gradients, lr, scaling, &|_| all)
+        self.append_in_groups(tape, gradients, lr, scaling, None, &|_| all)
     }
 
-    /// As [`append`](Self::append), with the group that each variable, by its name, is in.
+    /// As [`append`](Self::append), with the group that each variable, by its name, is in. With `clip`, the norm of all
+    /// gradients together, without the loss's scale, is brought down to this where it is larger.
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -62,6 +63,7 @@ impl Optimizer {
         gradients: &Gradients,
         lr: Tensor,
         scaling: Option<&LossScaling>,
+        clip: Option<f64>,
         group_of: &dyn Fn(&str) -> Group,
     ) -> Result<()> {
         let outer = tape.set_scope(SCOPE);
@@ -79,6 +81,14 @@ impl Optimizer {
             Some(scaling) => {
                 pairs.iter().try_for_each(|(_, _, gradient)| loss_scale::check(tape, scaling.flag, *gradient))?;
                 Some(loss_scale::decide(tape, scaling.flag, scaling.scale, scaling.steps)?)
+            }
+        };
+        let multiply = match clip {
+            None => unscale,
+            Some(most) => {
+                let total = tape.variable(SQUARES, TensorType::f32([1]), false)?;
+                pairs.iter().try_for_each(|(_, _, gradient)| clip_norm::add_squares(tape, total, *gradient))?;
+                Some(clip_norm::factor(tape, total, unscale, most)?)
             }
         };
         let bias = match self {
@@ -110,12 +120,12 @@ impl Optimizer {
                 (Self::Adam(config), Some(bias)) => {
                     let (m, v) = (state("m")?, state("v")?);
                     let config = adam::AdamConfig { weight_decay: group.weight_decay, ..*config };
-                    adam::adam_update(tape, parameter, gradient, m, v, lr, bias, unscale, config)?;
+                    adam::adam_update(tape, parameter, gradient, m, v, lr, bias, multiply, config)?;
                 }
                 (&Self::Sgd { momentum, nesterov, .. }, _) => {
                     let velocity = state("velocity")?;
                     let config = sgd::SgdConfig { momentum, weight_decay: group.weight_decay, nesterov };
-                    sgd::sgd_update(tape, parameter, gradient, velocity, lr, unscale, config)?;
+                    sgd::sgd_update(tape, parameter, gradient, velocity, lr, multiply, config)?;
                 }
                 (Self::Adam(_), None) => return Err(Error::new(Kind::Internal, "Adam without its bias correction")),
             }
@@ -148,6 +158,9 @@ const LOSS_SCALE: &str = "optimizer.loss_scale";
 const LOSS_SCALE_STEPS: &str = "optimizer.loss_scale_steps";
 /// Whether a gradient of the running step overflowed, u32 `[1]`; always 0 between steps.
 const OVERFLOW: &str = "optimizer.overflow";
+
+/// The sum of squares of the running step's gradients, `[1]`; always 0 between steps, so it is no part of the state.
+const SQUARES: &str = "squares of gradients";
 
 /// Dynamic loss scaling, for gradients in f16: see [`loss_scale`]. Its state is in variables.
 #[derive(Debug, Clone, Copy)]

@@ -20,7 +20,7 @@ pub(super) const KEY: &str = "lesion-gpu.checkpoint";
 const FORMAT: u32 = 1;
 
 /// How far a run has come.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Progress {
     /// Steps done.
     pub step: u64,
@@ -30,7 +30,7 @@ pub struct Progress {
     pub best: Option<f64>,
     /// The epoch it was reached in, from 1.
     pub best_epoch: u32,
-    /// The best monitored value of the running phase, which --patience waits for, and its epoch.
+    /// The monitored value of the running phase that --patience waits to be bettered, and its epoch.
     #[serde(default)]
     pub best_of_phase: Option<(f64, u32)>,
     /// Sum over the steps of the running epoch: loss times images, correct images, images.
@@ -43,6 +43,37 @@ pub struct Progress {
     /// How the phase has come along with a learning rate that falls on plateaus.
     #[serde(default)]
     pub plateau: Plateau,
+    /// The epochs whose weights are kept for being the best: monitored value and epoch, the best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<(f64, u32)>,
+    /// Epochs that are not kept any more: their files are deleted once this is written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallen: Vec<u32>,
+    /// Why phases ended early.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<Stop>,
+}
+
+/// Why a phase of a run ended before its last epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The phase, from 1.
+    pub phase: usize,
+    /// The epoch after which it ended, from 1.
+    pub epoch: u32,
+    /// Why.
+    pub why: String,
+}
+
+impl Progress {
+    /// Takes the value of the latest epoch, the higher the better, among the best `count`: which then are kept, and which is
+    /// not any more. Of equals the earlier stays.
+    pub(super) fn rank(&mut self, value: f64, count: u32) {
+        let at = self.kept.iter().position(|(kept, _)| value > *kept).unwrap_or(self.kept.len());
+        self.kept.insert(at, (value, self.epoch));
+        let fallen = self.kept.split_off(self.kept.len().min(count as usize));
+        self.fallen = fallen.into_iter().map(|(_, epoch)| epoch).filter(|epoch| *epoch != self.epoch).collect();
+    }
 }
 
 /// Where a phase of a run begins.
@@ -62,6 +93,8 @@ struct Metadata {
     config: TrainConfig,
     classes: Vec<String>,
     progress: Progress,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
 }
 
 /// The configuration and the class names of the run that a weight file with this metadata is a checkpoint of, if it is one.
@@ -79,6 +112,8 @@ pub struct Checkpoint {
     pub classes: Vec<String>,
     /// How far the run had come.
     pub progress: Progress,
+    /// What logits are divided by before their softmax, if it was fitted.
+    pub temperature: Option<f64>,
     /// Parameters and running statistics, in torchvision's layout.
     pub weights: Tensors,
     /// Optimizer state, in the device's layout.
@@ -95,7 +130,8 @@ impl Checkpoint {
             format: FORMAT,
             config: self.config.clone(),
             classes: self.classes.clone(),
-            progress: self.progress,
+            progress: self.progress.clone(),
+            temperature: self.temperature,
         };
         let json = serde_json::to_string(&metadata)
             .map_err(|e| Error::new(Kind::Internal, format!("could not encode a checkpoint: {e}")))?;
@@ -104,6 +140,11 @@ impl Checkpoint {
         file.tensors.extend(self.weights.clone());
         file.tensors.extend(self.optimizer.clone());
         write_safetensors(path, &file)
+    }
+
+    /// What is left of it where it is kept for its weights.
+    pub(super) fn without_optimizer(&self) -> Self {
+        Self { optimizer: Tensors::new(), ..self.clone() }
     }
 
     /// Reads it.
@@ -125,8 +166,8 @@ impl Checkpoint {
                 .next("use the version of lesion-gpu that made it"));
         }
         let (optimizer, weights) = file.tensors.into_iter().partition(|(name, _)| name.starts_with(STATE_PREFIX));
-        let Metadata { config, classes, progress, .. } = metadata;
-        Ok(Self { config, classes, progress, weights, optimizer })
+        let Metadata { config, classes, progress, temperature, .. } = metadata;
+        Ok(Self { config, classes, progress, temperature, weights, optimizer })
     }
 }
 
@@ -134,6 +175,22 @@ impl Checkpoint {
 mod tests {
     use super::*;
     use crate::tensor::HostTensor;
+
+    #[test]
+    fn the_best_epochs_are_kept_and_the_others_fall() {
+        let mut progress = Progress::default();
+        let mut see = |value| {
+            progress.epoch += 1;
+            progress.rank(value, 2);
+            (progress.kept.iter().map(|(_, epoch)| *epoch).collect::<Vec<_>>(), progress.fallen.clone())
+        };
+        assert_eq!(see(0.5), (vec![1], vec![]));
+        assert_eq!(see(0.4), (vec![1, 2], vec![]));
+        assert_eq!(see(0.4), (vec![1, 2], vec![]), "of equals the earlier stays");
+        assert_eq!(see(0.6), (vec![4, 1], vec![2]));
+        assert_eq!(see(0.55), (vec![4, 5], vec![1]));
+        assert_eq!(see(0.1), (vec![4, 5], vec![]));
+    }
 
     #[test]
     fn round_trips_to_the_bit() {
@@ -147,6 +204,7 @@ mod tests {
             config: TrainConfig::default(),
             classes: vec!["a".into(), "b".into()],
             progress,
+            temperature: Some(1.0 / 3.0),
             weights,
             optimizer,
         };

@@ -109,22 +109,6 @@ named! {
 }
 
 named! {
-    /// What decides which epoch was best.
-    Monitor {
-        /// Validation balanced accuracy, the higher the better.
-        BalancedAccuracy = "balanced-accuracy",
-        /// Validation Jaccard index of masks, the higher the better.
-        Jaccard = "jaccard",
-        /// Validation Dice coefficient of masks, the higher the better.
-        Dice = "dice",
-        /// Validation area under the ROC curve, the mean over the classes, the higher the better.
-        Auc = "auc",
-        /// Validation loss, the lower the better.
-        Loss = "loss",
-    }
-}
-
-named! {
     /// The loss.
     #[derive(Default)]
     LossKind {
@@ -159,17 +143,6 @@ impl LossKind {
     /// Of classes: whether each has a sigmoid of its own, so that a picture may have several.
     pub fn of_sigmoids(self) -> bool {
         matches!(self, Self::Bce | Self::SigmoidFocal)
-    }
-}
-
-impl Monitor {
-    /// Whether it can be had from a model for `task`.
-    pub(super) fn fits(self, task: Task) -> bool {
-        match self {
-            Self::BalancedAccuracy | Self::Auc => task == Task::Classify,
-            Self::Jaccard | Self::Dice => task == Task::Segment,
-            Self::Loss => true,
-        }
     }
 }
 

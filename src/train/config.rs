@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::choices::{
-    ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
+    ClassWeighting, LossKind, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
 };
 use super::fine_tune::{FineTune, HeadConfig, PhaseConfig};
+use super::monitor::{Metric, Monitor};
 use super::plateau::PlateauConfig;
 use crate::data::{Fold, ImageSize, Masks, OpenOptions, SplitSpec};
 use crate::error::{Error, Kind, Result};
@@ -93,6 +94,23 @@ impl Default for StepConfig {
     }
 }
 
+/// Which epochs' weights are kept in files of their own, `weights/epoch-NNNN.safetensors`, besides best and last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeepConfig {
+    /// Those of every so many epochs; 0 for none.
+    pub every: u32,
+    /// Those of the best so many.
+    pub best: u32,
+}
+
+impl KeepConfig {
+    /// Whether an epoch (from 1) is kept for its number.
+    pub(super) fn by_number(self, epoch: u32) -> bool {
+        self.every > 0 && epoch.is_multiple_of(self.every)
+    }
+}
+
 /// Random changes of training pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -175,10 +193,22 @@ pub struct TrainConfig {
     pub sampling: Sampling,
     /// Label smoothing.
     pub label_smoothing: f64,
+    /// The norm of all gradients together that is not exceeded, if given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
     /// Stop after this many epochs without improvement; 0 for never.
     pub patience: u32,
+    /// By how much more than the best so far is an improvement, where epochs without any are counted.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub min_delta: f64,
     /// What improvement is measured by.
     pub monitor: Monitor,
+    /// Which epochs' weights are kept.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub keep: KeepConfig,
+    /// Whether a temperature is fitted to the validation pictures in the end.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub temperature: bool,
     /// Seed of initial weights, order, augmentation, dropout and generated pictures.
     pub seed: u32,
     /// Whether the order of the images is drawn anew each epoch.
@@ -220,6 +250,15 @@ pub struct TrainConfig {
     pub phases: Vec<PhaseConfig>,
 }
 
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -249,8 +288,12 @@ impl Default for TrainConfig {
             class_weights: ClassWeighting::Balanced,
             sampling: Sampling::Natural,
             label_smoothing: 0.0,
+            clip_norm: None,
             patience: 0,
-            monitor: Monitor::BalancedAccuracy,
+            min_delta: 0.0,
+            monitor: Metric::BalancedAccuracy.into(),
+            keep: KeepConfig::default(),
+            temperature: true,
             seed: 42,
             shuffle: true,
             skip_bad: false,
@@ -290,7 +333,7 @@ impl TrainConfig {
             Task::Classify => config,
             Task::Segment => Self {
                 loss: LossKind::BceDice,
-                monitor: Monitor::Jaccard,
+                monitor: Metric::Jaccard.into(),
                 class_weights: ClassWeighting::None,
                 ..config
             },
@@ -309,9 +352,9 @@ impl TrainConfig {
 
     fn validate_task(&self, task: Task) -> Result<()> {
         let segment = task == Task::Segment;
-        let (loss, monitor) = (self.loss.name(), self.monitor.name());
+        let (loss, monitor) = (self.loss.name(), &self.monitor);
         let losses: Vec<&str> = LossKind::ALL.iter().filter(|l| l.fits(task)).map(|l| l.name()).collect();
-        let monitors: Vec<&str> = Monitor::ALL.iter().filter(|m| m.fits(task)).map(|m| m.name()).collect();
+        let monitors = Monitor::names(task);
         let classifies = "for models that classify";
         let checks = [
             (self.loss.fits(task), format!("--loss {loss}"), format!("choose one of: {}", losses.join(", "))),
@@ -338,6 +381,10 @@ impl TrainConfig {
             return Err(Error::new(Kind::Usage, "--sampling balanced does not go together with --no-shuffle")
                 .next("leave one of them away"));
         }
+        if self.monitor == Metric::ExactMatch.into() && !self.loss.of_sigmoids() {
+            let what = format!("--monitor exact-match does not go together with --loss {loss}");
+            return Err(Error::new(Kind::Usage, what).next("it is for --loss bce or sigmoid-focal"));
+        }
         if !segment && self.loss != LossKind::CrossEntropy && self.label_smoothing != 0.0 {
             let what = format!("--label-smoothing does not go together with --loss {loss}");
             return Err(Error::new(Kind::Usage, what).next("it is for cross-entropy"));
@@ -351,7 +398,7 @@ impl TrainConfig {
     }
 
     fn validate_numbers(&self) -> Result<()> {
-        let checks: [(&str, bool, &str); 22] = [
+        let checks = [
             ("--size", self.size.is_valid(), ImageSize::RANGE),
             ("--batch", (1..=65_536).contains(&self.batch), "between 1 and 65536"),
             (
@@ -368,6 +415,8 @@ impl TrainConfig {
             ("--step-factor", self.step.factor > 0.0 && self.step.factor <= 1.0, "above 0 and at most 1"),
             ("--weight-decay", (0.0..=1.0).contains(&self.weight_decay), "between 0 and 1"),
             ("--momentum", (0.0..1.0).contains(&self.momentum), "at least 0 and below 1"),
+            ("--clip-norm", self.clip_norm.is_none_or(|norm| norm > 0.0 && norm.is_finite()), "a positive number"),
+            ("--min-delta", self.min_delta >= 0.0 && self.min_delta.is_finite(), "at least 0"),
             ("--label-smoothing", (0.0..1.0).contains(&self.label_smoothing), "at least 0 and below 1"),
             ("--focal-gamma", self.focal.gamma >= 0.0 && self.focal.gamma.is_finite(), "at least 0"),
             ("--focal-alpha", (0.0..=1.0).contains(&self.focal.alpha), "between 0 and 1"),
@@ -471,7 +520,10 @@ mod tests {
             TrainConfig { epochs: 0, ..config.clone() },
             TrainConfig { size: 0.into(), ..config.clone() },
             TrainConfig { masks: Some("masks".into()), ..config.clone() },
-            TrainConfig { monitor: Monitor::Dice, ..config.clone() },
+            TrainConfig { monitor: Metric::Dice.into(), ..config.clone() },
+            TrainConfig { monitor: Metric::ExactMatch.into(), ..config.clone() },
+            TrainConfig { clip_norm: Some(0.0), ..config.clone() },
+            TrainConfig { min_delta: -1.0, ..config.clone() },
             TrainConfig { model: "unet".into(), ..config.clone() },
         ] {
             assert_eq!(bad.validate().unwrap_err().kind(), Kind::Usage);

@@ -1,20 +1,21 @@
 //! The training loop.
 
+mod scoring;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::answers::Given;
-use super::checkpoint::{Checkpoint, PhaseStart, Progress};
+use super::checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
 use super::events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 use super::freezing::describe;
 use super::material::Material;
+use super::monitor::{check_monitor, why_stopped};
 use super::objective::{Objective, masks_of};
 use super::phase::{Graphs, Plans, Samples, Workplace};
 use super::plateau::Plateau;
 use super::run_folder::{RunFolder, Table};
-use super::scores::Scores;
 use super::session::StepResult;
 use super::{Precision, Protocol, Sampling, ScheduleKind, TrainConfig};
 use crate::autograd::Tunable;
@@ -81,6 +82,7 @@ pub fn run(
         return Err(Error::new(Kind::Usage, "--schedule plateau needs validation images, and the split has none")
             .next("use another --schedule, or give validation a share with --split"));
     }
+    check_monitor(&config.monitor, &dataset, &split)?;
     let (objective, notes) = Objective::new(model, config, &dataset, &split)?;
     notes.into_iter().for_each(|note| notify(Event::Note(note)));
     let outputs = objective.classes().len();
@@ -134,7 +136,7 @@ pub fn run(
     let (folder, progress) = match resumed {
         Some((folder, checkpoint)) => {
             folder.check_split(&dataset, &split)?;
-            let progress = checkpoint.progress;
+            let progress = &checkpoint.progress;
             let done = steps as u64 * u64::from(progress.epoch);
             if progress.step < done.min(config.max_steps.unwrap_or(u64::MAX)) || progress.step > done + steps as u64 {
                 return Err(Error::new(Kind::Checkpoint, "the checkpoint's step and epoch do not go together")
@@ -142,6 +144,7 @@ pub fn run(
                     .next("the file is damaged: start a new run from weights/best.safetensors with --weights"));
             }
             place.resume(gpu, &checkpoint)?;
+            folder.drop_epochs(&progress.fallen)?;
             (folder, checkpoint.progress)
         }
         None => {
@@ -346,10 +349,10 @@ impl<'a> Engine<'a> {
             let since_best = self.progress.epoch.saturating_sub(best_epoch);
             let patience = self.config.patience;
             if patience > 0 && since_best >= patience && !self.epoch_is_open() {
-                let monitor = self.config.monitor.name();
-                (self.notify)(Event::Stopped(format!(
-                    "no better {monitor} for {patience} epochs; the best was epoch {best_epoch}"
-                )));
+                let why = why_stopped(self.config, self.progress.best_of_phase);
+                (self.notify)(Event::Stopped(why.clone()));
+                let (phase, epoch) = (start.number + 1, self.progress.epoch);
+                self.progress.stopped.push(Stop { phase, epoch, why });
                 break;
             }
             let result = self.epoch()?;
@@ -361,7 +364,7 @@ impl<'a> Engine<'a> {
     /// Goes on to the next phase: with the weights as they are, a fresh optimizer, and averages that begin with the weights.
     /// The phase before leaves the device before this one is built.
     fn next_phase(mut self, graphs: Graphs, note: Option<String>) -> Result<Self> {
-        let Progress { epoch, step, .. } = self.progress;
+        let (epoch, step) = (self.progress.epoch, self.progress.step);
         self.progress.plateau = Plateau::default();
         self.progress.best_of_phase = None;
         self.progress.phase = PhaseStart { number: self.progress.phase.number + 1, epoch, step };
@@ -453,16 +456,16 @@ impl<'a> Engine<'a> {
         let [loss, correct, images] = std::mem::take(&mut self.progress.epoch_sums);
         self.progress.epoch += 1;
         // Without validation images the last epoch is the best.
-        let monitored = val.as_ref().and_then(|scores| scores.monitored(config.monitor));
+        let monitored = val.as_ref().and_then(|scores| scores.monitored(&config.monitor));
         let value = monitored.unwrap_or(f64::from(self.progress.epoch));
         let lr = self.rate(self.progress.step.saturating_sub(1));
-        self.progress.plateau.see(value, &config.plateau);
+        self.progress.plateau.see(value, config.min_delta, &config.plateau);
         let best = self.progress.best.is_none_or(|b| value > b);
         if best {
             self.progress.best = Some(value);
             self.progress.best_epoch = self.progress.epoch;
         }
-        if self.progress.best_of_phase.is_none_or(|(b, _)| value > b) {
+        if self.progress.best_of_phase.is_none_or(|(b, _)| value > b + config.min_delta) {
             self.progress.best_of_phase = Some((value, self.progress.epoch));
         }
         let result = EpochResult {
@@ -484,10 +487,14 @@ impl<'a> Engine<'a> {
         let behind = [format!("{:.3}", result.seconds), format!("{:.1}", result.images_per_second)];
         let fields = self.objective.result_fields(result.train_accuracy, result.val.as_ref());
         self.results.row(&before.into_iter().chain(fields).chain(behind).collect::<Vec<_>>())?;
+        self.progress.rank(value, config.keep.best);
+        self.progress.fallen.retain(|&epoch| !config.keep.by_number(epoch));
+        let kept =
+            config.keep.by_number(result.epoch) || self.progress.kept.iter().any(|&(_, epoch)| epoch == result.epoch);
         // After the row: a resumed run drops rows beyond its checkpoint, but could not make up for one that is missing.
         // The weights are those of before the evaluation.
-        checkpoint.progress = self.progress;
-        self.folder.keep(&checkpoint, best)?;
+        checkpoint.progress = self.progress.clone();
+        self.folder.keep(&checkpoint, best, kept)?;
         Ok(result)
     }
 
@@ -531,7 +538,7 @@ impl<'a> Engine<'a> {
     fn checkpoint(&self) -> Result<Checkpoint> {
         let (weights, optimizer) = self.place.export(self.gpu)?;
         let (config, classes) = (self.config.clone(), self.objective.classes());
-        Ok(Checkpoint { config, classes, progress: self.progress, weights, optimizer })
+        Ok(Checkpoint { config, classes, progress: self.progress.clone(), temperature: None, weights, optimizer })
     }
 
     /// The features of training and validation pictures, if the phase trains on them and they are not there yet.
@@ -560,48 +567,5 @@ impl<'a> Engine<'a> {
         let count = all.len();
         (self.notify)(Event::Note(format!("computed the features of {count} images once, in {seconds:.1} s")));
         Ok(())
-    }
-
-    fn scores(&mut self, indices: &[usize]) -> Result<(Scores, Given)> {
-        let options = LoaderOptions { batch: self.config.images_at_once(), last: LastBatch::Pad, ..self.loader };
-        let batches = self.place.batches(&self.samples, indices.to_vec(), options)?;
-        let interrupt = self.interrupt;
-        let of = (&self.dataset, &*self.samples.pixels, indices);
-        let eval = &mut self.place.eval;
-        let scores = self.objective.evaluate(self.gpu, eval, of, batches, &mut |_| interrupted(interrupt));
-        scores.map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })
-    }
-
-    /// Scores the best checkpoint on the test images and writes `metrics.json`.
-    fn test(&mut self) -> Result<Option<Scores>> {
-        let best = Checkpoint::read(&self.folder.best())?;
-        let (config, outputs) = (self.phase(), self.objective.classes().len());
-        let plans = Plans { model: self.model, config, outputs, samples: 0, budget: None, cache: false };
-        self.place.evaluate_with(self.gpu, &self.caps, plans, &best.weights)?;
-        let of = |engine: &mut Self, indices: Vec<usize>| match indices.is_empty() {
-            true => Ok(None),
-            false => engine.scores(&indices).map(Some),
-        };
-        let val = of(self, self.split.val.clone())?.map(|(scores, _)| scores);
-        let test = of(self, self.split.test.clone())?;
-        if let Some((_, given)) = &test {
-            let table = self.objective.answers(&self.dataset, &self.split.test, given)?;
-            write_atomically(&self.folder.file("test.csv"), &table)?;
-        }
-        let test = test.map(|(scores, _)| scores);
-        self.folder.write_json(
-            "metrics.json",
-            &serde_json::json!({
-                "best_epoch": best.progress.best_epoch,
-                "steps": self.progress.step,
-                "epochs": self.progress.epoch,
-                "training_seconds": self.progress.seconds,
-                "classes": self.objective.classes(),
-                "leak": self.leak.as_ref().map(Leak::to_string),
-                "val": val,
-                "test": test,
-            }),
-        )?;
-        Ok(test)
     }
 }

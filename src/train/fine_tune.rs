@@ -321,7 +321,7 @@ impl TrainConfig {
         let optimizer = self.optimizer();
         let vector = |name: &str| parameters.iter().any(|p| p.name == name && p.file_shape.rank() == 1);
         let group = |name: &str| self.fine_tune.group(&optimizer, name, vector(name));
-        optimizer.append_in_groups(tape, gradients, lr, scaling, &group)?;
+        optimizer.append_in_groups(tape, gradients, lr, scaling, self.clip_norm, &group)?;
         match self.fine_tune.ema {
             None => Ok(()),
             Some(decay) => {

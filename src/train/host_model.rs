@@ -24,6 +24,8 @@ pub struct HostModel {
     pub config: TrainConfig,
     /// Class names in the order of the outputs.
     pub classes: Vec<String>,
+    /// What its logits are divided by before their softmax, if that was fitted.
+    pub temperature: Option<f64>,
     /// Parameters and running statistics, in a file's layout.
     pub weights: Tensors,
     /// Whether some of them may be missing.
@@ -43,7 +45,7 @@ pub enum Outputs {
 
 impl Outputs {
     /// Those of a model that was trained with this configuration.
-    fn of(config: &TrainConfig) -> Self {
+    pub fn of(config: &TrainConfig) -> Self {
         let segments = Model::find(&config.model).is_ok_and(|model| model.task() == Task::Segment);
         if segments || config.loss.of_sigmoids() { Self::Sigmoid } else { Self::Softmax }
     }
@@ -78,14 +80,9 @@ impl HostModel {
     pub fn read(source: &ModelSource) -> Result<Self> {
         match source {
             ModelSource::Run(path) => {
-                let file = if path.is_dir() { RunFolder::open(path)?.best() } else { path.clone() };
-                if path.is_dir() && !file.is_file() {
-                    return Err(Error::new(Kind::Checkpoint, "the run has no best checkpoint yet")
-                        .at(file.display())
-                        .next("let it finish an epoch, or name weights/last.safetensors"));
-                }
-                let Checkpoint { config, classes, weights, .. } = Checkpoint::read(&file)?;
-                Ok(Self { config, classes, weights, allow_partial: false, notes: vec![] })
+                let checkpoint = Checkpoint::read(&RunFolder::checkpoint_of(path)?)?;
+                let Checkpoint { config, classes, weights, temperature, .. } = checkpoint;
+                Ok(Self { config, classes, temperature, weights, allow_partial: false, notes: vec![] })
             }
             ModelSource::Weights { model, file, size, normalisation, classes, allow_partial } => {
                 let model = Model::find(model)?;
@@ -110,7 +107,7 @@ impl HostModel {
                 };
                 let mut config = TrainConfig { size: *size, normalisation, ..TrainConfig::of(model) };
                 config.loss = loss.unwrap_or(config.loss);
-                Ok(Self { config, classes, weights, allow_partial: *allow_partial, notes })
+                Ok(Self { config, classes, temperature: None, weights, allow_partial: *allow_partial, notes })
             }
         }
     }

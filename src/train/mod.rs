@@ -6,10 +6,10 @@
 //! - `session`: a graph on a device, step by step
 //! - `checkpoint`, `run_folder`, `answers`: what is kept on disk
 //! - `phase`, `features`: what a part of a run trains on a device, and what a frozen backbone computes once for it
-//! - `plateau`: a learning rate that falls when nothing gets better
+//! - `monitor`, `plateau`: what decides which epoch was best; a learning rate that falls when nothing gets better
 //! - `material`: the dataset, decoded, split and balanced; `recipe`: configurations of published systems
 //! - `engine`: the training loop; `events`: what it is asked for and what it tells
-//! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well
+//! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well; `verdicts`: what models say
 //! - `starting_weights`: a weight file on its way into a model
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
 
@@ -25,6 +25,7 @@ mod freezing;
 mod graph;
 mod host_model;
 mod material;
+mod monitor;
 mod objective;
 mod phase;
 mod plateau;
@@ -34,13 +35,14 @@ mod run_folder;
 mod scores;
 mod session;
 mod starting_weights;
+mod verdicts;
 
 pub use answers::{Given, read_answers};
-pub use checkpoint::{Checkpoint, PhaseStart, Progress};
+pub use checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
 pub use choices::{
-    ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
+    ClassWeighting, LossKind, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
 };
-pub use config::{AugmentConfig, FocalConfig, SplitConfig, StepConfig, TrainConfig};
+pub use config::{AugmentConfig, FocalConfig, KeepConfig, SplitConfig, StepConfig, TrainConfig};
 pub use engine::run;
 pub use events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};
@@ -48,12 +50,14 @@ pub use freezing::{Network, frozen};
 pub use graph::{EvalGraph, Fit, TrainGraph, fitting_eval_graph};
 pub use host_model::{HostModel, Outputs, TracedModel, describe};
 pub use material::Material;
+pub use monitor::{Metric, Monitor};
 pub use objective::{Objective, masks_of};
 pub use phase::fitting_graph;
 pub use plateau::PlateauConfig;
-pub use predictor::{MaskMap, ModelSource, Predictor};
+pub use predictor::{MaskMap, ModelSource, Predictor, Said, score_in_detail};
 pub use recipe::{About, Recipe};
 pub use run_folder::{RunFolder, csv_of};
 pub use scores::{ClassLoss, Report, Scores};
 pub use session::{EvalSession, StepResult, TrainSession};
 pub use starting_weights::{bare_metadata, normalisation_of, rename};
+pub use verdicts::Verdicts;

@@ -8,7 +8,8 @@ use super::answers::{Asked, Given, class_table, mask_table};
 use super::graph::{Images, input};
 use super::scores::{ClassLoss, Scores, mask_loss, score};
 use super::session::EvalSession;
-use super::{ClassWeighting, LossKind, Sampling, TrainConfig};
+use super::verdicts::Verdicts;
+use super::{ClassWeighting, LossKind, Outputs, Sampling, TrainConfig};
 use crate::autograd::{Tape, Tensor};
 use crate::data::{Batch, Dataset, Masks, PixelStore, SplitAssignment, Weighting, class_weights};
 use crate::error::{Error, Kind, Result};
@@ -187,11 +188,9 @@ impl Objective {
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<(Scores, Given)> {
         match self {
-            Self::Classify { classes, weights, loss, .. } => {
+            Self::Classify { .. } => {
                 let logits = session.logits(gpu, batches, progress)?;
-                let labels: Vec<Vec<usize>> = indices.iter().map(|&i| dataset.samples[i].all_labels()).collect();
-                let scores = score(&labels, &logits, classes, weights, *loss)?;
-                Ok((scores, Given::Probabilities(loss.probabilities(&logits, classes.len())?)))
+                self.score_logits((dataset, indices), &logits, None)
             }
             Self::Segment { loss } => {
                 let (mut counts, mut total) = (vec![], 0.0);
@@ -203,10 +202,41 @@ impl Objective {
                 })?;
                 let report = SegmentationReport::new(&counts)?;
                 let loss = total / counts.len() as f64;
-                let scores = Scores { loss, report: report.into(), multi_label: None, detailed: None };
+                let scores =
+                    Scores { loss, report: report.into(), multi_label: None, detailed: None, calibration: None };
                 Ok((scores, Given::Masks(counts)))
             }
         }
+    }
+}
+
+impl Objective {
+    /// What turns outputs into probabilities.
+    pub fn outputs(&self) -> Outputs {
+        match self {
+            Self::Classify { loss, .. } if !loss.kind.of_sigmoids() => Outputs::Softmax,
+            _ => Outputs::Sigmoid,
+        }
+    }
+
+    /// Scores the logits `[N, K]` of the samples `indices` of `dataset`, at a temperature if there is one.
+    ///
+    /// # Errors
+    /// [`Kind::Diverged`] if they are not numbers; [`Kind::Internal`] for masks, which are scored one by one.
+    pub(super) fn score_logits(
+        &self,
+        (dataset, indices): (&Dataset, &[usize]),
+        logits: &[f32],
+        temperature: Option<f64>,
+    ) -> Result<(Scores, Given)> {
+        let Self::Classify { classes, weights, loss, .. } = self else {
+            return Err(Error::new(Kind::Internal, "masks are scored one by one"));
+        };
+        let verdicts = Verdicts::of_logits(logits, classes.len(), self.outputs(), temperature)?;
+        let labels: Vec<Vec<usize>> = indices.iter().map(|&i| dataset.samples[i].all_labels()).collect();
+        let scores = score(&labels, &verdicts, classes, weights, *loss)?;
+        let calibration = verdicts.calibration(temperature, &labels, classes.len())?;
+        Ok((Scores { calibration, ..scores }, Given::Probabilities(verdicts.probabilities)))
     }
 }
 

@@ -32,9 +32,9 @@ pub struct Plateau {
 }
 
 impl Plateau {
-    /// Takes the value of an epoch, the higher the better.
-    pub(super) fn see(&mut self, value: f64, config: &PlateauConfig) {
-        if self.best.is_none_or(|best| value > best) {
+    /// Takes the value of an epoch, the higher the better; an improvement is more than `delta`.
+    pub(super) fn see(&mut self, value: f64, delta: f64, config: &PlateauConfig) {
+        if self.best.is_none_or(|best| value > best + delta) {
             (self.best, self.since) = (Some(value), 0);
             return;
         }
@@ -59,12 +59,15 @@ mod tests {
         let config = PlateauConfig { factor: 0.5, patience: 2, min_lr: 0.2 };
         let mut plateau = Plateau::default();
         let mut rate = |value| {
-            plateau.see(value, &config);
+            plateau.see(value, 0.0, &config);
             plateau.rate(1.0, &config)
         };
         let rates: Vec<f64> =
             [-1.0, -1.0, -2.0, -0.5, -0.6, -0.7, -0.6, -0.5, -0.4].into_iter().map(&mut rate).collect();
         assert_eq!(rates, [1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2]);
+        let mut plateau = Plateau::default();
+        [0.5, 0.55, 0.59].into_iter().for_each(|value| plateau.see(value, 0.1, &config));
+        assert_eq!(plateau.rate(1.0, &config), 0.5, "small steps are no improvement");
         assert_eq!(
             Plateau { falls: 3, ..Plateau::default() }.rate(0.1, &config),
             0.1,

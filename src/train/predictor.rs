@@ -1,15 +1,18 @@
 //! A trained model on a device: from a run, a checkpoint or a bare weight file.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use super::scores::{ClassLoss, Scores, not_finite, score};
 use super::session::{EvalSession, load_weights};
+use super::verdicts::{Verdicts, logits_of};
 use super::{EvalGraph, HostModel, Normalisation, Outputs, Precision, TrainConfig};
 use crate::autograd::Store;
-use crate::data::{Batch, ImageSize, MaskReader, Sample, resize_probabilities};
+use crate::data::{Batch, ImageSize, MaskReader, Sample, View, resize_probabilities};
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
-use crate::metrics::{DetailedReport, PixelCounts, Scored, SegmentationReport};
+use crate::metrics::{DetailedReport, PixelCounts, Scored, SegmentationReport, fit_temperature, sigmoid, tempered};
 use crate::models::{Model, Task};
 use crate::tune::TuningCache;
 use crate::weights::Difference;
@@ -48,7 +51,11 @@ pub struct Predictor {
     pub difference: Difference,
     /// What else there is to say of the weight file, a line each.
     pub notes: Vec<String>,
+    /// What logits are divided by before their softmax, if that was fitted.
+    pub temperature: Option<f64>,
     outputs: Outputs,
+    /// In which views pictures are shown to the model.
+    views: Vec<View>,
     session: EvalSession,
 }
 
@@ -68,7 +75,7 @@ impl Predictor {
     ) -> Result<Self> {
         let host = HostModel::read(source)?;
         let outputs = host.outputs();
-        let HostModel { mut config, classes, weights, allow_partial, notes } = host;
+        let HostModel { mut config, classes, temperature, weights, allow_partial, notes } = host;
         config.validate()?;
         config.precision = precision.unwrap_or(config.precision);
         config.precision.check(gpu)?;
@@ -83,7 +90,8 @@ impl Predictor {
         super::session::initialise(gpu, &store, session.parameters(), config.seed)?;
         let difference = load_weights(gpu, &store, session.parameters(), &weights, allow_partial)?;
         gpu.save_pipelines();
-        Ok(Self { config, task: model.task(), classes, difference, notes, outputs, session })
+        let (task, views) = (model.task(), vec![View::PLAIN]);
+        Ok(Self { config, task, classes, difference, notes, temperature, outputs, views, session })
     }
 
     /// What turns its raw outputs into probabilities.
@@ -91,8 +99,15 @@ impl Predictor {
         self.outputs
     }
 
-    /// Calls `take` with the number and the raw outputs of each valid picture, in order. `progress` is called with the
-    /// batches done.
+    /// From now on shows each picture in all its views, and takes the mean of the probabilities: test-time augmentation.
+    /// Returns how many views there are.
+    pub fn show_all_views(&mut self) -> usize {
+        self.views = View::all(self.config.size);
+        self.views.len()
+    }
+
+    /// Calls `take` with the number of each valid picture, in order, and what the model says of it. `progress` is called
+    /// with the batches done.
     ///
     /// # Errors
     /// Those of the batches, of `take` and of `progress`; device errors.
@@ -101,40 +116,170 @@ impl Predictor {
         gpu: &Gpu,
         batches: impl IntoIterator<Item = Result<Batch>>,
         progress: &mut dyn FnMut(usize) -> Result<()>,
-        take: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
+        take: &mut dyn FnMut(usize, &Said) -> Result<()>,
     ) -> Result<()> {
-        self.session.each_picture(gpu, batches, progress, take)
+        let Self { session, views, .. } = self;
+        let (views, size, task, classes) = (&*views, self.config.size, self.task, self.classes.len());
+        let (outputs, temperature) = (self.outputs, self.temperature);
+        // The valid pictures of the batches under way.
+        let rows: RefCell<VecDeque<usize>> = RefCell::default();
+        let shown = batches.into_iter().flat_map(|batch| -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
+            match batch {
+                Ok(batch) if batch.valid > 0 => {
+                    rows.borrow_mut().push_back(batch.valid);
+                    Box::new(views.iter().map(move |&view| match view == View::PLAIN {
+                        true => Ok(batch.clone()),
+                        false => Ok(batch.seen(view, size)),
+                    }))
+                }
+                Ok(_) => Box::new(std::iter::empty()),
+                Err(e) => Box::new(std::iter::once(Err(e))),
+            }
+        });
+        // What was said of the batch's pictures so far, how often, and how many pictures came before.
+        let (mut batch, mut said, mut before): (Vec<Said>, usize, usize) = (vec![], 0, 0);
+        let mut gather = |_: usize, logits: &[f32]| {
+            let valid = rows.borrow().front().copied().unwrap_or(1);
+            let (view, row) = (said / valid, said % valid);
+            let probabilities = |temperature: Option<f64>| -> Result<Vec<f64>> {
+                match (task, outputs) {
+                    (Task::Segment, _) => Ok(views[view].back(&sigmoid(logits), size)),
+                    (Task::Classify, Outputs::Sigmoid) => Ok(sigmoid(logits)),
+                    (Task::Classify, Outputs::Softmax) => tempered(logits, classes, temperature.unwrap_or(1.0)),
+                }
+            };
+            let finite = logits.iter().all(|v| v.is_finite());
+            let plain = match temperature {
+                Some(_) => probabilities(None)?,
+                None => vec![],
+            };
+            let new = Said { logits: logits.to_vec(), plain, probabilities: probabilities(temperature)?, finite };
+            match batch.get_mut(row) {
+                Some(seen) => seen.add(&new),
+                None => batch.push(new),
+            }
+            said += 1;
+            if said < valid * views.len() {
+                return Ok(());
+            }
+            rows.borrow_mut().pop_front();
+            said = 0;
+            for mut picture in batch.drain(..) {
+                picture.divide(views.len());
+                before += 1;
+                take(before - 1, &picture)?;
+            }
+            Ok(())
+        };
+        session.each_picture(gpu, shown, &mut |done| progress(done.div_ceil(views.len())), &mut gather)
     }
 
-    /// Scores the classes of images, in every detail: those of each, the first one first, in order, and the images as
-    /// these scores want them; batches of the same images. `operating` asks for the sensitivity of a class at a
-    /// specificity. All classes weigh one in the loss.
+    /// What is said of the classes of all pictures.
     ///
     /// # Errors
     /// As [`each_picture`](Self::each_picture); [`Kind::Diverged`](crate::Kind::Diverged) if the outputs are not numbers.
-    pub fn evaluate(
+    pub fn verdicts(
         &mut self,
         gpu: &Gpu,
-        labels: &[Vec<usize>],
-        images: &[Scored<'_>],
-        operating: Option<(usize, f64)>,
         batches: impl IntoIterator<Item = Result<Batch>>,
         progress: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Scores> {
+    ) -> Result<Verdicts> {
+        let (outputs, alone) = (self.outputs, self.views.len() == 1);
+        let mut all = Verdicts { logits: vec![], plain: vec![], probabilities: vec![] };
+        self.each_picture(gpu, batches, progress, &mut |_, said| {
+            all.extend(said.verdict(outputs, alone)?);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Fits the temperature to pictures of these classes, which must not be any that the model was trained on or is tested
+    /// with; none if there is no best one.
+    ///
+    /// # Errors
+    /// As [`each_picture`](Self::each_picture); [`Kind::Diverged`](crate::Kind::Diverged) if the outputs are not numbers.
+    pub fn fit_temperature(
+        &mut self,
+        gpu: &Gpu,
+        labels: &[usize],
+        batches: impl IntoIterator<Item = Result<Batch>>,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Option<f64>> {
         let logits = self.session.logits(gpu, batches, progress)?;
-        let (loss, classes) = (ClassLoss::of(&self.config), &self.classes);
-        let scores = score(labels, &logits, classes, &vec![1.0; classes.len()], loss)?;
-        let probabilities = loss.probabilities(&logits, classes.len())?;
-        let detailed = DetailedReport::new(classes, images, &probabilities, operating)?;
-        Ok(Scores { detailed: Some(detailed), ..scores })
+        self.temperature = fit_temperature(&logits, self.classes.len(), labels)?;
+        Ok(self.temperature)
+    }
+}
+
+/// Scores what was said of the classes of images, in every detail: `labels` are those of each, the first one first, in order,
+/// and the images are as these scores want them. `operating` asks for the sensitivity of a class at a specificity. All
+/// classes weigh one in the loss, which is that of the configuration. `temperature` is that of the only model.
+///
+/// # Errors
+/// Those of the metrics.
+pub fn score_in_detail(
+    config: &TrainConfig,
+    classes: &[String],
+    (labels, images): (&[Vec<usize>], &[Scored<'_>]),
+    verdicts: &Verdicts,
+    operating: Option<(usize, f64)>,
+    temperature: Option<f64>,
+) -> Result<Scores> {
+    let scores = score(labels, verdicts, classes, &vec![1.0; classes.len()], ClassLoss::of(config))?;
+    let detailed = DetailedReport::new(classes, images, &verdicts.probabilities, operating)?;
+    let calibration = verdicts.calibration(temperature, labels, classes.len())?;
+    Ok(Scores { detailed: Some(detailed), calibration, ..scores })
+}
+
+/// What a model says of a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said {
+    /// Its raw outputs of the picture as it is.
+    pub logits: Vec<f32>,
+    /// Probabilities without a temperature, if there is one.
+    plain: Vec<f64>,
+    /// Probabilities, the mean over all views: of the classes, or of the pixels of a mask, row by row.
+    pub probabilities: Vec<f64>,
+    finite: bool,
+}
+
+impl Said {
+    /// Checks that the outputs are numbers.
+    ///
+    /// # Errors
+    /// [`Kind::Diverged`](crate::Kind::Diverged) if not.
+    pub fn check(&self) -> Result<()> {
+        if self.finite { Ok(()) } else { Err(not_finite()) }
+    }
+
+    fn add(&mut self, view: &Self) {
+        let sum = |to: &mut [f64], from: &[f64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        sum(&mut self.plain, &view.plain);
+        sum(&mut self.probabilities, &view.probabilities);
+        self.finite &= view.finite;
+    }
+
+    fn divide(&mut self, views: usize) {
+        self.plain.iter_mut().chain(&mut self.probabilities).for_each(|p| *p /= views as f64);
+    }
+
+    /// As what scores want, of a model with classes; `alone` says that there was one view.
+    fn verdict(&self, outputs: Outputs, alone: bool) -> Result<Verdicts> {
+        self.check()?;
+        let plain = if self.plain.is_empty() { self.probabilities.clone() } else { self.plain.clone() };
+        let logits = match alone {
+            true => self.logits.iter().map(|&v| v.into()).collect(),
+            false => logits_of(&plain, outputs),
+        };
+        Ok(Verdicts { logits, plain, probabilities: self.probabilities.clone() })
     }
 }
 
 /// What a model that segments says of a picture.
 #[derive(Debug, Clone, Copy)]
 pub struct MaskMap<'a> {
-    /// Logits of the pixels, row by row.
-    pub logits: &'a [f32],
+    /// The probabilities of the pixels, row by row.
+    pub said: &'a Said,
     /// Their size.
     pub size: ImageSize,
 }
@@ -146,10 +291,8 @@ impl MaskMap<'_> {
     /// # Errors
     /// [`Kind::Diverged`](crate::Kind::Diverged) if the logits are not numbers.
     pub fn at(self, size: ImageSize) -> Result<Vec<bool>> {
-        if self.logits.iter().any(|v| !v.is_finite()) {
-            return Err(not_finite());
-        }
-        let probabilities: Vec<f32> = self.logits.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect();
+        self.said.check()?;
+        let probabilities: Vec<f32> = self.said.probabilities.iter().map(|&p| p as f32).collect();
         Ok(resize_probabilities(&probabilities, self.size, size)?.into_iter().map(|p| p > 0.5).collect())
     }
 }
@@ -168,9 +311,9 @@ impl Predictor {
     ) -> Result<SegmentationReport> {
         let (mut reader, size) = (MaskReader::default(), self.config.size);
         let mut counts = vec![];
-        self.each_picture(gpu, batches, progress, &mut |picture, logits| {
+        self.each_picture(gpu, batches, progress, &mut |picture, said| {
             let drawn = reader.read(samples[picture], size)?;
-            let found = MaskMap { logits, size }
+            let found = MaskMap { said, size }
                 .at(ImageSize { width: drawn.width() as usize, height: drawn.height() as usize })?;
             counts.push(PixelCounts::of(found.into_iter().zip(drawn.pixels().map(|p| p[0] > 0))));
             Ok(())

@@ -1,5 +1,6 @@
 //! The run folder: everything a run leaves behind. It is never overwritten.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::gpu::{Choices, Gpu};
 use crate::weights::{write_atomically, write_atomically_from};
 
 /// A folder with `config.toml`, `environment.json`, `split.csv`, `steps.csv`, `results.csv`, `metrics.json`, `test.csv` and
-/// `weights/{best,last}.safetensors`.
+/// `weights/{best,last}.safetensors`, and weights of epochs that were to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     path: PathBuf,
@@ -87,6 +88,23 @@ impl RunFolder {
         folder.and_then(|folder| Self::open(folder).ok())
     }
 
+    /// The checkpoint that `path` stands for: that file, or the best of that run.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] for a folder that is no run, or has no best checkpoint yet.
+    pub fn checkpoint_of(path: &Path) -> Result<PathBuf> {
+        if !path.is_dir() {
+            return Ok(path.to_owned());
+        }
+        let file = Self::open(path)?.best();
+        if file.is_file() {
+            return Ok(file);
+        }
+        Err(Error::new(Kind::Checkpoint, "the run has no best checkpoint yet")
+            .at(file.display())
+            .next("let it finish an epoch, or name weights/last.safetensors"))
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -107,6 +125,11 @@ impl RunFolder {
         self.path.join("weights").join("last.safetensors")
     }
 
+    /// The weights of an epoch, from 1, if they were kept.
+    pub fn epoch(&self, epoch: u32) -> PathBuf {
+        self.path.join("weights").join(format!("epoch-{epoch:04}.safetensors"))
+    }
+
     /// Where the run has come to.
     ///
     /// # Errors
@@ -121,15 +144,31 @@ impl RunFolder {
             .next("start it again under another name"))
     }
 
-    /// Writes a checkpoint of the last epoch, and of the best if it is that. The best comes first: if the second is never
-    /// written, a resumed run does the epoch again.
-    pub(super) fn keep(&self, checkpoint: &Checkpoint, best: bool) -> Result<()> {
-        if !best {
-            return checkpoint.write(&self.last());
+    /// Writes a checkpoint of the last epoch, of the best if it is that, and the weights of the epoch alone if these are to
+    /// be `kept`. The last comes last: if it is never written, a resumed run does the epoch again. Then the files of epochs
+    /// that this one has driven out are deleted.
+    pub(super) fn keep(&self, checkpoint: &Checkpoint, best: bool, kept: bool) -> Result<()> {
+        if kept {
+            checkpoint.without_optimizer().write(&self.epoch(checkpoint.progress.epoch))?;
         }
-        checkpoint.write(&self.best())?;
-        let mut written = File::open(self.best()).map_err(|e| Error::io("read", &self.best(), &e))?;
-        write_atomically_from(&self.last(), &mut written)
+        if best {
+            checkpoint.write(&self.best())?;
+            let mut written = File::open(self.best()).map_err(|e| Error::io("read", &self.best(), &e))?;
+            write_atomically_from(&self.last(), &mut written)?;
+        } else {
+            checkpoint.write(&self.last())?;
+        }
+        self.drop_epochs(&checkpoint.progress.fallen)
+    }
+
+    /// Deletes the weights of epochs that are not kept any more.
+    pub(super) fn drop_epochs(&self, epochs: &[u32]) -> Result<()> {
+        epochs.iter().try_for_each(|&epoch| match std::fs::remove_file(self.epoch(epoch)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("delete the weights of an epoch", &self.epoch(epoch), &e))
+            }
+            _ => Ok(()),
+        })
     }
 
     /// Writes the resolved configuration.
@@ -283,6 +322,25 @@ impl RunFolder {
         Err(Error::new(Kind::Checkpoint, "the dataset has changed since the run began: its split is not the same")
             .at(path.display())
             .next("restore the dataset, or start a new run from these weights with --weights"))
+    }
+
+    /// The pictures that the run was trained on, by their ids.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] if `split.csv` is damaged, [`Kind::Io`].
+    pub fn trained_on(&self) -> Result<HashSet<String>> {
+        let path = self.file("split.csv");
+        let bad = |e: csv::Error| {
+            Error::new(Kind::Checkpoint, format!("the split of the run cannot be read: {e}")).at(path.display())
+        };
+        let mut ids = HashSet::new();
+        for row in csv::Reader::from_path(&path).map_err(bad)?.into_records() {
+            let row = row.map_err(bad)?;
+            if row.get(3) == Some(&Split::Train.to_string()) {
+                ids.extend(row.get(0).map(str::to_owned));
+            }
+        }
+        Ok(ids)
     }
 
     /// Opens a CSV file for appending rows; `header` starts a new file. With `keep`, only the rows whose first field is

@@ -5,9 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FocalConfig, LossKind, Monitor, TrainConfig};
+use super::verdicts::Verdicts;
+use super::{FocalConfig, LossKind, Metric, Monitor, TrainConfig};
 use crate::error::{Error, Kind, Result};
-use crate::metrics::{ClassificationReport, DetailedReport, MultiLabelReport, SegmentationReport, sigmoid, softmax};
+use crate::metrics::{Calibration, ClassificationReport, DetailedReport, MultiLabelReport, SegmentationReport};
 use crate::ops::dice_loss::Overlap;
 
 /// The scores of a set of images.
@@ -24,6 +25,9 @@ pub struct Scores {
     /// What `eval` tells of a classifier besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detailed: Option<DetailedReport>,
+    /// What temperatures do to the probabilities that were scored, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// The scores but for the loss.
@@ -58,12 +62,13 @@ impl fmt::Display for Report {
 }
 
 /// The names of [`Scores::named`].
-const SCORES: [&str; 12] = [
+const SCORES: [&str; 13] = [
     "loss",
     "accuracy",
     "balanced_accuracy",
     "macro_f1",
     "weighted_f1",
+    "average_precision",
     "auc",
     "exact_match",
     "dice",
@@ -82,6 +87,7 @@ impl Scores {
             ("balanced_accuracy", Report::Classes(r)) => Some(r.balanced_accuracy),
             ("macro_f1", Report::Classes(r)) => Some(r.macro_f1),
             ("weighted_f1", Report::Classes(r)) => Some(r.weighted_f1),
+            ("average_precision", Report::Classes(r)) => r.macro_average_precision,
             ("auc", Report::Classes(r)) => self.multi_label.as_ref().map_or(r.macro_auc, |m| m.macro_auc),
             ("exact_match", Report::Classes(_)) => self.multi_label.as_ref().map(|m| m.exact_match),
             ("dice", Report::Masks(r)) => Some(r.dice),
@@ -101,13 +107,15 @@ impl Scores {
     }
 
     /// What a monitor goes by, the higher the better.
-    pub fn monitored(&self, monitor: Monitor) -> Option<f64> {
-        match monitor {
-            Monitor::BalancedAccuracy => self.named("balanced_accuracy"),
-            Monitor::Auc => self.named("auc"),
-            Monitor::Jaccard => self.named("jaccard"),
-            Monitor::Dice => self.named("dice"),
-            Monitor::Loss => Some(-self.loss),
+    pub fn monitored(&self, monitor: &Monitor) -> Option<f64> {
+        match (monitor, &self.report) {
+            (Monitor::Of(Metric::Loss), _) => Some(-self.loss),
+            (Monitor::Of(Metric::PixelAccuracy), Report::Masks(report)) => Some(report.accuracy),
+            (Monitor::Of(metric), _) => self.named(&metric.name().replace('-', "_")),
+            (Monitor::Recall(class), Report::Classes(report)) => {
+                report.per_class.iter().find(|scores| scores.name == *class).map(|scores| scores.recall)
+            }
+            (Monitor::Recall(_), Report::Masks(_)) => None,
         }
     }
 }
@@ -133,24 +141,16 @@ impl ClassLoss {
         Self { kind: config.loss, focal: config.focal }
     }
 
-    /// Probabilities `[N, K]` of logits.
-    ///
-    /// # Errors
-    /// [`Kind::Shape`] if there are no whole rows.
-    pub(super) fn probabilities(self, logits: &[f32], classes: usize) -> Result<Vec<f64>> {
-        if self.kind.of_sigmoids() { Ok(sigmoid(logits)) } else { softmax(logits, classes) }
-    }
-
-    /// The loss of one picture, without its weight.
-    fn of_picture(self, logits: &[f32], probabilities: &[f64], labels: &[usize]) -> f64 {
+    /// The loss of one picture, without its weight. `probabilities` are those of the logits as they are.
+    fn of_picture(self, logits: &[f64], probabilities: &[f64], labels: &[usize]) -> f64 {
         let FocalConfig { gamma, alpha } = self.focal;
         if !self.kind.of_sigmoids() {
             let p = probabilities[labels[0]].max(f64::MIN_POSITIVE);
             let gamma = if self.kind == LossKind::Focal { gamma } else { 0.0 };
             return -(1.0 - p).powf(gamma) * p.ln();
         }
-        let of_class = |(class, (&x, &s)): (usize, (&f32, &f64))| {
-            let (x, has) = (f64::from(x), labels.contains(&class));
+        let of_class = |(class, (&x, &s)): (usize, (&f64, &f64))| {
+            let has = labels.contains(&class);
             // log(1 + exp(x)) - t x without overflow.
             let bce = x.max(0.0) - if has { x } else { 0.0 } + (-x.abs()).exp().ln_1p();
             match (self.kind, has) {
@@ -169,23 +169,21 @@ pub(super) fn weight_of(labels: &[usize], class_weights: &[f32]) -> f32 {
     labels.iter().map(of).sum::<f32>() / labels.len().max(1) as f32
 }
 
-/// Scores logits `[N, K]` against the classes of each picture, the first one first. `class_weights` weigh the loss.
+/// Scores what was said of pictures against their classes, of each the first one first. `class_weights` weigh the loss, which
+/// knows no temperature.
 ///
 /// # Errors
-/// [`Kind::Diverged`] if a logit is not a number; those of the metrics.
+/// Those of the metrics.
 pub(super) fn score(
     labels: &[Vec<usize>],
-    logits: &[f32],
+    verdicts: &Verdicts,
     classes: &[String],
     class_weights: &[f32],
     loss: ClassLoss,
 ) -> Result<Scores> {
-    if logits.iter().any(|v| !v.is_finite()) {
-        return Err(not_finite());
-    }
     let k = classes.len();
-    let probabilities = loss.probabilities(logits, k)?;
-    let rows = logits.chunks_exact(k).zip(probabilities.chunks_exact(k));
+    let Verdicts { logits, plain, probabilities } = verdicts;
+    let rows = logits.chunks_exact(k).zip(plain.chunks_exact(k));
     let (mut sum, mut total) = (0.0, 0.0);
     for ((logits, probabilities), labels) in rows.zip(labels) {
         let weight = f64::from(weight_of(labels, class_weights));
@@ -193,10 +191,10 @@ pub(super) fn score(
         total += weight;
     }
     let first: Vec<usize> = labels.iter().map(|labels| labels[0]).collect();
-    let report = ClassificationReport::new(classes, &first, &probabilities)?;
-    let multi_label = loss.kind.of_sigmoids().then(|| MultiLabelReport::new(k, labels, &probabilities)).transpose()?;
+    let report = ClassificationReport::new(classes, &first, probabilities)?;
+    let multi_label = loss.kind.of_sigmoids().then(|| MultiLabelReport::new(k, labels, probabilities)).transpose()?;
     let loss = if total > 0.0 { sum / total } else { 0.0 };
-    Ok(Scores { loss, report: report.into(), multi_label, detailed: None })
+    Ok(Scores { loss, report: report.into(), multi_label, detailed: None, calibration: None })
 }
 
 /// The loss of one picture's mask, in f64: what the device computes of a batch is the mean over its pictures.

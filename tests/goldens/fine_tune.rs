@@ -92,7 +92,7 @@ fn check(gpu: &Gpu, golden: &Golden, recipe: &Recipe, failures: &mut Vec<String>
     let vectors: BTreeMap<&str, bool> =
         parameters.iter().map(|p| (p.name.as_str(), p.file_shape.rank() == 1)).collect();
     let group = |name: &str| config.fine_tune.group(&optimizer, name, vectors[name]);
-    optimizer.append_in_groups(&mut tape, &gradients, rate, None, &group).unwrap();
+    optimizer.append_in_groups(&mut tape, &gradients, rate, None, None, &group).unwrap();
     let moved: Vec<&Parameter> = parameters.iter().filter(|p| !p.frozen).collect();
     if let Some(decay) = recipe.ema {
         let moved: Vec<&str> = moved.iter().map(|p| p.name.as_str()).collect();

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes metrics.json: small classification problems with scikit-learn's scores.
+"""Makes metrics.json: small classification problems with scikit-learn's scores, and small masks with those of ISIC 2018.
 
     pip install numpy scikit-learn isic-challenge-scoring
     python make_metrics.py [--seed 1] [--out DIR]
@@ -7,18 +7,21 @@
 Macro scores are over all K classes, with 0 where a ratio is 0/0; the AUC of a class is against the rest, null where
 the class has no positives or no negatives; macro_auc is the plain mean of those that are defined. `isic` is what the
 official scorer of the ISIC challenges says, `calibration_error` has 15 bins, and `sensitivity_at_90` is each class's at a
-specificity of at least 0.90.
+specificity of at least 0.90. `masks` are 8-bit pixels, drawn and found, with the scores of task 1 of each picture and their
+means.
 """
 
 import argparse
 import json
 import pathlib
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 from isic_challenge_scoring import confusion
 from isic_challenge_scoring import metrics as isic
+from isic_challenge_scoring.segmentation import SegmentationScore
 from sklearn import metrics
 
 
@@ -144,6 +147,33 @@ def cases(seed):
     yield case("one sample", [2], [[0.2, 0.5, 0.3]])
 
 
+def masks(seed):
+    """Masks of 8 x 6 pixels: blurred noise, good and bad answers, empty and full ones, and grays about the threshold."""
+    rng = np.random.default_rng([seed, 2])
+
+    def drawn(share):
+        noise = rng.normal(size=(8, 6)).cumsum(0).cumsum(1)
+        return np.where(noise > np.quantile(noise, 1 - share), 255, 0).astype(np.uint8)
+
+    def spoilt(mask, pixels):
+        mask = mask.copy()
+        mask.flat[rng.choice(mask.size, pixels, replace=False)] ^= 255
+        return mask
+
+    empty, full = np.zeros((8, 6), np.uint8), np.full((8, 6), 255, np.uint8)
+    pairs = [(m, spoilt(m, k)) for k in (0, 1, 4, 7, 9, 20) for m in [drawn(0.4)]]
+    pairs += [(empty, empty), (full, full), (empty, full), (full, empty), (empty, spoilt(empty, 1))]
+    pairs.append((rng.integers(126, 132, (8, 6)).astype(np.uint8), rng.integers(126, 132, (8, 6)).astype(np.uint8)))
+
+    def of(pairs):
+        # What the scorer reads from files.
+        images = [SimpleNamespace(image_id=str(i), truth_image=t, prediction_image=p) for i, (t, p) in enumerate(pairs)]
+        return SegmentationScore(images).macro_average.to_dict()
+
+    rows = [{"drawn": t.ravel().tolist(), "found": p.ravel().tolist(), "scores": of([(t, p)])} for t, p in pairs]
+    return {"pictures": rows, "mean": of(pairs)}
+
+
 def main():
     parser = argparse.ArgumentParser(description="Makes the golden file of the classification metrics.")
     parser.add_argument("--seed", type=int, default=1)
@@ -153,7 +183,8 @@ def main():
     warnings.simplefilter("ignore")
     args.out.mkdir(parents=True, exist_ok=True)
     rows = ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases(args.seed))
-    (args.out / "metrics.json").write_text(f'{{\n"seed":{args.seed},\n"cases":[\n{rows}\n]\n}}\n')
+    drawn = json.dumps(masks(args.seed), separators=(",", ":"))
+    (args.out / "metrics.json").write_text(f'{{\n"seed":{args.seed},\n"cases":[\n{rows}\n],\n"masks":{drawn}\n}}\n')
 
 
 if __name__ == "__main__":

@@ -1,0 +1,113 @@
+//! What is scored in training, and at its end: validation after each epoch; then the best checkpoint, which gets its
+//! temperature.
+
+use super::{Engine, interrupted};
+use crate::data::{Batch, LastBatch, Leak, LoaderOptions};
+use crate::error::{Kind, Result};
+use crate::metrics::calibration::{NO_TEMPERATURE, fit_temperature};
+use crate::train::Outputs;
+use crate::train::answers::Given;
+use crate::train::checkpoint::Checkpoint;
+use crate::train::events::Event;
+use crate::train::objective::Objective;
+use crate::train::phase::Plans;
+use crate::train::scores::Scores;
+use crate::weights::write_atomically;
+
+impl Engine<'_> {
+    /// The batches of an evaluation.
+    fn batches(&self, indices: &[usize]) -> Result<Box<dyn Iterator<Item = Result<Batch>>>> {
+        let options = LoaderOptions { batch: self.config.images_at_once(), last: LastBatch::Pad, ..self.loader };
+        self.place.batches(&self.samples, indices.to_vec(), options)
+    }
+
+    /// The logits of samples, of a model that classifies.
+    fn class_logits(&mut self, indices: &[usize]) -> Result<Option<Vec<f32>>> {
+        if indices.is_empty() || !matches!(self.objective, Objective::Classify { .. }) {
+            return Ok(None);
+        }
+        let batches = self.batches(indices)?;
+        let interrupt = self.interrupt;
+        let logits = self.place.eval.logits(self.gpu, batches, &mut |_| interrupted(interrupt));
+        logits.map(Some).map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })
+    }
+
+    /// The temperature of the validation pictures' logits, if the classes have a softmax.
+    fn fit_temperature(&mut self, val: &[usize], logits: &[f32]) -> Result<Option<f64>> {
+        if self.objective.outputs() != Outputs::Softmax {
+            return Ok(None);
+        }
+        let labels: Vec<usize> = val.iter().map(|&i| self.dataset.samples[i].label).collect();
+        let temperature = fit_temperature(logits, self.objective.classes().len(), &labels)?;
+        if temperature.is_none() {
+            (self.notify)(Event::Note(format!("no temperature was kept: {NO_TEMPERATURE}")));
+        }
+        Ok(temperature)
+    }
+
+    /// The scores of samples, whose logits are given where there are classes, at a temperature.
+    fn scores_at(
+        &mut self,
+        indices: &[usize],
+        logits: Option<Vec<f32>>,
+        temperature: Option<f64>,
+    ) -> Result<Option<(Scores, Given)>> {
+        match logits {
+            _ if indices.is_empty() => Ok(None),
+            None => self.scores(indices).map(Some),
+            Some(logits) => self.objective.score_logits((&self.dataset, indices), &logits, temperature).map(Some),
+        }
+    }
+
+    pub(super) fn scores(&mut self, indices: &[usize]) -> Result<(Scores, Given)> {
+        let batches = self.batches(indices)?;
+        let interrupt = self.interrupt;
+        let of = (&self.dataset, &*self.samples.pixels, indices);
+        let eval = &mut self.place.eval;
+        let scores = self.objective.evaluate(self.gpu, eval, of, batches, &mut |_| interrupted(interrupt));
+        scores.map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })
+    }
+
+    /// Fits a temperature to the validation images and keeps it in the best checkpoint, scores that on the test images, and
+    /// writes `metrics.json`.
+    pub(super) fn test(&mut self) -> Result<Option<Scores>> {
+        let mut best = Checkpoint::read(&self.folder.best())?;
+        let (config, outputs) = (self.phase(), self.objective.classes().len());
+        let plans = Plans { model: self.model, config, outputs, samples: 0, budget: None, cache: false };
+        self.place.evaluate_with(self.gpu, &self.caps, plans, &best.weights)?;
+        let (val, test) = (self.split.val.clone(), self.split.test.clone());
+        let logits = self.class_logits(&val)?;
+        let temperature = match &logits {
+            Some(logits) if self.config.temperature => self.fit_temperature(&val, logits)?,
+            _ => None,
+        };
+        if best.temperature != temperature {
+            best.temperature = temperature;
+            best.write(&self.folder.best())?;
+        }
+        let val = self.scores_at(&val, logits, temperature)?.map(|(scores, _)| scores);
+        let logits = self.class_logits(&test)?;
+        let answered = self.scores_at(&test, logits, temperature)?;
+        if let Some((_, given)) = &answered {
+            let table = self.objective.answers(&self.dataset, &test, given)?;
+            write_atomically(&self.folder.file("test.csv"), &table)?;
+        }
+        let test = answered.map(|(scores, _)| scores);
+        self.folder.write_json(
+            "metrics.json",
+            &serde_json::json!({
+                "best_epoch": best.progress.best_epoch,
+                "steps": self.progress.step,
+                "epochs": self.progress.epoch,
+                "training_seconds": self.progress.seconds,
+                "stopped": self.progress.stopped,
+                "classes": self.objective.classes(),
+                "temperature": temperature,
+                "leak": self.leak.as_ref().map(Leak::to_string),
+                "val": val,
+                "test": test,
+            }),
+        )?;
+        Ok(test)
+    }
+}
