@@ -49,6 +49,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("leaky_split", &["split.grouped"]),
     ("skip_bad", &["skip_bad"]),
     ("normalize", &["normalisation"]),
+    ("preprocess", &["preprocess.steps"]),
     ("no_shuffle", &["shuffle"]),
     ("no_augment", &["augment"]),
     ("no_flip", &["augment.hflip", "augment.vflip"]),

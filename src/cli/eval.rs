@@ -109,7 +109,7 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
             .at(&spec)
             .next("score a model on data with the same classes; for bare weights name them with --classes"));
     }
-    let pixels = PixelStore::prepare(&mut dataset, config.size, args.load.cache(), &mut |done, total| {
+    let pixels = PixelStore::prepare(&mut dataset, config.recipe(), args.load.cache(), &mut |done, total| {
         progress.show("decoding", done, total, String::new);
         interrupted(interrupt)
     })?;

@@ -14,6 +14,7 @@ mod masks;
 mod models;
 mod pictures;
 mod predict;
+mod preview;
 mod progress;
 mod published;
 mod source;

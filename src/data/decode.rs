@@ -1,7 +1,7 @@
 //! Image bytes to 8-bit RGB, and the one resize of this program.
 //!
-//! Training, evaluation and prediction all go through [`decode_rgb`] and [`resize_rgb`], so a picture has the same
-//! pixels wherever it is used. Gray, palette, 16-bit and alpha pictures become 8-bit RGB (alpha is dropped, not
+//! Training, evaluation and prediction all go through [`decode_rgb`] and a [`Recipe`], so a picture has the same pixels
+//! wherever it is used. Gray, palette, 16-bit and alpha pictures become 8-bit RGB (alpha is dropped, not
 //! blended); an EXIF orientation is applied, so the model sees what a viewer shows.
 
 use std::io::{Cursor, Read};
@@ -12,11 +12,12 @@ use image::{
     DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, imageops,
 };
 
+use super::preprocess::Recipe;
 use super::size::ImageSize;
 use crate::error::{Error, Kind, Result};
 
 /// The longest side an image may have, in pixels.
-const MAX_SIDE: u32 = 20_000;
+pub(super) const MAX_SIDE: u32 = 20_000;
 /// The most bytes a decoder may allocate, and the longest image file that is read: a small file must not be able to
 /// claim all memory.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
@@ -24,7 +25,7 @@ pub(super) const MAX_BYTES: u64 = 1 << 30;
 const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"];
 
 /// Whether `name` (a file name or path) ends like an image and is no hidden file (macOS writes `._name.jpg` twins).
-pub(super) fn is_image_name(name: &str) -> bool {
+pub fn is_image_name(name: &str) -> bool {
     let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
     let extension = file.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase());
     !file.starts_with('.') && extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
@@ -39,20 +40,20 @@ pub fn decode_rgb(bytes: &[u8], name: &str) -> Result<RgbImage> {
     decode(bytes).map_err(|what| Error::new(Kind::Data, what).at(name).next("replace the file by an intact copy"))
 }
 
-/// Decodes `bytes` and resizes to `size`, as the pixel store does. `name` is named in errors.
+/// Decodes `bytes` and makes of them what the pixel store does. `name` is named in errors.
 ///
 /// # Errors
 /// As [`decode_rgb`].
-pub fn decode_image_bytes(bytes: &[u8], name: &str, size: impl Into<ImageSize>) -> Result<RgbImage> {
-    Ok(resize_rgb(decode_rgb(bytes, name)?, size))
+pub fn decode_image_bytes(bytes: &[u8], name: &str, recipe: impl Into<Recipe>) -> Result<RgbImage> {
+    Ok(recipe.into().make(decode_rgb(bytes, name)?))
 }
 
-/// Reads, decodes and resizes an image file to `size`, as the pixel store does.
+/// Reads and decodes an image file and makes of it what the pixel store does.
 ///
 /// # Errors
 /// [`Kind::Io`] if the file cannot be read; otherwise as [`decode_rgb`].
-pub fn decode_image_file(path: &Path, size: impl Into<ImageSize>) -> Result<RgbImage> {
-    decode_image_bytes(&read_limited(path)?, &path.display().to_string(), size)
+pub fn decode_image_file(path: &Path, recipe: impl Into<Recipe>) -> Result<RgbImage> {
+    decode_image_bytes(&read_limited(path)?, &path.display().to_string(), recipe)
 }
 
 /// Reads and decodes an image file to RGB at the picture's own size.

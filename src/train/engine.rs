@@ -17,8 +17,7 @@ use super::session::StepResult;
 use super::{Precision, Sampling, ScheduleKind, TrainConfig};
 use crate::autograd::Tunable;
 use crate::data::{
-    Cache, Dataset, ImageSize, LastBatch, LoaderOptions, PixelStore, SplitAssignment, balanced_order, epoch_order,
-    split,
+    Cache, Dataset, LastBatch, LoaderOptions, PixelStore, Recipe, SplitAssignment, balanced_order, epoch_order, split,
 };
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Choices, Gpu};
@@ -62,7 +61,7 @@ pub fn run(
     let check = || interrupted(interrupt);
     let masks = masks_of(model.task(), config);
     let mut dataset = Dataset::open(&config.data, &config.open_options(masks))?;
-    let pixels = prepare(&mut dataset, config.size, options, &check, notify)?;
+    let pixels = prepare(&mut dataset, config.recipe(), options, &check, notify)?;
     let split = split(&dataset, &config.split.spec())?;
     let labels: Arc<[u32]> = dataset.labels().into();
     let steps = split.train.len() / config.batch;
@@ -213,7 +212,7 @@ fn interrupted(interrupt: &Interrupt) -> Result<()> {
 
 pub(super) fn prepare(
     dataset: &mut Dataset,
-    size: ImageSize,
+    recipe: Recipe,
     options: &RunOptions,
     check: &dyn Fn() -> Result<()>,
     notify: &mut dyn FnMut(Event<'_>),
@@ -223,7 +222,7 @@ pub(super) fn prepare(
         Some(folder) => Cache::Dir(folder),
         None => Cache::Default,
     };
-    let pixels = PixelStore::prepare(dataset, size, cache, &mut |done, total| {
+    let pixels = PixelStore::prepare(dataset, recipe, cache, &mut |done, total| {
         notify(Event::Decoding(done, total));
         check()
     })?;
