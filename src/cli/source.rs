@@ -25,7 +25,7 @@ pub(super) struct BareArgs {
     /// Size of the images in pixels: N for a square, or WIDTHxHEIGHT [default: 224]
     #[arg(long)]
     size: Option<ImageSize>,
-    /// Pixel statistics: imagenet, ham10000, unit, caffe (BGR) or tf ([-1, 1]) [default: what goes with the weights]
+    /// Pixel statistics: imagenet, ham10000, isic2019, unit, caffe (BGR) or tf ([-1, 1]) [default: what goes with the weights]
     #[arg(long, requires = "weights")]
     normalize: Option<Normalisation>,
     /// What is done to pictures first, such as crop,hair,clahe, or none [default: what the file says, else none]

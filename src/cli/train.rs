@@ -246,8 +246,8 @@ pub(super) struct TrainArgs {
     /// Leave faulty samples out instead of failing
     #[arg(long, help_heading = "Data")]
     skip_bad: bool,
-    /// Pixel statistics: imagenet, ham10000, unit, caffe (BGR) or tf ([-1, 1]) [default: what goes with the weights, else
-    /// imagenet]
+    /// Pixel statistics: imagenet, ham10000, isic2019, unit, caffe (BGR) or tf ([-1, 1]) [default: what goes with the
+    /// weights, else imagenet]
     #[arg(long, help_heading = "Data")]
     normalize: Option<Normalisation>,
     /// What is done to all pictures, in this order: some of crop (the black frame of a dermoscope), resize (to --size; unless

@@ -330,13 +330,20 @@ mod tests {
 
     #[test]
     fn exif_orientation_is_applied() {
-        let mut bytes = Vec::new();
-        let mut encoder = image::codecs::jpeg::JpegEncoder::new(&mut bytes);
-        // TIFF header, one entry: Orientation (0x0112), SHORT, count 1, value 6 (rotate 90).
-        let exif = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
-        encoder.set_exif_metadata(exif).unwrap();
-        encoder.write_image(gradient(16, 8).as_raw(), 16, 8, ColorType::Rgb8.into()).unwrap();
-        assert_eq!(decode_rgb(&bytes, "x.jpg").unwrap().dimensions(), (8, 16));
+        // Four quarters; the one that is shown on the upper left, by orientation.
+        let quarters = RgbImage::from_fn(16, 8, |x, y| Rgb([(x / 8 * 100 + y / 4 * 50) as u8 + 50; 3]));
+        for (orientation, level) in [(1, 50), (2, 150), (3, 200), (4, 100), (5, 50), (6, 100), (7, 200), (8, 150)] {
+            let mut bytes = Vec::new();
+            let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 100);
+            // TIFF header, one entry: Orientation (0x0112), SHORT, count 1, value.
+            let mut exif = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
+            exif[19] = orientation;
+            encoder.set_exif_metadata(exif).unwrap();
+            encoder.write_image(quarters.as_raw(), 16, 8, ColorType::Rgb8.into()).unwrap();
+            let shown = decode_rgb(&bytes, "x.jpg").unwrap();
+            assert_eq!(shown.dimensions(), if orientation < 5 { (16, 8) } else { (8, 16) }, "{orientation}");
+            assert!(shown.get_pixel(1, 1)[0].abs_diff(level) < 8, "{orientation} {:?}", shown.get_pixel(1, 1));
+        }
     }
 
     #[test]

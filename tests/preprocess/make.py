@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the cases of preprocessing: what OpenCV and numpy compute for small artificial pictures.
 
-    pip install opencv-python-headless numpy
+    pip install opencv-python-headless numpy pillow
     python make.py [--seed 1] [--out DIR]
 
 A case is a picture, NAME.png, with skin, blobs, hairs, a gradient of light and noise, all drawn here, and beside it
@@ -17,6 +17,8 @@ A case is a picture, NAME.png, with skin, blobs, hairs, a gradient of light and 
     NAME-prep.png     hairs filled in, then CLAHE of L, back to RGB
     NAME-shades.png   shades of gray, norm 6 (numpy)
 
+`cmyk.jpg` is a JPEG of six patches in CMYK, as Pillow writes it.
+
 `colours.json` holds SHA-256 of the gray and the L of all 2^24 colours, red slowest and blue fastest, and the versions.
 """
 
@@ -27,6 +29,7 @@ import pathlib
 
 import cv2
 import numpy as np
+from PIL import Image
 
 # Name, width, height, hairs, levels of noise.
 CASES = [
@@ -38,6 +41,10 @@ CASES = [
     ("pixel", 1, 1, 0, 0),
     ("narrow", 3, 50, 2, 10),
 ]
+# Two rows of patches of 8x8 pixels: skin, nearly white, nearly black; red, green, blue.
+PATCHES = np.array(
+    [[(200, 120, 100), (250, 240, 235), (20, 10, 10)], [(255, 0, 0), (0, 255, 0), (0, 0, 255)]], dtype=np.uint8
+)
 
 
 def picture(rng, width, height, hairs, noise):
@@ -107,6 +114,7 @@ def main():
         save(args.out / f"{name}.png", image)
         for kind, result in results(image).items():
             save(args.out / f"{name}-{kind}.png", result)
+    Image.fromarray(np.kron(PATCHES, np.ones((8, 8, 1), np.uint8))).convert("CMYK").save(args.out / "cmyk.jpg", quality=95)
     byte = np.arange(256, dtype=np.uint8)
     colours = np.stack(np.meshgrid(byte, byte, byte, indexing="ij"), -1).reshape(4096, 4096, 3)
     digest = lambda levels: hashlib.sha256(np.ascontiguousarray(levels).tobytes()).hexdigest()

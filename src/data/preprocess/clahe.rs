@@ -34,7 +34,8 @@ impl Default for ClaheConfig {
 pub fn equalise_lightness(picture: &RgbImage, config: ClaheConfig) -> RgbImage {
     let (width, height) = picture.dimensions();
     let mut lab = lab_of_rgb(picture);
-    let lightness = GrayImage::from_fn(width, height, |x, y| image::Luma([lab.get_pixel(x, y)[0]]));
+    let mut lightness = GrayImage::new(width, height);
+    lightness.pixels_mut().zip(lab.pixels()).for_each(|(lightness, pixel)| lightness[0] = pixel[0]);
     let equal = equalise(&lightness, config);
     lab.pixels_mut().zip(equal.pixels()).for_each(|(pixel, lightness)| pixel[0] = lightness[0]);
     rgb_of_lab(&lab)

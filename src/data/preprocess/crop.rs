@@ -81,11 +81,9 @@ pub fn view(picture: &RgbImage, config: CropConfig) -> Area {
     if whole.pixels() == 0 {
         return whole;
     }
-    let side = |side: u32| if longest > SIDE { (side * SIDE / longest).max(1) } else { side };
-    let small = match longest > SIDE {
-        true => gray(&imageops::thumbnail(picture, side(width), side(height))),
-        false => gray(picture),
-    };
+    let side = |side: u32| (side * SIDE / longest).max(1);
+    let gray = gray(picture);
+    let small = if longest > SIDE { imageops::thumbnail(&gray, side(width), side(height)) } else { gray };
     let frame = frame(&small, config.dark);
     let kept = match config.keep {
         Keep::Inside => largest_without(&frame, small.width() as usize),

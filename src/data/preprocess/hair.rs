@@ -2,7 +2,7 @@
 //! "DullRazor: a software approach to hair removal from images", 1997, in the form that has become usual: black-hat of the
 //! gray picture, a threshold, inpainting by Telea's method).
 
-use image::{GrayImage, Luma, RgbImage};
+use image::{GrayImage, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use super::inpaint;
@@ -41,11 +41,12 @@ pub fn mask(picture: &RgbImage, config: HairConfig) -> GrayImage {
 
 /// Luma of ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B, in parts of 2^15 as OpenCV rounds it.
 pub fn gray(picture: &RgbImage) -> GrayImage {
-    let luma = |[r, g, b]: [u8; 3]| {
-        let sum = 9798 * u32::from(r) + 19_235 * u32::from(g) + 3735 * u32::from(b);
-        Luma([((sum + (1 << 14)) >> 15) as u8])
-    };
-    GrayImage::from_fn(picture.width(), picture.height(), |x, y| luma(picture.get_pixel(x, y).0))
+    let mut gray = GrayImage::new(picture.width(), picture.height());
+    for (luma, rgb) in gray.pixels_mut().zip(picture.pixels()) {
+        let [r, g, b] = rgb.0.map(u32::from);
+        luma[0] = ((9798 * r + 19_235 * g + 3735 * b + (1 << 14)) >> 15) as u8;
+    }
+    gray
 }
 
 /// The closing of a map by a cross with sides of `kernel` pixels, less the map itself. What lies outside the map does not

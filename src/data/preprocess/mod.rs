@@ -261,3 +261,79 @@ impl Preprocess {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use image::Rgb;
+
+    use super::*;
+
+    #[test]
+    fn lists_say_where_the_resize_is() {
+        let read = |text: &str| text.parse::<Steps>().unwrap().to_string();
+        for (text, steps) in [
+            ("none", "none"),
+            ("crop", "crop,resize"),
+            ("hair, clahe", "resize,hair,clahe"),
+            ("crop,hair,resize,clahe", "crop,hair,resize,clahe"),
+            ("resize", "resize"),
+        ] {
+            assert_eq!((read(text), read(steps)), (steps.to_owned(), steps.to_owned()));
+        }
+        for (text, what) in [
+            ("", "'' is no step"),
+            ("hair,none", "'none' is no step"),
+            ("hair,hair", "named twice"),
+            ("hair,crop", "only be the first"),
+            ("Hair", "no step"),
+        ] {
+            let error = text.parse::<Steps>().unwrap_err();
+            assert!(error.kind() == Kind::Usage && error.to_string().contains(what), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn constants_are_read_checked_and_part_of_the_key() {
+        let read = |text: &str| toml::from_str::<Preprocess>(text);
+        let chosen = read("steps = 'hair'\n[hair]\nthreshold = 25\n[clahe]\ntiles = 4").unwrap();
+        assert_eq!(chosen.hair, HairConfig { threshold: 25, ..HairConfig::default() });
+        assert_eq!(read(&toml::to_string(&chosen).unwrap()).unwrap(), chosen);
+        // Only what is done counts.
+        let other = Preprocess { clahe: ClaheConfig::default(), ..chosen.clone() };
+        assert_eq!(chosen.key(), other.key());
+        assert_ne!(chosen.key(), Preprocess { hair: HairConfig::default(), ..chosen.clone() }.key());
+        assert_ne!(chosen.key(), Preprocess { steps: "hair,resize".parse().unwrap(), ..chosen.clone() }.key());
+        assert_eq!(Preprocess { steps: Steps::default(), ..chosen }.key(), "");
+        for wrong in ["steps = 'x'", "steps = 1", "[hair]\nsize = 3", "[crop]\nkeep = 'all'"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        for (text, key) in [
+            ("[crop]\ndark = 255", "crop.dark"),
+            ("[hair]\nkernel = 16", "hair.kernel"),
+            ("[hair]\nkernel = 257", "hair.kernel"),
+            ("[hair]\nradius = 0", "hair.radius"),
+            ("[clahe]\nclip = nan", "clahe.clip"),
+            ("[clahe]\ntiles = 0", "clahe.tiles"),
+            ("[shades_of_gray]\nnorm = inf", "shades_of_gray.norm"),
+        ] {
+            let error = read(text).unwrap().validate().unwrap_err();
+            assert!(error.kind() == Kind::Usage && error.to_string().contains(key), "{text}: {error}");
+        }
+        Preprocess::default().validate().unwrap();
+    }
+
+    #[test]
+    fn every_picture_has_the_size_that_is_asked_for() {
+        let all = Preprocess::from("crop,hair,resize,clahe,shades-of-gray".parse::<Steps>().unwrap());
+        for (width, height) in [(1, 1), (2, 9), (40, 30), (300, 7)] {
+            for level in [0, 30, 255] {
+                let picture = RgbImage::from_fn(width, height, |x, y| Rgb([level, (x * y) as u8, (x + y) as u8]));
+                let size = ImageSize { width: 17, height: 5 };
+                let stages = all.stages(picture.clone(), size);
+                assert_eq!(stages.iter().map(|(step, _)| *step).collect::<Vec<_>>(), all.steps.list());
+                let made = all.run(picture, size);
+                assert!(made.dimensions() == (17, 5) && stages.last().unwrap().1 == made, "{width}x{height} {level}");
+            }
+        }
+    }
+}
