@@ -11,8 +11,8 @@ use std::sync::Arc;
 use files::{put, zip};
 use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use lesion_gpu::data::{
-    Batch, Cache, Dataset, ImageSize, LastBatch, Layout, Loader, LoaderOptions, MaskReader, Masks, OpenOptions,
-    PixelStore, Split, split, synthetic,
+    Batch, Cache, Dataset, ImageSize, LastBatch, Layout, Loader, LoaderOptions, Masks, OpenOptions, PixelStore,
+    SampleReader, Split, split, synthetic,
 };
 use lesion_gpu::{Error, Kind};
 
@@ -235,7 +235,7 @@ fn masks_travel_in_the_alpha_byte() {
     assert_eq!(bytes, [4, 1, 0].map(|i| store.pixels(i).unwrap()).concat());
     assert!(batches[1].pixels[size.area()..].iter().all(|&word| word == 0));
     // What is scored against is the mask as it was drawn, of which these are the reduced ones.
-    let drawn = MaskReader::default().read(&dataset.samples[4], size).unwrap();
+    let drawn = SampleReader::default().mask(&dataset.samples[4], size).unwrap();
     assert_eq!(drawn, synthetic::render(0, 4, 20).1);
     let share = |inside: usize, all: usize| inside as f64 / all as f64;
     let large = share(drawn.pixels().filter(|p| p[0] == 255).count(), 400);

@@ -194,6 +194,7 @@ fn exported_weights_say_what_they_are() {
             file: file.clone(),
             size: 32.into(),
             normalisation: None,
+            preprocess: None,
             classes: None,
             allow_partial: false,
         })

@@ -55,6 +55,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("balance", &["balance"]),
     ("skip_bad", &["skip_bad"]),
     ("normalize", &["normalisation"]),
+    ("preprocess", &["preprocess.steps"]),
     ("no_shuffle", &["shuffle"]),
     ("no_augment", &["augment"]),
     ("no_flip", &["augment.hflip", "augment.vflip"]),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::preview::{self, PreviewArgs};
 use super::progress::Progress;
 use super::{interrupted, say};
 use crate::data::{
@@ -20,7 +21,8 @@ Examples:
   lesion-gpu data check ISIC_2019 --json > report.json      the same for programs
   lesion-gpu data check HAM10000 --masks masks.zip          masks too
   lesion-gpu data check isic2019-labels.zip --images HAM10000.zip    tables here, pictures there
-  lesion-gpu data balance HAM10000.zip --per-class 2000 --out balanced")]
+  lesion-gpu data balance HAM10000.zip --per-class 2000 --out balanced
+  lesion-gpu data preview HAM10000.zip --preprocess crop,hair,clahe  a sheet of pictures before and after")]
 pub(super) struct DataArgs {
     #[command(subcommand)]
     command: DataCommand,
@@ -30,6 +32,8 @@ pub(super) struct DataArgs {
 enum DataCommand {
     /// Read every picture of a dataset once and tell what is in it: counts, faults, odd pictures, duplicates
     Check(CheckArgs),
+    /// Draw a sheet of pictures, as they are and after each step of preprocessing
+    Preview(PreviewArgs),
     /// Split a dataset and write it with as many training images of each class: a draw of frequent classes, and of rare ones
     /// copies changed in seven ways (rotation, both flips, zoom, shift, brightness, contrast). `train` reads the folder
     Balance(BalanceArgs),
@@ -84,6 +88,7 @@ pub(super) fn run(args: &DataArgs, interrupt: &Interrupt) -> Result<()> {
     match &args.command {
         DataCommand::Check(args) => run_check(args, interrupt),
         DataCommand::Balance(args) => run_balance(args, interrupt),
+        DataCommand::Preview(args) => preview::run(args, interrupt),
     }
 }
 

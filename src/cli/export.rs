@@ -28,7 +28,8 @@ Examples:
   lesion-gpu export --model resnet50 --weights w.pth --out model.onnx --size 224
 
 An ONNX graph takes RGB images in [0, 1], [N, 3, H, W], under the name 'images', and gives 'logits' (or 'probabilities').
-The pixel statistics are taken off inside. Class names, model and size are in its metadata.")]
+The pixel statistics are taken off inside; preprocessing (hairs, CLAHE, ...) is not part of the graph. Class names, model, size
+and preprocessing are in its metadata.")]
 pub(super) struct ExportArgs {
     /// Run folder or checkpoint file
     #[arg(value_name = "RUN", required_unless_present = "weights")]
@@ -144,6 +145,10 @@ fn describe(model: &HostModel, options: OnnxOptions) -> Result<()> {
     };
     let (ImageSize { width, height }, statistics) = (size, model.config.normalisation.name());
     say(format!("input  images [{batch}, 3, {height}, {width}]: RGB in [0, 1]; normalised inside ({statistics})"));
+    let steps = &model.config.preprocess.steps;
+    if !steps.is_empty() {
+        say(format!("       to be preprocessed outside of the graph: {steps} (see 'preprocess' of the metadata)"));
+    }
     let output = if probabilities { "probabilities" } else { "logits" };
     match Model::find(&model.config.model)?.task() {
         Task::Classify => say(format!("output {output} [{batch}, {}]", model.classes.len())),

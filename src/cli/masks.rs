@@ -55,7 +55,7 @@ pub(super) fn predict(args: &PredictArgs, gpu: &Gpu, predictor: &mut Predictor, 
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder of masks", folder, &e))?;
     let size = predictor.config.size;
     job.run(gpu, predictor, &mut |picture, said| {
-        let mask = MaskMap { said, size }.at(picture.own)?;
+        let mask = MaskMap { said, size }.on(picture.own, picture.area)?;
         save(&job.files[picture.index], &targets[picture.index], picture.own, &mask)
     })
 }

@@ -16,6 +16,7 @@ mod member;
 mod models;
 mod pictures;
 mod predict;
+mod preview;
 mod progress;
 mod published;
 mod recipe;

@@ -14,7 +14,8 @@ use rayon::prelude::*;
 use super::answers::{Answer, Answers, Format};
 use super::interrupted;
 use super::progress::Progress;
-use crate::data::{Batch, ImageSize, decode_rgb_file, list_images, resize_rgb};
+use crate::data::preprocess::Area;
+use crate::data::{Batch, ImageSize, Preparation, decode_rgb_file, list_images};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::train::{Interrupt, Predictor, Said};
@@ -44,6 +45,8 @@ pub(super) struct Loaded {
     pub index: usize,
     /// Its own size, which is not the model's.
     pub own: ImageSize,
+    /// The part of it that the model sees.
+    pub area: Area,
 }
 
 /// How answers are made and printed.
@@ -71,7 +74,7 @@ impl Job<'_> {
         answer: &mut dyn FnMut(&Loaded, &Said) -> Result<A>,
     ) -> Result<()> {
         let total = self.files.len();
-        let pictures = Pictures::read(self.files, predictor.config.size, self.batch, self.interrupt)?;
+        let pictures = Pictures::read(self.files, predictor.config.preparation(), self.batch, self.interrupt)?;
         let seen = Rc::clone(&pictures.seen);
         let mut answers = Answers::begin(self.format, self.columns, &mut seen.progress.borrow_mut())?;
         let mut show = |_| {
@@ -141,8 +144,8 @@ struct Pictures {
 const LOOK_UP: Duration = Duration::from_millis(100);
 
 impl Pictures {
-    /// Begins to read `files` in the background, in batches of `rows` pictures of `size`.
-    fn read(files: &[PathBuf], size: ImageSize, rows: usize, interrupt: &Interrupt) -> Result<Self> {
+    /// Begins to read `files` in the background, in batches of `rows` pictures made as `recipe` says.
+    fn read(files: &[PathBuf], recipe: Preparation, rows: usize, interrupt: &Interrupt) -> Result<Self> {
         // One batch waits while the next is decoded.
         let (sender, chunks) = sync_channel(1);
         let (left, many) = (files.len().div_ceil(rows), files.len() > 1);
@@ -150,7 +153,7 @@ impl Pictures {
         let work = move || {
             for (number, part) in files.chunks(rows).enumerate() {
                 // An error says that nobody listens any more.
-                if sender.send(decode(part, number * rows, size, rows)).is_err() {
+                if sender.send(decode(part, number * rows, &recipe, rows)).is_err() {
                     return;
                 }
             }
@@ -168,24 +171,25 @@ impl Pictures {
 }
 
 /// Decodes pictures exactly as training did; `first` is the first one's place among all.
-fn decode(files: &[PathBuf], first: usize, size: ImageSize, rows: usize) -> Chunk {
+fn decode(files: &[PathBuf], first: usize, recipe: &Preparation, rows: usize) -> Chunk {
     let read = |file: &Path| {
         let picture = decode_rgb_file(file)?;
         let own = ImageSize { width: picture.width() as usize, height: picture.height() as usize };
-        Ok((resize_rgb(picture, size), own))
+        let area = recipe.preprocess.area(&picture);
+        Ok((recipe.make(picture), own, area))
     };
     let results: Vec<Result<_>> = files.par_iter().map(|file| read(file)).collect();
     let (mut pictures, mut loaded, mut faults) = (vec![], vec![], vec![]);
     for (number, result) in results.into_iter().enumerate() {
         match result {
-            Ok((picture, own)) => {
+            Ok((picture, own, area)) => {
                 pictures.push(picture);
-                loaded.push(Loaded { index: first + number, own });
+                loaded.push(Loaded { index: first + number, own, area });
             }
             Err(fault) => faults.push((files[number].clone(), fault)),
         }
     }
-    Chunk { batch: Batch::of_pictures(&pictures, size, rows), loaded, faults, files: files.len() }
+    Chunk { batch: Batch::of_pictures(&pictures, recipe.size, rows), loaded, faults, files: files.len() }
 }
 
 impl Iterator for Pictures {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::data::ImageSize;
+use crate::data::preprocess::Steps;
 use crate::error::{Error, Kind, Result};
 use crate::train::{ModelSource, Normalisation};
 
@@ -24,9 +25,12 @@ pub(super) struct BareArgs {
     /// Size of the images in pixels: N for a square, or WIDTHxHEIGHT [default: 224]
     #[arg(long)]
     size: Option<ImageSize>,
-    /// Pixel statistics: imagenet, ham10000, unit, caffe (BGR) or tf ([-1, 1]) [default: what goes with the weights]
+    /// Pixel statistics: imagenet, ham10000, isic2019, unit, caffe (BGR) or tf ([-1, 1]) [default: what goes with the weights]
     #[arg(long, requires = "weights")]
     normalize: Option<Normalisation>,
+    /// What is done to pictures first, such as crop,hair,clahe, or none [default: what the file says, else none]
+    #[arg(long, value_name = "STEPS", requires = "weights")]
+    preprocess: Option<Steps>,
 }
 
 /// Where weights may be missing.
@@ -83,6 +87,7 @@ impl BareArgs {
                     file: file.clone(),
                     size,
                     normalisation: self.normalize,
+                    preprocess: self.preprocess.clone(),
                     classes: self.classes.clone(),
                     allow_partial,
                 })

@@ -9,6 +9,7 @@ use super::config_file::{Base, absolute, merge};
 use super::fine_tune::FineTuneArgs;
 use super::progress::Progress;
 use super::{DeviceArgs, LoadArgs, bytes, memory_budget, published, say, tuning_cache};
+use crate::data::preprocess::Steps;
 use crate::data::{Fold, ImageSize};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Gpu};
@@ -20,7 +21,7 @@ use crate::train::{
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 68] = [
+const CONFIGURATION: [&str; 69] = [
     "data",
     "masks",
     "images",
@@ -62,6 +63,7 @@ const CONFIGURATION: [&str; 68] = [
     "balance",
     "skip_bad",
     "normalize",
+    "preprocess",
     "no_shuffle",
     "no_augment",
     "no_flip",
@@ -280,10 +282,15 @@ pub(super) struct TrainArgs {
     /// Leave faulty samples out instead of failing, and list them in skipped.csv
     #[arg(long, help_heading = "Data")]
     skip_bad: bool,
-    /// Pixel statistics: imagenet, ham10000, unit, caffe (BGR) or tf ([-1, 1]) [default: what goes with the weights, else
-    /// imagenet]
+    /// Pixel statistics: imagenet, ham10000, isic2019, unit, caffe (BGR) or tf ([-1, 1]) [default: what goes with the
+    /// weights, else imagenet]
     #[arg(long, help_heading = "Data")]
     normalize: Option<Normalisation>,
+    /// What is done to all pictures, in this order: some of crop (the black frame of a dermoscope), resize (to --size; unless
+    /// named, right behind the crop), hair, clahe, shades-of-gray; or none. Constants are keys of --config. See `lesion-gpu data
+    /// preview`
+    #[arg(long, default_value = "none", value_name = "STEPS", help_heading = "Data")]
+    preprocess: Steps,
     /// Visit the images in file order
     #[arg(long, help_heading = "Data")]
     no_shuffle: bool,
@@ -402,6 +409,7 @@ impl TrainArgs {
             split_file: self.split_file.as_deref().map(here).transpose()?,
             split: SplitConfig { fractions, seed: self.split_seed, protocol: self.protocol, fold: self.fold },
             augment,
+            preprocess: self.preprocess.clone().into(),
             ..TrainConfig::default()
         };
         let config = self.fine_tune.apply(config);
@@ -566,6 +574,9 @@ pub(super) fn show(progress: &mut Progress, config: &TrainConfig, event: Event<'
             progress.line(&format!("split    {train} train, {val} validation, {test} test ({kind}{fold})"));
             if let Some(leak) = leak {
                 progress.line(&format!("split    {leak}"));
+            }
+            if !config.preprocess.steps.is_empty() {
+                progress.line(&format!("pictures {}", config.preprocess.steps));
             }
             progress.line(&format!("model    {model}, {size} pixels, batch {batch}"));
             if !config.phases.is_empty() {

@@ -1,7 +1,7 @@
 //! Image bytes to 8-bit RGB, and the one resize of this program.
 //!
-//! Training, evaluation and prediction all go through [`decode_rgb`] and [`resize_rgb`], so a picture has the same
-//! pixels wherever it is used. Gray, palette, 16-bit and alpha pictures become 8-bit RGB (alpha is dropped, not
+//! Training, evaluation and prediction all go through [`decode_rgb`] and a [`Preparation`], so a picture has the same pixels
+//! wherever it is used. Gray, palette, 16-bit and alpha pictures become 8-bit RGB (alpha is dropped, not
 //! blended); an EXIF orientation is applied, so the model sees what a viewer shows.
 
 use std::io::{Cursor, Read};
@@ -12,11 +12,12 @@ use image::{
     DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, imageops,
 };
 
+use super::preprocess::Preparation;
 use super::size::ImageSize;
 use crate::error::{Error, Kind, Result};
 
 /// The longest side an image may have, in pixels.
-const MAX_SIDE: u32 = 20_000;
+pub(super) const MAX_SIDE: u32 = 20_000;
 /// The most bytes a decoder may allocate, and the longest image file that is read: a small file must not be able to
 /// claim all memory.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
@@ -24,7 +25,7 @@ pub(super) const MAX_BYTES: u64 = 1 << 30;
 const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"];
 
 /// Whether `name` (a file name or path) ends like an image and is no hidden file (macOS writes `._name.jpg` twins).
-pub(super) fn is_image_name(name: &str) -> bool {
+pub fn is_image_name(name: &str) -> bool {
     let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
     let extension = file.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase());
     !file.starts_with('.') && extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
@@ -39,20 +40,20 @@ pub fn decode_rgb(bytes: &[u8], name: &str) -> Result<RgbImage> {
     decode(bytes).map_err(|what| Error::new(Kind::Data, what).at(name).next("replace the file by an intact copy"))
 }
 
-/// Decodes `bytes` and resizes to `size`, as the pixel store does. `name` is named in errors.
+/// Decodes `bytes` and makes of them what the pixel store does. `name` is named in errors.
 ///
 /// # Errors
 /// As [`decode_rgb`].
-pub fn decode_image_bytes(bytes: &[u8], name: &str, size: impl Into<ImageSize>) -> Result<RgbImage> {
-    Ok(resize_rgb(decode_rgb(bytes, name)?, size))
+pub fn decode_image_bytes(bytes: &[u8], name: &str, recipe: impl Into<Preparation>) -> Result<RgbImage> {
+    Ok(recipe.into().make(decode_rgb(bytes, name)?))
 }
 
-/// Reads, decodes and resizes an image file to `size`, as the pixel store does.
+/// Reads and decodes an image file and makes of it what the pixel store does.
 ///
 /// # Errors
 /// [`Kind::Io`] if the file cannot be read; otherwise as [`decode_rgb`].
-pub fn decode_image_file(path: &Path, size: impl Into<ImageSize>) -> Result<RgbImage> {
-    decode_image_bytes(&read_limited(path)?, &path.display().to_string(), size)
+pub fn decode_image_file(path: &Path, recipe: impl Into<Preparation>) -> Result<RgbImage> {
+    decode_image_bytes(&read_limited(path)?, &path.display().to_string(), recipe)
 }
 
 /// Reads and decodes an image file to RGB at the picture's own size.
@@ -329,13 +330,20 @@ mod tests {
 
     #[test]
     fn exif_orientation_is_applied() {
-        let mut bytes = Vec::new();
-        let mut encoder = image::codecs::jpeg::JpegEncoder::new(&mut bytes);
-        // TIFF header, one entry: Orientation (0x0112), SHORT, count 1, value 6 (rotate 90).
-        let exif = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
-        encoder.set_exif_metadata(exif).unwrap();
-        encoder.write_image(gradient(16, 8).as_raw(), 16, 8, ColorType::Rgb8.into()).unwrap();
-        assert_eq!(decode_rgb(&bytes, "x.jpg").unwrap().dimensions(), (8, 16));
+        // Four quarters; the one that is shown on the upper left, by orientation.
+        let quarters = RgbImage::from_fn(16, 8, |x, y| Rgb([(x / 8 * 100 + y / 4 * 50) as u8 + 50; 3]));
+        for (orientation, level) in [(1, 50), (2, 150), (3, 200), (4, 100), (5, 50), (6, 100), (7, 200), (8, 150)] {
+            let mut bytes = Vec::new();
+            let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 100);
+            // TIFF header, one entry: Orientation (0x0112), SHORT, count 1, value.
+            let mut exif = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
+            exif[19] = orientation;
+            encoder.set_exif_metadata(exif).unwrap();
+            encoder.write_image(quarters.as_raw(), 16, 8, ColorType::Rgb8.into()).unwrap();
+            let shown = decode_rgb(&bytes, "x.jpg").unwrap();
+            assert_eq!(shown.dimensions(), if orientation < 5 { (16, 8) } else { (8, 16) }, "{orientation}");
+            assert!(shown.get_pixel(1, 1)[0].abs_diff(level) < 8, "{orientation} {:?}", shown.get_pixel(1, 1));
+        }
     }
 
     #[test]

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use image::{GrayImage, ImageBuffer, Luma, imageops};
+use image::{GrayImage, ImageBuffer, Luma, RgbImage, imageops};
 
 use super::dataset::{Dataset, Sample};
-use super::decode::{decode_upright, is_image_name, sides};
+use super::decode::{decode_rgb, decode_upright, is_image_name, sides};
 use super::faults::FaultKind;
+use super::preprocess::{Area, Preparation};
 use super::size::ImageSize;
 use super::synthetic;
 use super::tree::{Entry, Source, SourceReader, Tree};
@@ -216,23 +217,47 @@ pub fn resize_probabilities(map: &[f32], from: ImageSize, to: ImageSize) -> Resu
     Ok(imageops::resize(&map, columns, rows, imageops::FilterType::Triangle).into_raw())
 }
 
-/// Reads masks at the size they were drawn in, to score against.
+/// Reads pictures and masks at their own size. Generated ones have none: theirs is a square as wide as the longer side of the
+/// `size` that is asked for, from which pictures of that size are made.
 #[derive(Default)]
-pub struct MaskReader {
+pub struct SampleReader {
     reader: SourceReader,
 }
 
-impl MaskReader {
-    /// The mask of a sample, 255 inside and 0 outside. Generated pictures have no size of their own: theirs is a square
-    /// as wide as the longer side of `size`, from which pictures of that size are made.
+impl SampleReader {
+    /// The picture of a sample.
+    ///
+    /// # Errors
+    /// [`Kind::Data`] if it cannot be read or decoded.
+    pub fn picture(&mut self, sample: &Sample, size: ImageSize) -> Result<RgbImage> {
+        match &sample.source {
+            Source::Synthetic { seed, index } => Ok(synthetic::render(*seed, *index, synthetic::side_for(size)).0),
+            source => decode_rgb(&self.reader.read(source)?, &source.to_string()),
+        }
+    }
+
+    /// The mask of a sample, 255 inside and 0 outside, and the part of it that models see of the picture.
+    ///
+    /// # Errors
+    /// As [`Self::picture`] and [`Self::mask`].
+    pub fn mask_and_area(&mut self, sample: &Sample, recipe: &Preparation) -> Result<(GrayImage, Area)> {
+        let mask = self.mask(sample, recipe.size)?;
+        let area = match recipe.preprocess.crops() {
+            true => recipe.preprocess.area(&self.picture(sample, recipe.size)?),
+            false => Area::whole(ImageSize { width: mask.width() as usize, height: mask.height() as usize }),
+        };
+        Ok((mask, area))
+    }
+
+    /// The mask of a sample, 255 inside and 0 outside.
     ///
     /// # Errors
     /// [`Kind::Data`] if it cannot be read or decoded; [`Kind::Internal`] for a sample without a mask.
-    pub fn read(&mut self, sample: &Sample, size: ImageSize) -> Result<GrayImage> {
+    pub fn mask(&mut self, sample: &Sample, size: ImageSize) -> Result<GrayImage> {
         match &sample.mask {
             None => Err(Error::new(Kind::Internal, "a mask is asked for where there is none").at(&sample.id)),
             Some(Source::Synthetic { seed, index }) => {
-                Ok(synthetic::render(*seed, *index, size.width.max(size.height)).1)
+                Ok(synthetic::render(*seed, *index, synthetic::side_for(size)).1)
             }
             Some(source) => {
                 let bytes = self.reader.read(source)?;

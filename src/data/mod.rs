@@ -9,10 +9,12 @@
 //! - `tree`: one listing for a folder and a zip archive, and how the bytes of a source are read; `archive`: zip archives
 //! - `faults`: every fault of a dataset, collected and shown as one error
 //! - `decode`: bytes to 8-bit RGB, and the one resize of this program; `size`: width and height
+//! - `preprocess`: what else is done to pictures before any model sees them
 //! - `masks`: the masks of lesions, found and decoded
 //! - `store`, `cache`: the decoded pixels, kept on disk between runs
 //! - `balance`: as many pictures of each class
 //! - `split`, `class_weights`, `loader`: what training draws from them
+//! - `sheet`: many pictures in one
 //! - `check`: all that can be told of a dataset; `near`, `sets`: pictures that look the same
 //! - `synthetic`: generated pictures, for trying the program out without any download
 
@@ -34,7 +36,9 @@ mod loader;
 mod masks;
 mod near;
 mod ph2;
+pub mod preprocess;
 mod sets;
+mod sheet;
 mod size;
 mod split;
 mod store;
@@ -47,11 +51,15 @@ pub use balance::{Balance, Change, balance_all, balance_of, balance_train, write
 pub use check::{Count, DataReport, Duplicates, age_band, check};
 pub use class_weights::{ClassWeights, Weighting, class_weights};
 pub use dataset::{Dataset, Layout, Masks, OpenOptions, Patient, Sample, Split};
-pub use decode::{decode_image_bytes, decode_image_file, decode_rgb, decode_rgb_file, list_images, resize_rgb};
+pub use decode::{
+    decode_image_bytes, decode_image_file, decode_rgb, decode_rgb_file, is_image_name, list_images, resize_rgb,
+};
 pub use faults::{Fault, FaultKind, Faults};
 pub use ham10000::CLASSES as HAM10000_CLASSES;
 pub use loader::{Batch, LastBatch, Loader, LoaderOptions, Visit, balanced_order, epoch_order};
-pub use masks::{MaskReader, resize_probabilities};
+pub use masks::{SampleReader, resize_probabilities};
+pub use preprocess::{Preprocess, Preparation};
+pub use sheet::Sheet;
 pub use size::ImageSize;
 pub use split::{Fold, Leak, SplitAssignment, SplitSpec, split};
 pub use store::{Cache, PixelStore};

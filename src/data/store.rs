@@ -9,9 +9,10 @@ use rayon::prelude::*;
 
 use super::cache::{self, BadPicture, Footer, Opened, Writer};
 use super::dataset::Dataset;
-use super::decode::{decode_rgb, resize_rgb};
+use super::decode::decode_rgb;
 use super::faults::FaultKind;
 use super::near::{self, Thumbnail};
+use super::preprocess::Preparation;
 use super::size::ImageSize;
 use super::tree::{ReaderPool, Source, SourceReader};
 use super::{content, masks, synthetic};
@@ -70,8 +71,8 @@ pub struct PixelStore {
 }
 
 impl PixelStore {
-    /// Decodes and resizes every picture of `dataset` to `size`, or finds that done in the cache. If the samples have
-    /// masks, these are decoded too.
+    /// Decodes every picture of `dataset` and makes of it what `recipe` says, or finds that done in the cache. If the samples
+    /// have masks, these are decoded too.
     ///
     /// `progress(done, total)` is called now and then, first with 0; an error it returns (an interruption, say) stops
     /// the work and is returned. With [`Dataset::skip_bad`], samples whose picture is bad are removed from `dataset`,
@@ -86,11 +87,12 @@ impl PixelStore {
     /// decoded, and every fault of the listing; [`Kind::OutOfMemory`] if the pixels must live in memory and do not fit.
     pub fn prepare(
         dataset: &mut Dataset,
-        size: impl Into<ImageSize>,
+        recipe: impl Into<Preparation>,
         cache: Cache<'_>,
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
     ) -> Result<Self> {
-        let size = size.into();
+        let recipe = recipe.into();
+        let size = recipe.size;
         if !size.is_valid() {
             return Err(Error::new(Kind::Usage, format!("pictures of {size} pixels cannot be made"))
                 .next(format!("choose a size {}", ImageSize::RANGE)));
@@ -111,7 +113,7 @@ impl PixelStore {
         let mut bad: Vec<BadPicture> = Vec::new();
         let mut readable = Vec::with_capacity(total);
         let mut hasher = blake3::Hasher::new();
-        hasher.update(format!("{RECIPE} {size}\0").as_bytes());
+        hasher.update(format!("{RECIPE} {size}{}\0", recipe.preprocess.key()).as_bytes());
         if masked {
             hasher.update(MASK_RECIPE.as_bytes()).update(&[0]);
         }
@@ -136,7 +138,7 @@ impl PixelStore {
         }
         let job = Job {
             sources: readable.iter().map(|&i| (sources[i], masks.get(i).copied())).collect(),
-            size,
+            recipe,
             channels: if masked { 4 } else { 3 },
             key: hasher.finalize().to_hex().to_string(),
         };
@@ -271,7 +273,7 @@ fn in_memory(dir: &Path, why: &io::Error) -> String {
 struct Job<'a> {
     /// Each with its mask, if there is one.
     sources: Vec<(&'a Source, Option<&'a Source>)>,
-    size: ImageSize,
+    recipe: Preparation,
     channels: usize,
     key: String,
 }
@@ -305,7 +307,7 @@ enum Stop {
 impl Job<'_> {
     /// Bytes of a picture.
     fn picture(&self) -> usize {
-        self.size.area() * self.channels
+        self.recipe.size.area() * self.channels
     }
 
     fn run(
@@ -315,7 +317,7 @@ impl Job<'_> {
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
     ) -> Result<Made> {
         if let Some(dir) = dir {
-            let path = dir.join(format!("{}-{}.pixels", &self.key[..32], self.size));
+            let path = dir.join(format!("{}-{}.pixels", &self.key[..32], self.recipe.size));
             match cache::open(&path, &self.key, self.picture(), self.sources.len()) {
                 Opened::Intact(file, footer) => {
                     let pixels = Pixels::File(Mutex::new(file));
@@ -389,7 +391,7 @@ impl Job<'_> {
             progress(part * AT_ONCE, self.sources.len()).map_err(Stop::Error)?;
             let load = |(i, (source, mask)): (usize, &(&Source, Option<&Source>))| {
                 let slot = part * AT_ONCE + i;
-                readers.with(|reader| load(reader, source, *mask, self.size)).map_err(|e| e.of(slot))
+                readers.with(|reader| load(reader, source, *mask, &self.recipe)).map_err(|e| e.of(slot))
             };
             let pictures: Vec<Result<Loaded, Bad>> = sources.par_iter().enumerate().map(load).collect();
             for (i, picture) in pictures.into_iter().enumerate() {
@@ -444,11 +446,11 @@ struct Loaded {
 }
 
 /// The pixels of one source, with its mask if there is one.
-fn load(reader: &mut SourceReader, source: &Source, mask: Option<&Source>, size: ImageSize) -> Result<Loaded, Bad> {
+fn load(reader: &mut SourceReader, source: &Source, mask: Option<&Source>, recipe: &Preparation) -> Result<Loaded, Bad> {
     let (origin, change) = source.origin();
     let (picture, mask) = match origin {
         Source::Synthetic { seed, index } => {
-            let (picture, drawn) = synthetic::render(*seed, *index, size.width.max(size.height));
+            let (picture, drawn) = synthetic::render(*seed, *index, synthetic::side_for(recipe.size));
             (picture, mask.map(|_| drawn))
         }
         _ => {
@@ -468,8 +470,9 @@ fn load(reader: &mut SourceReader, source: &Source, mask: Option<&Source>, size:
         Some(change) => change.apply(picture),
         None => picture,
     };
-    let rgb = resize_rgb(picture, size).into_raw();
-    let pixels = match mask.map(|mask| masks::resize(mask, size)) {
+    let mask = mask.map(|mask| masks::resize(recipe.preprocess.area(&picture).of(mask), recipe.size));
+    let rgb = recipe.make(picture).into_raw();
+    let pixels = match mask {
         None => rgb,
         Some(mask) => rgb.chunks_exact(3).zip(mask.as_raw()).flat_map(|(p, &a)| [p[0], p[1], p[2], a]).collect(),
     };

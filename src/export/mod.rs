@@ -63,8 +63,12 @@ pub fn onnx(model: &HostModel, options: OnnxOptions) -> Result<ModelProto> {
     let name = if options.probabilities { "probabilities" } else { "logits" };
     graph.output(&output, name)?;
     let (network, size) = (&model.config.model, options.size);
+    let outside = match &model.config.preprocess.steps {
+        steps if steps.is_empty() => String::new(),
+        steps => format!(" Pictures are to be preprocessed before ({steps}), as the metadata 'preprocess' says."),
+    };
     let doc = format!(
-        "{network} for skin lesions. Input '{IMAGES}': RGB in [0, 1], [N, 3, {}, {}]; it is normalised inside. \
+        "{network} for skin lesions. Input '{IMAGES}': RGB in [0, 1], [N, 3, {}, {}]; it is normalised inside.{outside} \
          Output '{name}'. For research only: not a medical device.",
         size.height, size.width
     );

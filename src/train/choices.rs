@@ -153,6 +153,8 @@ named! {
         ImageNet = "imagenet",
         /// Those of HAM10000.
         Ham10000 = "ham10000",
+        /// Those of ISIC 2019.
+        Isic2019 = "isic2019",
         /// None: pixels in `[0, 1]`.
         Unit = "unit",
         /// Blue, green, red, less the means of ImageNet and not scaled, as in Caffe: what Keras's ResNets expect.
@@ -196,6 +198,7 @@ impl Normalisation {
         match self {
             Self::ImageNet => ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
             Self::Ham10000 => ([0.7630, 0.5456, 0.5700], [0.1409, 0.1526, 0.1700]),
+            Self::Isic2019 => ([0.6685, 0.5296, 0.5244], [0.2247, 0.2043, 0.2158]),
             Self::Unit => ([0.0; 3], [1.0; 3]),
             Self::Caffe => ([123.68, 116.779, 103.939].map(|mean| mean / 255.0), [1.0 / 255.0; 3]),
             Self::Tf => ([0.5; 3], [0.5; 3]),

@@ -8,7 +8,7 @@ use super::choices::{
 use super::fine_tune::{FineTune, HeadConfig, PhaseConfig};
 use super::monitor::{Metric, Monitor};
 use super::plateau::PlateauConfig;
-use crate::data::{Fold, ImageSize, Masks, OpenOptions, SplitSpec};
+use crate::data::{Fold, ImageSize, Masks, OpenOptions, Preparation, Preprocess, SplitSpec};
 use crate::error::{Error, Kind, Result};
 use crate::models::{Model, Task};
 use crate::ops::adam::AdamConfig;
@@ -232,6 +232,9 @@ pub struct TrainConfig {
     pub balance: Option<usize>,
     /// Augmentation.
     pub augment: AugmentConfig,
+    /// What is done to all pictures, of training or not.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub preprocess: Preprocess,
     /// The head, where it is not the model's own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub head: HeadConfig,
@@ -304,6 +307,7 @@ impl Default for TrainConfig {
             split: SplitConfig { fractions: [0.70, 0.15, 0.15], seed: 42, protocol: Protocol::LeakFree, fold: None },
             balance: None,
             augment: AugmentConfig { hflip: true, vflip: true, ..AugmentConfig::NONE },
+            preprocess: Preprocess::default(),
             head: HeadConfig::default(),
             plateau: PlateauConfig::default(),
             step: StepConfig::default(),
@@ -326,6 +330,11 @@ impl TrainConfig {
         }
     }
 
+    /// How pictures become what the model sees.
+    pub fn preparation(&self) -> Preparation {
+        Preparation { size: self.size, preprocess: self.preprocess.clone() }
+    }
+
     /// The defaults for a model: those of its task.
     pub fn of(model: Model) -> Self {
         let config = Self { model: model.name().into(), ..Self::default() };
@@ -346,6 +355,7 @@ impl TrainConfig {
     /// [`Kind::Usage`] naming the first that makes no sense.
     pub fn validate(&self) -> Result<()> {
         self.validate_numbers()?;
+        self.preprocess.validate()?;
         // An unknown model is named when it is looked up.
         Model::find(&self.model).map_or(Ok(()), |model| self.validate_task(model.task()))
     }

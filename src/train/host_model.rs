@@ -7,7 +7,7 @@ use super::objective::MASK_CLASS;
 use super::starting_weights::{bare_metadata, normalisation_for, rename};
 use super::{Checkpoint, LossKind, ModelSource, Normalisation, RunFolder, TrainConfig};
 use crate::autograd::{Tape, Tensor};
-use crate::data::{HAM10000_CLASSES, ImageSize};
+use crate::data::{HAM10000_CLASSES, ImageSize, Preprocess};
 use crate::error::{Error, Kind, Result};
 use crate::models::{Model, Task};
 use crate::nn::{Mode, Net, Parameter};
@@ -16,6 +16,9 @@ use crate::weights::{self, Tensors};
 
 /// A size of pictures that every model takes: for parameters' names, which do not depend on it.
 const NAMING_SIZE: usize = 224;
+
+/// The key of a file's metadata that says how pictures are preprocessed.
+const PREPROCESS: &str = "preprocess";
 
 /// A trained model in host memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,13 +87,17 @@ impl HostModel {
                 let Checkpoint { config, classes, weights, temperature, .. } = checkpoint;
                 Ok(Self { config, classes, temperature, weights, allow_partial: false, notes: vec![] })
             }
-            ModelSource::Weights { model, file, size, normalisation, classes, allow_partial } => {
+            ModelSource::Weights { model, file, size, normalisation, preprocess, classes, allow_partial } => {
                 let model = Model::find(model)?;
                 let names = model.summary(NAMING_SIZE, 1)?.parameters;
                 let read = rename(model, &names, weights::read(file)?).map_err(|e| e.at(file.display()))?;
                 let metadata = bare_metadata(read.metadata);
                 let chosen = normalisation_for(model.name(), Some(&metadata));
                 let loss = loss_for(model.task(), &metadata);
+                let preprocess = match preprocess {
+                    Some(steps) => Preprocess::from(steps.clone()),
+                    None => stated_preprocess(&metadata).map_err(|e| e.at(file.display()))?,
+                };
                 let stated = stated_classes(&metadata);
                 let (weights, mut notes) = (read.tensors, read.notes);
                 if normalisation.is_none() && chosen != Normalisation::ImageNet {
@@ -105,7 +112,7 @@ impl HostModel {
                     },
                     (Task::Segment, _) => vec![MASK_CLASS.to_owned()],
                 };
-                let mut config = TrainConfig { size: *size, normalisation, ..TrainConfig::of(model) };
+                let mut config = TrainConfig { size: *size, normalisation, preprocess, ..TrainConfig::of(model) };
                 config.loss = loss.unwrap_or(config.loss);
                 Ok(Self { config, classes, temperature: None, weights, allow_partial: *allow_partial, notes })
             }
@@ -135,14 +142,28 @@ impl HostModel {
 }
 
 /// What the metadata of exported weights says: how a model was configured, its classes, the size of its images.
-pub fn describe(config: &TrainConfig, classes: &[String], size: ImageSize) -> [(&'static str, String); 5] {
-    [
+/// and, where pictures are preprocessed, how.
+pub fn describe(config: &TrainConfig, classes: &[String], size: ImageSize) -> Vec<(&'static str, String)> {
+    let mut description = vec![
         ("model", config.model.clone()),
         ("classes", serde_json::Value::from(classes).to_string()),
         ("size", size.to_string()),
         ("normalisation", config.normalisation.name().to_owned()),
         ("outputs", Outputs::of(config).name().to_owned()),
-    ]
+    ];
+    if !config.preprocess.steps.is_empty() {
+        description.push((PREPROCESS, serde_json::json!(config.preprocess).to_string()));
+    }
+    description
+}
+
+/// How pictures are preprocessed, by the [description](describe); not at all if it does not say.
+fn stated_preprocess(metadata: &BTreeMap<String, String>) -> Result<Preprocess> {
+    let Some(text) = metadata.get(PREPROCESS) else { return Ok(Preprocess::default()) };
+    serde_json::from_str(text).map_err(|e| {
+        let what = format!("the file says that pictures are preprocessed, and this program cannot tell how: {e}");
+        Error::new(Kind::Weights, what).next("say it with --preprocess, or `--preprocess none`")
+    })
 }
 
 /// A loss of sigmoids, if the [description](describe) says that classes do not exclude each other.

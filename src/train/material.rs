@@ -31,11 +31,11 @@ impl Material {
             dataset.settle()?;
             balance_all(&mut dataset, per_class, seed);
         }
-        let mut pixels = PixelStore::prepare(&mut dataset, config.size, cache, progress)?;
+        let mut pixels = PixelStore::prepare(&mut dataset, config.preparation(), cache, progress)?;
         let mut split = split(&dataset, &config.split.spec())?;
         if let Some(per_class) = config.balance.filter(|_| !first) {
             balance_train(&mut dataset, &mut split, per_class, seed);
-            pixels = PixelStore::prepare(&mut dataset, config.size, cache, progress)?;
+            pixels = PixelStore::prepare(&mut dataset, config.preparation(), cache, progress)?;
         }
         dataset.notes.extend_from_slice(pixels.notes());
         Ok(Self { dataset, pixels, split })

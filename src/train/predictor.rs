@@ -9,7 +9,8 @@ use super::session::{EvalSession, load_weights};
 use super::verdicts::{Verdicts, logits_of};
 use super::{EvalGraph, HostModel, Normalisation, Outputs, Precision, TrainConfig};
 use crate::autograd::Store;
-use crate::data::{Batch, ImageSize, MaskReader, Sample, View, resize_probabilities};
+use crate::data::preprocess::{Area, Steps};
+use crate::data::{Batch, ImageSize, Sample, SampleReader, View, resize_probabilities};
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
 use crate::metrics::{DetailedReport, PixelCounts, Scored, SegmentationReport, fit_temperature, sigmoid, tempered};
@@ -32,6 +33,8 @@ pub enum ModelSource {
         size: ImageSize,
         /// Pixel statistics; by default those that go with the file.
         normalisation: Option<Normalisation>,
+        /// What is done to pictures before they are normalised; by default what the file says, else nothing.
+        preprocess: Option<Steps>,
         /// Class names of a classifier; by default those of HAM10000 if the file has seven outputs, else numbers.
         classes: Option<Vec<String>>,
         /// Accept a file that lacks some of the parameters.
@@ -285,15 +288,21 @@ pub struct MaskMap<'a> {
 }
 
 impl MaskMap<'_> {
-    /// The mask at another size, row by row: the probabilities are brought to that size, and count as inside above one
-    /// half.
+    /// The mask of a picture, row by row, where the model saw an `area` of it: the probabilities are brought to that area's
+    /// size, and count as inside above one half. What was cut off is outside.
     ///
     /// # Errors
     /// [`Kind::Diverged`](crate::Kind::Diverged) if the logits are not numbers.
-    pub fn at(self, size: ImageSize) -> Result<Vec<bool>> {
+    pub fn on(self, picture: ImageSize, area: Area) -> Result<Vec<bool>> {
         self.said.check()?;
         let probabilities: Vec<f32> = self.said.probabilities.iter().map(|&p| p as f32).collect();
-        Ok(resize_probabilities(&probabilities, self.size, size)?.into_iter().map(|p| p > 0.5).collect())
+        let probabilities = resize_probabilities(&probabilities, self.size, area.size)?;
+        let mut mask = vec![false; picture.area()];
+        let rows = mask.chunks_exact_mut(picture.width).skip(area.y).zip(probabilities.chunks_exact(area.size.width));
+        for (row, probabilities) in rows {
+            row[area.x..].iter_mut().zip(probabilities).for_each(|(inside, &p)| *inside = p > 0.5);
+        }
+        Ok(mask)
     }
 }
 
@@ -309,15 +318,33 @@ impl Predictor {
         batches: impl IntoIterator<Item = Result<Batch>>,
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<SegmentationReport> {
-        let (mut reader, size) = (MaskReader::default(), self.config.size);
+        let (mut reader, recipe) = (SampleReader::default(), self.config.preparation());
         let mut counts = vec![];
         self.each_picture(gpu, batches, progress, &mut |picture, said| {
-            let drawn = reader.read(samples[picture], size)?;
-            let found = MaskMap { said, size }
-                .at(ImageSize { width: drawn.width() as usize, height: drawn.height() as usize })?;
+            let (drawn, area) = reader.mask_and_area(samples[picture], &recipe)?;
+            let own = ImageSize { width: drawn.width() as usize, height: drawn.height() as usize };
+            let found = MaskMap { said, size: recipe.size }.on(own, area)?;
             counts.push(PixelCounts::of(found.into_iter().zip(drawn.pixels().map(|p| p[0] > 0))));
             Ok(())
         })?;
         SegmentationReport::new(&counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_lies_where_the_picture_was_seen() {
+        let size = |width, height| ImageSize { width, height };
+        let logits = [9.0, -9.0, -9.0, 9.0];
+        let map = MaskMap { logits: &logits, size: size(2, 2) };
+        assert_eq!(map.on(size(2, 2), Area::whole(size(2, 2))).unwrap(), [true, false, false, true]);
+        let mask = map.on(size(5, 4), Area { x: 2, y: 1, size: size(2, 2) }).unwrap();
+        let inside: Vec<usize> = (0..20).filter(|&at| mask[at]).collect();
+        assert_eq!(inside, [5 + 2, 10 + 3]);
+        let broken = MaskMap { logits: &[f32::NAN; 4], size: size(2, 2) };
+        assert!(broken.on(size(2, 2), Area::whole(size(2, 2))).is_err());
     }
 }

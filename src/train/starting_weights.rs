@@ -34,7 +34,8 @@ pub fn rename(model: Model, parameters: &[Parameter], file: WeightFile) -> Resul
 /// The metadata of weights alone, without an optimizer's state: of a checkpoint, what `export` would say.
 pub fn bare_metadata(mut metadata: BTreeMap<String, String>) -> BTreeMap<String, String> {
     if let Some((config, classes)) = checkpoint::run_in(&metadata) {
-        let description = describe(&config, &classes, config.size).map(|(key, value)| (key.to_owned(), value));
+        let description = describe(&config, &classes, config.size);
+        let description = description.into_iter().map(|(key, value)| (key.to_owned(), value));
         metadata.extend(description);
     }
     metadata.remove(checkpoint::KEY);

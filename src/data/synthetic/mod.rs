@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use super::dataset::{Dataset, Layout, Sample};
 use super::ham10000::CLASSES;
+use super::size::ImageSize;
 use super::tree::Source;
 use crate::error::{Error, Kind, Result};
 use crate::rng::Stream;
@@ -30,6 +31,11 @@ pub const NOTE: &str =
 pub(super) const ID_PREFIX: &str = "SYN_";
 /// Version of the generator, part of cache keys: changes whenever a picture does.
 pub(super) const VERSION: u32 = 1;
+
+/// The side of the picture, a square, from which one of `size` is made.
+pub(super) fn side_for(size: ImageSize) -> usize {
+    size.width.max(size.height)
+}
 
 /// The share of each class, in the order of [`CLASSES`]: HAM10000's imbalance, milder.
 const SHARES: [f64; 7] = [0.08, 0.11, 0.15, 0.06, 0.15, 0.39, 0.06];
