@@ -7,11 +7,14 @@
 //! - `checkpoint`, `run_folder`: what is kept on disk
 //! - `phase`, `features`: what a part of a run trains on a device, and what a frozen backbone computes once for it
 //! - `plateau`: a learning rate that falls when nothing gets better
+//! - `mixing`, `targets`: pictures that are mixed with others, and what a step learns of a batch
+//! - `augmented`: training pictures as the model sees them
 //! - `engine`: the training loop; `events`: what it is asked for and what it tells
 //! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well
 //! - `starting_weights`: a weight file on its way into a model
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
 
+mod augmented;
 mod checkpoint;
 mod choices;
 mod config;
@@ -22,6 +25,7 @@ mod fine_tune;
 mod freezing;
 mod graph;
 mod host_model;
+mod mixing;
 mod objective;
 mod phase;
 mod plateau;
@@ -30,7 +34,9 @@ mod run_folder;
 mod scores;
 mod session;
 mod starting_weights;
+mod targets;
 
+pub use augmented::{Seen, augmented};
 pub use checkpoint::{Checkpoint, PhaseStart, Progress};
 pub use choices::{ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, Sampling, ScheduleKind};
 pub use config::{AugmentConfig, FocalConfig, SplitConfig, StepConfig, TrainConfig};
@@ -40,6 +46,7 @@ pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, R
 pub use freezing::{Network, frozen};
 pub use graph::{EvalGraph, Fit, TrainGraph, fitting_eval_graph};
 pub use host_model::{HostModel, Outputs, TracedModel, describe};
+pub use mixing::{Blend, Mixing, Partners};
 pub use objective::{Objective, masks_of};
 pub use phase::fitting_graph;
 pub use plateau::PlateauConfig;
