@@ -143,7 +143,7 @@ impl TrainSession {
     /// a picture's own class, however small its share.
     ///
     /// # Errors
-    /// As [`step`](Self::step); [`Kind::Internal`] without partners where they are needed.
+    /// As [`step`](Self::step); [`Kind::Shape`] unless each picture has a partner, or none where they are not mixed.
     pub fn step_mixed(
         &mut self,
         gpu: &Gpu,
@@ -152,18 +152,19 @@ impl TrainSession {
         epoch: u32,
         lr: f64,
     ) -> Result<Option<StepResult>> {
-        if self.mixes != partners.is_some() {
-            return Err(Error::new(
-                Kind::Internal,
-                "pictures are mixed with partners, which are missing, or not mixed",
-            ));
-        }
         let in_parts = self.executable.plan().closing < self.executable.plan().dispatches.len();
         let images = batch.labels.len();
         let parts = images / self.rows.max(1);
         if parts * self.rows != images || (parts != 1 && !in_parts) {
             let rows = self.rows;
             return Err(Error::new(Kind::Shape, format!("a batch of {images} images for a graph of {rows}")));
+        }
+        let paired = match partners {
+            Some(Partners { batch, blends }) => self.mixes && batch.labels.len() == images && blends.len() == images,
+            None => !self.mixes,
+        };
+        if !paired {
+            return Err(Error::new(Kind::Shape, "each picture is mixed with one partner, or none with any"));
         }
         let e = &self.executable;
         if self.reads == Reads::Pictures {

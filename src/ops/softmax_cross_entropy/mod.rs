@@ -165,3 +165,41 @@ impl Op for Grad {
         Ok(Lowered::one(dispatch.output(0)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::reference::CrossEntropyTwin;
+    use super::*;
+    use crate::ops::{Array, Twin};
+
+    /// PyTorch: `lam * cross_entropy(x, a, weight, reduction="none") + (1 - lam) * cross_entropy(x, b, ...)`, summed over
+    /// the rows and divided by the sum of `lam * weight[a] + (1 - lam) * weight[b]`.
+    #[test]
+    fn several_labels_a_row_are_the_weighted_sum_of_the_losses_of_each() {
+        let logits = vec![0.5, -1.0, 2.0, 1.5, 0.25, -0.75, -2.0, 0.0, 1.0, 3.0, -1.0, 0.5];
+        let shares = vec![0.25, 0.0, 0.75, 0.0, 0.25, 0.75, 0.0, 1.0, 0.0, 0.5, 0.5, 0.0];
+        let inputs =
+            [Array::<f64>::new([4, 3], logits), Array::new([4, 3], shares), Array::new([3], vec![0.5, 2.0, 4.0])];
+        let first_rows = [
+            (0.0, 1.6497791676236204, [0.042813415, 0.012377397, -0.055190812, 0.254637083]),
+            (0.1, 1.6412851595181535, [0.040690344, 0.005246768, -0.045937112, 0.243248859]),
+        ];
+        for (smoothing, loss, gradient) in first_rows {
+            let twin = CrossEntropyTwin { smoothing, by_weight: true };
+            let close = |a: f64, b: f64| (a - b).abs() < 1e-7;
+            assert!(close(twin.forward(&inputs)[0].data[0], loss));
+            let found = twin.backward(&inputs, &[Array::new([1], vec![1.0])]);
+            let found = found[0].as_ref().expect("a gradient");
+            assert!(found.data.iter().zip(gradient).all(|(&a, b)| close(a, b)), "{:?}", found.data);
+        }
+    }
+
+    #[test]
+    fn labels_are_no_shares() {
+        let mut tape = Tape::new();
+        let logits = tape.input("logits", TensorType::f32([4, 3]));
+        let labels = tape.input("labels", TensorType::u32([4]));
+        assert_eq!(mixed_cross_entropy(&mut tape, logits, labels, None, 0.0).unwrap_err().kind(), Kind::Shape);
+        assert!(softmax_cross_entropy(&mut tape, logits, labels, None, 0.0).is_ok());
+    }
+}
