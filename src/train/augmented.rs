@@ -19,7 +19,7 @@ const ROWS: usize = 8;
 pub struct Seen {
     /// The picture, its normalisation undone. Cutout shows as the mean colour.
     pub picture: RgbImage,
-    /// Its mask, where there are masks: from 0 outside to 255 inside.
+    /// Its own mask, where there are masks: from 0 outside to 255 inside. Mixing leaves it alone.
     pub mask: Option<GrayImage>,
     /// How it is mixed with another, where it is.
     pub blend: Option<Blend>,

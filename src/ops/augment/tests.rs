@@ -124,7 +124,7 @@ fn the_further_draws_are_uniform_and_do_not_depend_on_each_other() {
         pictures.map(|picture| f64::from(read(&picture))).collect::<Vec<f64>>()
     };
     // What one augmentation did to a picture of which that can be read, as a number in [0, 1].
-    let ramp = |_, i: u32| (i % 33) * 7 | (i / 33 * 7) << 8;
+    let ramp = |_, i: u32| ((i % 33) * 7) | ((i / 33 * 7) << 8);
     let middle = |channel: usize| move |p: &[f32]| p[3 * (16 * 33 + 16) + channel] * 255.0 / 7.0;
     let shift = Augment { shift: 8.0 / 33.0, ..none };
     let shear = Augment { shear: 40.0, ..none };
