@@ -247,7 +247,15 @@ fn interrupt_after(dir: &Path, run: &str, steps: usize, precision: Precision) {
         batch: 8,
         epochs: 3,
         schedule: ScheduleKind::Cosine,
-        augment: AugmentConfig { hflip: true, vflip: true, rotation: 30.0, zoom: 0.1, brightness: 0.1, contrast: 0.1 },
+        augment: AugmentConfig {
+            hflip: true,
+            vflip: true,
+            rotation: 30.0,
+            zoom: 0.1,
+            brightness: 0.1,
+            contrast: 0.1,
+            ..AugmentConfig::NONE
+        },
         ..TrainConfig::default()
     };
     let options = RunOptions { run: Some(dir.join(run)), no_cache: true, workers: 1, ..RunOptions::default() };

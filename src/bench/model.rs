@@ -10,7 +10,9 @@ use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu, Work};
 use crate::models::Model;
 use crate::rng::Stream;
-use crate::train::{EvalGraph, EvalSession, TrainConfig, TrainGraph, TrainSession, fitting_eval_graph, fitting_graph};
+use crate::train::{
+    EvalGraph, EvalSession, Mixing, Partners, TrainConfig, TrainGraph, TrainSession, fitting_eval_graph, fitting_graph,
+};
 use crate::tune::TuningCache;
 
 /// Classes of a classifier: those of HAM10000.
@@ -78,9 +80,9 @@ pub struct ModelTiming {
     pub kernels: Result<Vec<KernelProfile>>,
 }
 
-/// A session with its batch.
+/// A session with its batch, and the partners of its pictures where these are mixed.
 enum Session {
-    Train(Box<TrainSession>, Box<Batch>, u64),
+    Train(Box<TrainSession>, Box<(Batch, Option<Partners>)>, u64),
     Infer(Box<EvalSession>),
 }
 
@@ -89,7 +91,7 @@ impl Session {
     fn step(&mut self, gpu: &Gpu) -> Result<()> {
         match self {
             Self::Train(session, batch, step) => {
-                let result = session.step(gpu, batch, *step, 0, 1e-3)?;
+                let result = session.step_mixed(gpu, (&batch.0, batch.1.as_ref()), *step, 0, 1e-3)?;
                 *step += 1;
                 finite(&[result.map_or(0.0, |r| r.loss)])
             }
@@ -233,7 +235,12 @@ impl ModelBench {
                 let graph = fitting_graph(gpu, &caps, model, &self.config, outputs, self.memory_limit)?;
                 let session = TrainSession::new(gpu, graph, &[1.0; CLASSES], store)?;
                 let parameters = session.parameters().to_vec();
-                (Session::Train(Box::new(session), Box::new(images()), 0), parameters)
+                let samples: Vec<usize> = (0..batch).collect();
+                let partners = Mixing::of(&self.config, &samples).map(|mixing| Partners {
+                    blends: samples.iter().map(|&sample| mixing.blend(sample.into(), 0)).collect(),
+                    batch: images(),
+                });
+                (Session::Train(Box::new(session), Box::new((images(), partners)), 0), parameters)
             }
             Task::Infer => {
                 let graph = fitting_eval_graph(gpu, &caps, model, &self.config, outputs, self.memory_limit)?;

@@ -21,7 +21,7 @@ use crate::train::{
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 69] = [
+const CONFIGURATION: [&str; 77] = [
     "data",
     "masks",
     "images",
@@ -71,6 +71,14 @@ const CONFIGURATION: [&str; 69] = [
     "zoom",
     "brightness",
     "contrast",
+    "shift",
+    "shear",
+    "saturation",
+    "hue",
+    "blur",
+    "cutout",
+    "mixup",
+    "cutmix",
     "no_tune",
     "head_hidden",
     "head_dropout",
@@ -313,6 +321,32 @@ pub(super) struct TrainArgs {
     /// Change the contrast by up to this share
     #[arg(long, default_value_t = 0.0, value_name = "SHARE", help_heading = "Augmentation")]
     contrast: f32,
+    /// Shift by up to this share of width and height, either way
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", help_heading = "Augmentation")]
+    shift: f32,
+    /// Shear by up to this many degrees
+    #[arg(long, default_value_t = 0.0, value_name = "DEGREES", help_heading = "Augmentation")]
+    shear: f32,
+    /// Change the saturation by up to this share
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", help_heading = "Augmentation")]
+    saturation: f32,
+    /// Turn the hue by up to this share of the circle, such as 0.02
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", help_heading = "Augmentation")]
+    hue: f32,
+    /// Blur by a Gaussian of up to this many pixels (its standard deviation)
+    #[arg(long, default_value_t = 0.0, value_name = "PIXELS", help_heading = "Augmentation")]
+    blur: f32,
+    /// Cover a square whose side is this share of the shorter side with the mean colour
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", help_heading = "Augmentation")]
+    cutout: f32,
+    /// Mix each image, and its label, with another training image by a share from Beta(A, A), such as 0.2. The accuracy of
+    /// training is then that of the images' own labels
+    #[arg(long, default_value_t = 0.0, value_name = "A", help_heading = "Augmentation")]
+    mixup: f32,
+    /// Put a box of another training image into each image, of a share from Beta(A, A), such as 1. With --mixup each image
+    /// takes one of the two, by chance
+    #[arg(long, default_value_t = 0.0, value_name = "A", help_heading = "Augmentation")]
+    cutmix: f32,
 
     #[command(flatten)]
     fine_tune: FineTuneArgs,
@@ -353,6 +387,14 @@ impl TrainArgs {
                 zoom: self.zoom,
                 brightness: self.brightness,
                 contrast: self.contrast,
+                shift: self.shift,
+                shear: self.shear,
+                saturation: self.saturation,
+                hue: self.hue,
+                blur: self.blur,
+                cutout: self.cutout,
+                mixup: self.mixup,
+                cutmix: self.cutmix,
             },
         };
         let defaults = TrainConfig::of(Model::find(&self.model)?);

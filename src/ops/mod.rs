@@ -29,6 +29,7 @@ pub mod layer_norm;
 pub mod loss_scale;
 pub mod matmul;
 pub mod max_pool;
+pub mod mix;
 pub mod mul;
 pub mod relu;
 pub mod scale;
@@ -190,6 +191,7 @@ pub fn all_cases() -> Vec<Case> {
         loss_scale::cases(),
         and_half(matmul::cases(), &[0, 1]),
         and_half(max_pool::cases(), &[0]),
+        and_half(mix::cases(), &[0, 1]),
         and_half(mul::cases(), &[0, 1]),
         and_half(relu::cases(), &[0]),
         and_half(scale::cases(), &[0]),

@@ -12,7 +12,7 @@ use crate::data::{Fold, ImageSize, Masks, OpenOptions, Preparation, Preprocess, 
 use crate::error::{Error, Kind, Result};
 use crate::models::{Model, Task};
 use crate::ops::adam::AdamConfig;
-use crate::ops::augment::Augment;
+use crate::ops::augment::{Augment, MAX_BLUR, MAX_SHEAR};
 use crate::optim::{Optimizer, Schedule};
 
 /// The constants of the focal losses (Lin et al., "Focal loss for dense object detection", 2017).
@@ -127,12 +127,81 @@ pub struct AugmentConfig {
     pub brightness: f32,
     /// Scale the contrast by up to this share either way.
     pub contrast: f32,
+    /// Shift by up to this share of width and height either way.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub shift: f32,
+    /// Shear by up to this many degrees either way.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub shear: f32,
+    /// Scale the saturation by up to this share either way.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub saturation: f32,
+    /// Turn the hue by up to this share of the circle either way.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hue: f32,
+    /// Blur by a Gaussian of up to this standard deviation in pixels.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub blur: f32,
+    /// Cut out a square whose side is this share of the shorter side.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cutout: f32,
+    /// Mix pictures, and labels, by shares from Beta(a, a) with this a; zero for not at all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mixup: f32,
+    /// Put a piece of another picture into each, by shares from Beta(a, a) with this a; zero for not at all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cutmix: f32,
 }
 
 impl AugmentConfig {
     /// No change at all.
-    pub const NONE: Self =
-        Self { hflip: false, vflip: false, rotation: 0.0, zoom: 0.0, brightness: 0.0, contrast: 0.0 };
+    pub const NONE: Self = Self {
+        hflip: false,
+        vflip: false,
+        rotation: 0.0,
+        zoom: 0.0,
+        brightness: 0.0,
+        contrast: 0.0,
+        shift: 0.0,
+        shear: 0.0,
+        saturation: 0.0,
+        hue: 0.0,
+        blur: 0.0,
+        cutout: 0.0,
+        mixup: 0.0,
+        cutmix: 0.0,
+    };
+
+    /// Whether pictures are mixed with others.
+    pub fn mixes(&self) -> bool {
+        self.mixup > 0.0 || self.cutmix > 0.0
+    }
+
+    /// What the command line calls the mixing.
+    fn mixing_flag(&self) -> &'static str {
+        if self.mixup > 0.0 { "--mixup" } else { "--cutmix" }
+    }
+
+    /// Each number, by its flag: whether it makes sense, and what it must be.
+    fn checks(&self) -> [(&'static str, bool, &'static str); 12] {
+        const BELOW_ONE: &str = "at least 0 and below 1";
+        let below_one = |value| (0.0..1.0).contains(&value);
+        let beta = |a| (0.0..=100.0).contains(&a);
+        [
+            ("--rotation", (0.0..=180.0).contains(&self.rotation), "between 0 and 180 degrees"),
+            ("--zoom", below_one(self.zoom), BELOW_ONE),
+            ("--shift", below_one(self.shift), BELOW_ONE),
+            ("--shear", (0.0..=MAX_SHEAR).contains(&self.shear), "between 0 and 60 degrees"),
+            ("--brightness", below_one(self.brightness), BELOW_ONE),
+            ("--contrast", below_one(self.contrast), BELOW_ONE),
+            ("--saturation", (0.0..=1.0).contains(&self.saturation), "between 0 and 1"),
+            ("--hue", (0.0..=0.5).contains(&self.hue), "between 0 and 0.5, half of the circle"),
+            ("--blur", (0.0..=MAX_BLUR).contains(&self.blur), "between 0 and 20 pixels"),
+            ("--cutout", (0.0..=1.0).contains(&self.cutout), "between 0 and 1"),
+            ("--mixup", beta(self.mixup), "between 0 and 100"),
+            ("--cutmix", beta(self.cutmix), "between 0 and 100"),
+        ]
+    }
 }
 
 /// The configuration of a training run. Two runs with equal configurations, on the same data and device, are equal.
@@ -381,6 +450,7 @@ impl TrainConfig {
             ),
             (!segment || self.label_smoothing == 0.0, "--label-smoothing".into(), format!("it is {classifies}")),
             (!segment || self.balance.is_none(), "--balance".into(), format!("it is {classifies}")),
+            (!segment || !self.augment.mixes(), self.augment.mixing_flag().into(), format!("it is {classifies}")),
             (
                 !segment || self.sampling == Sampling::Natural,
                 format!("--sampling {}", self.sampling.name()),
@@ -394,6 +464,10 @@ impl TrainConfig {
         if self.monitor == Metric::ExactMatch.into() && !self.loss.of_sigmoids() {
             let what = format!("--monitor exact-match does not go together with --loss {loss}");
             return Err(Error::new(Kind::Usage, what).next("it is for --loss bce or sigmoid-focal"));
+        }
+        if self.loss == LossKind::Focal && self.augment.mixes() {
+            let what = format!("{} does not go together with --loss focal", self.augment.mixing_flag());
+            return Err(Error::new(Kind::Usage, what).next("use --loss cross-entropy, bce or sigmoid-focal"));
         }
         if !segment && self.loss != LossKind::CrossEntropy && self.label_smoothing != 0.0 {
             let what = format!("--label-smoothing does not go together with --loss {loss}");
@@ -430,15 +504,11 @@ impl TrainConfig {
             ("--label-smoothing", (0.0..1.0).contains(&self.label_smoothing), "at least 0 and below 1"),
             ("--focal-gamma", self.focal.gamma >= 0.0 && self.focal.gamma.is_finite(), "at least 0"),
             ("--focal-alpha", (0.0..=1.0).contains(&self.focal.alpha), "between 0 and 1"),
-            ("--rotation", (0.0..=180.0).contains(&self.augment.rotation), "between 0 and 180 degrees"),
-            ("--zoom", (0.0..1.0).contains(&self.augment.zoom), "at least 0 and below 1"),
-            ("--brightness", (0.0..1.0).contains(&self.augment.brightness), "at least 0 and below 1"),
-            ("--contrast", (0.0..1.0).contains(&self.augment.contrast), "at least 0 and below 1"),
             ("--split", self.split.fractions[0] > 0.0, "three shares with some training"),
             ("--split", self.split.fractions.iter().all(|f| (0.0..=1.0).contains(f)), "three shares between 0 and 1"),
             ("--split", (self.split.fractions.iter().sum::<f64>() - 1.0).abs() < 1e-6, "three shares that sum to 1"),
         ];
-        match checks.iter().find(|(_, ok, _)| !ok) {
+        match checks.iter().chain(&self.augment.checks()).find(|(_, ok, _)| !ok) {
             None => self.validate_fine_tuning(),
             Some((flag, _, must)) => Err(Error::new(Kind::Usage, format!("{flag} must be {must}"))),
         }
@@ -481,8 +551,14 @@ impl TrainConfig {
             vflip: a.vflip,
             rotation: a.rotation,
             zoom: a.zoom,
+            shift: a.shift,
+            shear: a.shear,
             brightness: a.brightness,
             contrast: a.contrast,
+            saturation: a.saturation,
+            hue: a.hue,
+            blur: a.blur,
+            cutout: a.cutout,
             seed: self.seed,
             ..self.eval_augment()
         }

@@ -11,6 +11,7 @@ use super::checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
 use super::events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 use super::freezing::describe;
 use super::material::Material;
+use super::mixing::Mixing;
 use super::monitor::{check_monitor, why_stopped};
 use super::objective::{Objective, masks_of};
 use super::phase::{Graphs, Plans, Samples, Workplace};
@@ -416,6 +417,9 @@ impl<'a> Engine<'a> {
         let first = begin as usize * config.batch;
         let count = (self.steps - begin as usize).min(left as usize);
         let order = order[first..first + count * config.batch].to_vec();
+        let of = (Arc::clone(&self.samples.pixels), Arc::clone(&self.samples.labels));
+        let mixing = Mixing::of(config, &self.split.train);
+        let mut partners = mixing.map(|m| m.partners(of, &order, epoch, self.loader)).transpose()?;
         let batches = self.place.batches(&self.samples, order, self.loader)?;
         let started = Instant::now();
         // When a checkpoint was last written, up to which the seconds are counted.
@@ -423,7 +427,9 @@ impl<'a> Engine<'a> {
         for (i, batch) in batches.enumerate() {
             let batch = batch?;
             let rate = self.rate(self.progress.step);
-            let finished = self.place.train.step(self.gpu, &batch, self.progress.step, epoch, rate)?;
+            let partners = partners.as_mut().and_then(Iterator::next).transpose()?;
+            let rows = (&batch, partners.as_ref());
+            let finished = self.place.train.step_mixed(self.gpu, rows, self.progress.step, epoch, rate)?;
             self.progress.step += 1;
             if let Some(result) = finished {
                 self.record(epoch, result)?;

@@ -12,6 +12,7 @@ use crate::gpu::{Caps, Gpu};
 use crate::models::{Model, Task};
 use crate::nn::{Frozen, Mode, Net, Parameter};
 use crate::ops::augment::{Augment, augment};
+use crate::ops::mix::mix;
 use crate::ops::{self, accumulate, cast};
 use crate::optim::{LossScaling, SCOPE, average_of};
 use crate::tensor::{DType, Shape, TensorType};
@@ -26,10 +27,19 @@ pub(super) mod input {
     pub const SAMPLES: &str = "samples";
     /// Class of each row, u32 `[N]`; where classes are learned.
     pub const LABELS: &str = "labels";
-    /// In the place of the class, where each has a sigmoid of its own: whether a row has it, f32 `[N, K]`.
+    /// In the place of the class, where each has a sigmoid of its own or pictures are mixed: how much of it a row has, f32
+    /// `[N, K]`.
     pub const TARGETS: &str = "targets";
-    /// With targets: the weight of each row in the loss, f32 `[N]`.
+    /// With sigmoids: the weight of each row in the loss, f32 `[N]`.
     pub const ROW_WEIGHTS: &str = "row weights";
+    /// Where pictures are mixed: the partners' pixels, u32 `[N, H, W]`.
+    pub const PARTNER_PIXELS: &str = "partner pixels";
+    /// With them: the partners' dataset indices, u32 `[N]`.
+    pub const PARTNER_SAMPLES: &str = "partner samples";
+    /// With them: each picture's own share outside its box, f32 `[N]`.
+    pub const MIX_SHARES: &str = "mix shares";
+    /// With them: the box that is the partner's, u32 `[N, 4]`.
+    pub const MIX_BOXES: &str = "mix boxes";
     /// Epoch, u32 `[1]`.
     pub const EPOCH: &str = "epoch";
     /// Learning rate, f32 `[1]`.
@@ -70,7 +80,7 @@ pub(super) struct Images {
 }
 
 impl Images {
-    fn declare(tape: &mut Tape, batch: usize, size: ImageSize) -> Self {
+    pub fn declare(tape: &mut Tape, batch: usize, size: ImageSize) -> Self {
         Self {
             pixels: tape.input(input::PIXELS, TensorType::u32([batch, size.height, size.width])),
             samples: tape.input(input::SAMPLES, TensorType::u32([batch])),
@@ -78,8 +88,22 @@ impl Images {
         }
     }
 
-    fn augmented(&self, tape: &mut Tape, how: Augment) -> Result<Tensor> {
+    pub fn augmented(&self, tape: &mut Tape, how: Augment) -> Result<Tensor> {
         augment(tape, self.pixels, self.samples, self.epoch, how)
+    }
+
+    /// Augmented pictures `own`, mixed with partners, for which it declares the inputs.
+    pub fn mixed(&self, tape: &mut Tape, how: Augment, own: Tensor) -> Result<Tensor> {
+        let (ty, rows) = (tape.ty(self.pixels).clone(), tape.shape(self.samples).len());
+        let partner = Self {
+            pixels: tape.input(input::PARTNER_PIXELS, ty),
+            samples: tape.input(input::PARTNER_SAMPLES, TensorType::u32([rows])),
+            epoch: self.epoch,
+        };
+        let other = partner.augmented(tape, how)?;
+        let shares = tape.input(input::MIX_SHARES, TensorType::f32([rows]));
+        let boxes = tape.input(input::MIX_BOXES, TensorType::u32([rows, 4]));
+        mix(tape, own, other, shares, boxes)
     }
 }
 
@@ -115,11 +139,16 @@ enum Beginning {
 }
 
 impl Beginning {
-    fn declare(tape: &mut Tape, config: &TrainConfig, how: Augment, source: &Source, batch: usize) -> Result<Self> {
+    fn declare(tape: &mut Tape, config: &TrainConfig, mode: Mode, source: &Source, batch: usize) -> Result<Self> {
+        let (how, mixes) = match mode {
+            Mode::Train => (config.train_augment(), config.augment.mixes()),
+            Mode::Eval => (config.eval_augment(), false),
+        };
         match source {
             Source::Pictures => {
                 let images = Images::declare(tape, batch, config.size);
                 let x = images.augmented(tape, how)?;
+                let x = if mixes { images.mixed(tape, how, x)? } else { x };
                 Ok(Self::Pictures(images, x))
             }
             Source::Features(shape) => {
@@ -173,7 +202,7 @@ impl TrainGraph {
         caps: &Caps,
     ) -> Result<Self> {
         let mut tape = Tape::new();
-        let beginning = Beginning::declare(&mut tape, config, config.train_augment(), source, batch)?;
+        let beginning = Beginning::declare(&mut tape, config, Mode::Train, source, batch)?;
         let in_parts = config.micro_batch.is_some();
         let counter = in_parts.then(|| tape.input(input::COUNTER, TensorType::u32([1])));
         let frozen = Network::of(model, config, outputs)?.frozen;
@@ -258,7 +287,7 @@ impl EvalGraph {
         caps: &Caps,
     ) -> Result<Self> {
         let mut tape = Tape::new();
-        let beginning = Beginning::declare(&mut tape, config, config.eval_augment(), source, batch)?;
+        let beginning = Beginning::declare(&mut tape, config, Mode::Eval, source, batch)?;
         let mut net = Net::new(&mut tape, Mode::Eval, 0).reading(averaged);
         let logits = beginning.logits(model, config, &mut net, outputs)?;
         let parameters = net.into_parameters();

@@ -8,12 +8,15 @@
 //! - `phase`, `features`: what a part of a run trains on a device, and what a frozen backbone computes once for it
 //! - `monitor`, `plateau`: what decides which epoch was best; a learning rate that falls when nothing gets better
 //! - `material`: the dataset, decoded, split and balanced; `recipe`: configurations of published systems
+//! - `mixing`, `targets`: pictures that are mixed with others, and what a step learns of a batch
+//! - `augmented`: training pictures as the model sees them
 //! - `engine`: the training loop; `events`: what it is asked for and what it tells
 //! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well; `verdicts`: what models say
 //! - `starting_weights`: a weight file on its way into a model
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
 
 mod answers;
+mod augmented;
 mod checkpoint;
 mod choices;
 mod config;
@@ -25,6 +28,7 @@ mod freezing;
 mod graph;
 mod host_model;
 mod material;
+mod mixing;
 mod monitor;
 mod objective;
 mod phase;
@@ -35,9 +39,11 @@ mod run_folder;
 mod scores;
 mod session;
 mod starting_weights;
+mod targets;
 mod verdicts;
 
 pub use answers::{Given, read_answers};
+pub use augmented::{Seen, augmented};
 pub use checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
 pub use choices::{
     ClassWeighting, LossKind, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
@@ -50,6 +56,7 @@ pub use freezing::{Network, frozen};
 pub use graph::{EvalGraph, Fit, TrainGraph, fitting_eval_graph};
 pub use host_model::{HostModel, Outputs, TracedModel, describe};
 pub use material::Material;
+pub use mixing::{Blend, Mixing, Partners};
 pub use monitor::{Metric, Monitor};
 pub use objective::{Objective, masks_of};
 pub use phase::fitting_graph;

@@ -20,7 +20,8 @@ use crate::ops::augment::masks;
 use crate::ops::dice_loss::{Overlap, dice_loss, soft_jaccard_loss};
 use crate::ops::focal_loss::{Focal, focal_loss};
 use crate::ops::sigmoid_focal_loss::{SigmoidFocal, sigmoid_focal_loss};
-use crate::ops::{add, bce_with_logits::bce_with_logits, softmax_cross_entropy::softmax_cross_entropy};
+use crate::ops::softmax_cross_entropy::{mixed_cross_entropy, softmax_cross_entropy};
+use crate::ops::{add, bce_with_logits::bce_with_logits};
 use crate::tensor::TensorType;
 
 /// The one class of a model that segments.
@@ -269,8 +270,12 @@ pub(super) fn trace_loss(
             };
             return sigmoid_focal_loss(tape, logits, targets, Some(weights), spec);
         }
-        let labels = tape.input(input::LABELS, TensorType::u32([batch]));
         let weights = tape.input(input::CLASS_WEIGHTS, TensorType::f32([last]));
+        if config.augment.mixes() {
+            let shares = tape.input(input::TARGETS, TensorType::f32([batch, last]));
+            return mixed_cross_entropy(tape, logits, shares, Some(weights), config.label_smoothing as f32);
+        }
+        let labels = tape.input(input::LABELS, TensorType::u32([batch]));
         return match config.loss {
             LossKind::Focal => focal_loss(tape, logits, labels, Some(weights), Focal { gamma, by_weight: true }),
             _ => softmax_cross_entropy(tape, logits, labels, Some(weights), config.label_smoothing as f32),

@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::graph::{EvalGraph, TrainGraph, input};
-use super::scores::weight_of;
+use super::mixing::{Blend, Partners};
+use super::targets::{Learned, Takes, Targets};
 use crate::autograd::{Executable, Memory, PendingOutputs, Plan, Store};
 use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
@@ -58,13 +59,10 @@ impl Reads {
 pub struct TrainSession {
     executable: Executable,
     parameters: Vec<Parameter>,
-    task: Task,
-    class_weights: Vec<f32>,
-    /// Whether each class has a sigmoid of its own.
-    sigmoids: bool,
-    /// Further classes of some samples.
-    more: Arc<HashMap<u32, Vec<u32>>>,
+    targets: Targets,
     reads: Reads,
+    /// Whether pictures are mixed with partners.
+    mixes: bool,
     /// Images of a run of the graph: a batch, or one part of it.
     rows: usize,
     in_flight: VecDeque<Part>,
@@ -92,54 +90,29 @@ impl TrainSession {
         let executable = Executable::new(gpu, graph.plan, store)?;
         LossScaling::initialise(gpu, store)?;
         let has = |name: &str| executable.plan().inputs.iter().any(|(n, _)| n == name);
-        let sigmoids = has(input::TARGETS);
+        let takes = match graph.task {
+            Task::Segment => Takes::Mask,
+            Task::Classify if has(input::ROW_WEIGHTS) => Takes::Sigmoids,
+            Task::Classify if has(input::TARGETS) => Takes::Shares,
+            Task::Classify => Takes::Label,
+        };
+        let mixes = has(input::PARTNER_PIXELS);
         if has(input::CLASS_WEIGHTS) {
             executable.set_input(gpu, input::CLASS_WEIGHTS, bytemuck::cast_slice(class_weights))?;
         }
         let reads = Reads::of(executable.plan());
         let rows = executable.plan().inputs.iter().find(|(name, _)| name == reads.input());
         let rows = rows.and_then(|(_, ty)| ty.shape.dims().first().copied()).unwrap_or_default();
-        let (class_weights, parameters, task) = (class_weights.to_vec(), graph.parameters, graph.task);
-        let in_flight = VecDeque::new();
-        let more = Arc::default();
-        Ok(Self {
-            executable,
-            parameters,
-            task,
-            class_weights,
-            sigmoids,
-            more,
-            reads,
-            rows,
-            in_flight,
-            unfinished: None,
-        })
+        let targets = Targets { takes, class_weights: class_weights.to_vec(), more: Arc::default() };
+        let (parameters, in_flight) = (graph.parameters, VecDeque::new());
+        Ok(Self { executable, parameters, targets, reads, mixes, rows, in_flight, unfinished: None })
     }
 
     /// Learns further classes of some pictures, by their number in the dataset, where each class has a sigmoid of its own.
     #[must_use]
     pub fn with_more_labels(mut self, more: Arc<HashMap<u32, Vec<u32>>>) -> Self {
-        self.more = more;
+        self.targets.more = more;
         self
-    }
-
-    /// All classes of a row.
-    fn labels_of(&self, label: u32, sample: u32) -> Vec<usize> {
-        let more = self.more.get(&sample).filter(|_| self.sigmoids);
-        [label].iter().chain(more.into_iter().flatten()).map(|&class| class as usize).collect()
-    }
-
-    /// Uploads which classes the rows have, and the rows' weights.
-    fn set_targets(&self, gpu: &Gpu, labels: &[u32], samples: &[u32], weights: &[f32]) -> Result<()> {
-        let k = self.class_weights.len();
-        let mut targets = vec![0.0_f32; labels.len() * k];
-        for (row, (&label, &sample)) in targets.chunks_exact_mut(k).zip(labels.iter().zip(samples)) {
-            for class in self.labels_of(label, sample) {
-                row[class] = 1.0;
-            }
-        }
-        self.executable.set_input(gpu, input::TARGETS, bytemuck::cast_slice(&targets))?;
-        self.executable.set_input(gpu, input::ROW_WEIGHTS, bytemuck::cast_slice(weights))
     }
 
     /// The model's parameters.
@@ -163,6 +136,22 @@ impl TrainSession {
     /// # Errors
     /// [`Kind::Shape`] for a batch of another size; device errors.
     pub fn step(&mut self, gpu: &Gpu, batch: &Batch, step: u64, epoch: u32, lr: f64) -> Result<Option<StepResult>> {
+        self.step_mixed(gpu, (batch, None), step, epoch, lr)
+    }
+
+    /// As [`step`](Self::step), where pictures are mixed: with the partners of the batch. What counts as correct is then
+    /// a picture's own class, however small its share.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step); [`Kind::Shape`] unless each picture has a partner, or none where they are not mixed.
+    pub fn step_mixed(
+        &mut self,
+        gpu: &Gpu,
+        (batch, partners): (&Batch, Option<&Partners>),
+        step: u64,
+        epoch: u32,
+        lr: f64,
+    ) -> Result<Option<StepResult>> {
         let in_parts = self.executable.plan().closing < self.executable.plan().dispatches.len();
         let images = batch.labels.len();
         let parts = images / self.rows.max(1);
@@ -170,17 +159,20 @@ impl TrainSession {
             let rows = self.rows;
             return Err(Error::new(Kind::Shape, format!("a batch of {images} images for a graph of {rows}")));
         }
+        let paired = match partners {
+            Some(Partners { batch, blends }) => self.mixes && batch.labels.len() == images && blends.len() == images,
+            None => !self.mixes,
+        };
+        if !paired {
+            return Err(Error::new(Kind::Shape, "each picture is mixed with one partner, or none with any"));
+        }
         let e = &self.executable;
         if self.reads == Reads::Pictures {
             e.set_input(gpu, input::EPOCH, &epoch.to_le_bytes())?;
         }
         e.set_input(gpu, input::LR, &(lr as f32).to_le_bytes())?;
         // The loss is the mean over its images, by the weights of their classes.
-        let weight_of = |(&label, &sample): (&u32, &u32)| match self.task {
-            Task::Classify => weight_of(&self.labels_of(label, sample), &self.class_weights),
-            Task::Segment => 1.0,
-        };
-        let weights: Vec<f32> = batch.labels.iter().zip(&batch.samples).map(weight_of).collect();
+        let Learned { weights, classes } = self.targets.learned(batch, partners);
         let whole: f32 = weights.iter().sum();
         let mut finished = None;
         for part in 0..parts {
@@ -193,10 +185,21 @@ impl TrainSession {
             if self.reads == Reads::Pictures {
                 e.set_input(gpu, input::SAMPLES, bytemuck::cast_slice(&batch.keys[of(images)]))?;
             }
-            if self.sigmoids {
-                self.set_targets(gpu, labels, &batch.samples[of(images)], &weights[of(images)])?;
-            } else if self.task == Task::Classify {
-                e.set_input(gpu, input::LABELS, bytemuck::cast_slice(labels))?;
+            match self.targets.takes {
+                Takes::Mask => {}
+                Takes::Label => e.set_input(gpu, input::LABELS, bytemuck::cast_slice(labels))?,
+                Takes::Shares | Takes::Sigmoids => {
+                    e.set_input(gpu, input::TARGETS, bytemuck::cast_slice(&classes[of(classes.len())]))?;
+                }
+            }
+            if self.targets.takes == Takes::Sigmoids {
+                e.set_input(gpu, input::ROW_WEIGHTS, bytemuck::cast_slice(&weights[of(images)]))?;
+            }
+            if let Some(Partners { batch, blends }) = partners {
+                let pixels = &batch.pixels[of(batch.pixels.len())];
+                e.set_input(gpu, input::PARTNER_PIXELS, bytemuck::cast_slice(pixels))?;
+                e.set_input(gpu, input::PARTNER_SAMPLES, bytemuck::cast_slice(&batch.keys[of(images)]))?;
+                Blend::upload(&blends[of(images)], self.rows, |name, bytes| e.set_input(gpu, name, bytes))?;
             }
             if in_parts {
                 let before = (step * parts as u64 + part as u64) as u32;
@@ -242,7 +245,7 @@ impl TrainSession {
         let loss: Vec<f32> = bytemuck::pod_collect_to_vec(&outputs[0]);
         let correct = outputs.get(1).map_or(0, |logits| {
             let logits: Vec<f32> = bytemuck::pod_collect_to_vec(logits);
-            let rows = logits.chunks_exact(self.class_weights.len()).zip(&labels);
+            let rows = logits.chunks_exact(self.targets.class_weights.len()).zip(&labels);
             rows.filter(|(row, label)| argmax(row) == **label as usize).count()
         });
         let before = self.unfinished.take().unwrap_or(StepResult { step, loss: 0.0, correct: 0, images: 0 });

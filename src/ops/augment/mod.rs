@@ -6,29 +6,43 @@
 //!
 //! 1. flips: with probability 1/2 each, the picture's rows are mirrored left to right, its columns top to bottom; exact
 //!    permutations of pixels;
-//! 2. rotation by an angle uniform in ±`rotation` and magnification by a scale uniform in `[1 - zoom, 1 + zoom]`, both
-//!    about the picture's centre `((W - 1) / 2, (H - 1) / 2)`: one inverse affine map
-//!    `source = centre + R(angle) (pixel - centre) / scale` and one bilinear sample. Outside, the picture is mirrored
-//!    without repeating its border pixels (`d c b | a b c d | c b a`). If `rotation` and `zoom` are zero there is no
-//!    resampling at all, so no resampling error;
-//! 3. brightness: times a factor uniform in `1 ± brightness`;
-//! 4. contrast: the distance from 0.5 (a fixed middle grey, not the picture's own mean) times a factor uniform in
+//! 2. rotation by an angle uniform in ±`rotation` and shear along the rows by one in ±`shear`, magnification by a scale
+//!    uniform in `[1 - zoom, 1 + zoom]`, all about the picture's centre `((W - 1) / 2, (H - 1) / 2)`, and a shift uniform
+//!    in ±`shift` times width and height: one inverse affine map
+//!    `source = centre + R(angle) S(-shear) (pixel - centre - shift) / scale`, where S takes x to `x + tan(shear) y`, and
+//!    one bilinear sample. Outside, the picture is mirrored without repeating its border pixels (`d c b | a b c d | c b a`).
+//!    If all four are zero there is no resampling at all, so no resampling error;
+//! 3. blur: a Gaussian of standard deviation uniform in `[0, blur]` pixels of the result, cut off at three of them (at
+//!    least 0.3 pixels, rounded up); the same mirrored border. It comes behind the warp, so zoom does not change it;
+//! 4. saturation and hue: in YIQ, luma is kept, and I and Q are multiplied by a factor uniform in `1 ± saturation` and
+//!    turned by an angle uniform in ±`hue` of the circle. Greys stay what they are. The factor is torchvision's
+//!    `adjust_saturation`, a blend with the luma; the angle is another than its `adjust_hue`, which turns HSV and has kinks;
+//! 5. brightness: times a factor uniform in `1 ± brightness`;
+//! 6. contrast: the distance from 0.5 (a fixed middle grey, not the picture's own mean) times a factor uniform in
 //!    `1 ± contrast`;
-//! 5. clamped to `[0, 1]`, then `(v - mean) / std` for each channel, and red and blue exchanged where a network wants it so.
+//! 7. clamped to `[0, 1]`, then `(v - mean) / std` for each channel, and red and blue exchanged where a network wants it so;
+//! 8. cutout: zero, so the mean colour, in a square whose side is the share `cutout` of the picture's shorter side, rounded,
+//!    with its centre at a pixel uniform over the picture; it may stick out.
 //!
-//! A mask goes through 1 and 2 only, as a value in `[0, 1]`. Where it is resampled, a pixel that the lesion covers by half
-//! is one half: the losses take such targets, and a threshold would let rounding decide.
+//! A mask goes through 1 and 2 only, as a value in `[0, 1]`: it tells where the lesion is, blurred or hidden as may be. Where
+//! it is resampled, a pixel that the lesion covers by half is one half: the losses take such targets, and a threshold would
+//! let rounding decide.
 //!
 //! Draw `d` of a sample (0 hflip, 1 vflip, 2 rotation, 3 zoom, 4 brightness, 5 contrast) is the first word of
 //! Threefry-2x32 with key `[seed, stream]`, where stream is that of the name `augment`, and counter
-//! `[sample id, 8 * epoch + d]`. It depends on nothing else: not on the batch size, the position in the batch or which
-//! other augmentations are on.
+//! `[sample id, 8 * epoch + d]`. Further draws (0 and 1 shift along the rows and columns, 2 shear, 3 saturation, 4 hue,
+//! 5 blur, 6 and 7 column and row of the cutout) come from the stream `augment more` with `[sample id, 16 * epoch + d]`.
+//! A draw depends on nothing else: not on the batch size, the position in the batch or which other augmentations are on.
+//!
+//! Kernels (`augment.wgsl`): `forward`, an invocation a pixel; with blur `warp`, `blur_rows` and `blur_columns` in its
+//! place, which hand on colours in f32. Of the masks `mask`.
 //!
 //! Numerics: all in f32. Sine and cosine are polynomials in the kernel, accurate to a few units of 1e-7 on every
 //! driver, where the built-in functions may be off by 5e-4. There is no gradient.
 //!
-//! Source: bilinear resampling by the inverse map as in R. Gonzalez, R. Woods, "Digital Image Processing", section 2.6;
-//! random numbers as in [`crate::rng`].
+//! Sources: bilinear resampling by the inverse map as in R. Gonzalez, R. Woods, "Digital Image Processing", section 2.6;
+//! YIQ as in the NTSC standard of 1953; T. DeVries, G. Taylor, "Improved regularization of convolutional neural networks
+//! with cutout", 2017; random numbers as in [`crate::rng`].
 
 mod cases;
 mod reference;
@@ -37,7 +51,7 @@ pub use cases::cases;
 
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Dispatch, Kernel, Source, Uniform, grid, uniform_block};
+use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, uniform_block};
 use crate::ops::{RANDOM, WORKGROUP, moved};
 use crate::rng::Stream;
 use crate::tensor::{DType, TensorType};
@@ -52,12 +66,19 @@ uniform_block! {
         width: u32,
         seed: u32,
         stream: u32,
+        more: u32,
         hflip: u32,
         vflip: u32,
         rotation: f32,
         zoom: f32,
+        shift: f32,
+        shear: f32,
         brightness: f32,
         contrast: f32,
+        saturation: f32,
+        hue: f32,
+        blur: f32,
+        cutout: u32,
         mean_r: f32,
         mean_g: f32,
         mean_b: f32,
@@ -67,6 +88,12 @@ uniform_block! {
         bgr: u32,
     }
 }
+
+/// The largest blur: its weights, up to three standard deviations, fill a workgroup's lanes.
+pub const MAX_BLUR: f32 = 20.0;
+
+/// The largest shear in degrees: a picture is then drawn out to nearly three times its width.
+pub const MAX_SHEAR: f32 = 60.0;
 
 /// What is changed at random, and the normalisation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,10 +106,22 @@ pub struct Augment {
     pub rotation: f32,
     /// Largest relative change of size: the scale is uniform in `[1 - zoom, 1 + zoom]`; from 0, below 1.
     pub zoom: f32,
+    /// Largest shift, as a share of the width and of the height: from 0, below 1.
+    pub shift: f32,
+    /// Largest shear in degrees, either way: 0 to 60.
+    pub shear: f32,
     /// Largest relative change of brightness: 0 to 1.
     pub brightness: f32,
     /// Largest relative change of contrast about 0.5: 0 to 1.
     pub contrast: f32,
+    /// Largest relative change of saturation: 0 to 1.
+    pub saturation: f32,
+    /// Largest turn of the hue, as a share of the circle: 0 to 0.5.
+    pub hue: f32,
+    /// Largest standard deviation of the blur in pixels: 0 to [`MAX_BLUR`].
+    pub blur: f32,
+    /// Side of the square that is cut out, as a share of the shorter side: 0 to 1.
+    pub cutout: f32,
     /// Subtracted from each channel, on the scale of `[0, 1]`.
     pub mean: [f32; 3],
     /// Divides each channel.
@@ -103,8 +142,14 @@ impl Augment {
             vflip: false,
             rotation: 0.0,
             zoom: 0.0,
+            shift: 0.0,
+            shear: 0.0,
             brightness: 0.0,
             contrast: 0.0,
+            saturation: 0.0,
+            hue: 0.0,
+            blur: 0.0,
+            cutout: 0.0,
             mean,
             std,
             bgr: false,
@@ -113,23 +158,34 @@ impl Augment {
         }
     }
 
-    /// The stream of the draws.
-    fn stream(&self) -> Stream {
-        Stream::named(self.seed, "augment")
+    /// The streams of the draws.
+    fn streams(&self) -> [Stream; 2] {
+        ["augment", "augment more"].map(|name| Stream::named(self.seed, name))
+    }
+
+    /// Side of the square that is cut out, in pixels.
+    fn cutout_side(&self, height: usize, width: usize) -> u32 {
+        (self.cutout * height.min(width) as f32).round() as u32
     }
 
     fn validate(&self) -> Result<()> {
         let fail = |why: String| Err(Error::new(Kind::Shape, why));
         let bounded = [
             ("rotation", self.rotation, 180.0),
+            ("shear", self.shear, MAX_SHEAR),
             ("brightness", self.brightness, 1.0),
             ("contrast", self.contrast, 1.0),
+            ("saturation", self.saturation, 1.0),
+            ("hue", self.hue, 0.5),
+            ("blur", self.blur, MAX_BLUR),
+            ("cutout", self.cutout, 1.0),
         ];
         if let Some((name, value, max)) = bounded.into_iter().find(|(_, v, max)| !(0.0..=*max).contains(v)) {
             return fail(format!("the augmentation's {name} is {value}, not between 0 and {max}"));
         }
-        if !(0.0..1.0).contains(&self.zoom) {
-            return fail(format!("the augmentation's zoom is {}, not at least 0 and below 1", self.zoom));
+        let below_one = [("zoom", self.zoom), ("shift", self.shift)];
+        if let Some((name, value)) = below_one.into_iter().find(|(_, v)| !(0.0..1.0).contains(v)) {
+            return fail(format!("the augmentation's {name} is {value}, not at least 0 and below 1"));
         }
         if !self.mean.iter().all(|m| m.is_finite()) {
             return fail(format!("the mean {:?} is not finite", self.mean));
@@ -173,7 +229,27 @@ impl Op for Augment {
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
-        self.launch(cx, Kernel::new(&SOURCE, "forward").with_half(self.half), 60)
+        let [n, height, width] = self.extents(cx.inputs)?;
+        let kernel = |entry| Kernel::new(&SOURCE, entry);
+        let finishing = |entry| kernel(entry).with_half(self.half);
+        let launch = |kernel, first| Ok(self.launch(cx, kernel)?.bind(first, Access::Read).input(1).input(2));
+        let pixels = (n * height * width) as u64;
+        if self.blur == 0.0 {
+            let forward = launch(finishing("forward"), Operand::Input(0))?.output(0);
+            return Ok(Lowered::one(forward.work(100 * pixels, moved(cx))));
+        }
+        let [sharp, half_blurred] = [0, 1].map(Operand::Scratch);
+        let colours = TensorType::f32([n, height, width, 3]);
+        let (bytes, taps) = (colours.bytes(), 6 * (3.0 * self.blur).ceil() as u64);
+        let warp = launch(kernel("warp"), Operand::Input(0))?.bind(sharp, Access::ReadWrite);
+        let rows = launch(kernel("blur_rows"), sharp)?.bind(half_blurred, Access::ReadWrite);
+        let columns = launch(finishing("blur_columns"), half_blurred)?.output(0);
+        let dispatches = vec![
+            warp.work(60 * pixels, cx.inputs[0].bytes() + bytes),
+            rows.work(taps * pixels, 2 * bytes),
+            columns.work((taps + 40) * pixels, bytes + cx.outputs[0].bytes()),
+        ];
+        Ok(Lowered { scratch: vec![colours; 2], dispatches })
     }
 }
 
@@ -198,23 +274,30 @@ impl Augment {
         Ok([n, height, width])
     }
 
-    /// One launch of a kernel that does about `flops` operations a pixel.
-    fn launch(&self, cx: &Lower<'_>, kernel: Kernel, flops: u64) -> Result<Lowered> {
+    /// One launch of a kernel, without bindings.
+    fn launch(&self, cx: &Lower<'_>, kernel: Kernel) -> Result<Dispatch> {
         let [n, height, width] = self.extents(cx.inputs)?;
         let area = height * width;
-        let [seed, stream] = self.stream().key();
+        let [[seed, stream], [_, more]] = self.streams().map(|stream| stream.key());
         let params = Params {
             n: n as u32,
             height: height as u32,
             width: width as u32,
             seed,
             stream,
+            more,
             hflip: u32::from(self.hflip),
             vflip: u32::from(self.vflip),
             rotation: self.rotation,
             zoom: self.zoom,
+            shift: self.shift,
+            shear: self.shear,
             brightness: self.brightness,
             contrast: self.contrast,
+            saturation: self.saturation,
+            hue: self.hue,
+            blur: self.blur,
+            cutout: self.cutout_side(height, width),
             mean_r: self.mean[0],
             mean_g: self.mean[1],
             mean_b: self.mean[2],
@@ -225,9 +308,7 @@ impl Augment {
         };
         // A workgroup never straddles two pictures.
         let groups = n * area.div_ceil(WORKGROUP as usize);
-        let dispatch = Dispatch::new(kernel, params.block(), grid(groups as u64));
-        let work = (n * area) as u64;
-        Ok(Lowered::one(dispatch.input(0).input(1).input(2).output(0).work(flops * work, moved(cx))))
+        Ok(Dispatch::new(kernel, params.block(), grid(groups as u64)))
     }
 }
 
@@ -250,124 +331,10 @@ impl Op for MaskOf {
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
-        self.0.launch(cx, Kernel::new(&SOURCE, "mask"), 30)
+        let dispatch = self.0.launch(cx, Kernel::new(&SOURCE, "mask"))?.input(0).input(1).input(2).output(0);
+        Ok(Lowered::one(dispatch.work(60 * cx.outputs[0].shape.len() as u64, moved(cx))))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::autograd::{Executable, Plan, Store};
-    use crate::gpu::{Gpu, GpuOptions};
-
-    const ALL: Augment = Augment {
-        hflip: true,
-        vflip: true,
-        rotation: 36.0,
-        zoom: 0.1,
-        brightness: 0.2,
-        contrast: 0.2,
-        mean: [0.7, 0.5, 0.5],
-        std: [0.2, 0.2, 0.2],
-        bgr: false,
-        seed: 7,
-        half: false,
-    };
-
-    fn gpu() -> Option<Gpu> {
-        let adapter = std::env::var("LESION_GPU_ADAPTER").ok();
-        match Gpu::open(&GpuOptions { adapter, ..GpuOptions::default() }) {
-            Ok(gpu) => Some(gpu),
-            Err(e) if std::env::var("LESION_GPU_REQUIRE").is_ok_and(|v| v == "1") => panic!("a GPU is required: {e}"),
-            Err(_) => None,
-        }
-    }
-
-    /// The augmented pictures of `samples`, where a sample's pixels depend on its id alone.
-    fn run(gpu: &Gpu, how: Augment, samples: &[u32], size: usize, epoch: u32) -> Vec<Vec<f32>> {
-        let mut tape = Tape::new();
-        let n = samples.len();
-        let shapes = [("pixels", vec![n, size, size]), ("samples", vec![n]), ("epoch", vec![1])];
-        let inputs = shapes.map(|(name, shape)| tape.input(name, TensorType::u32(shape)));
-        let y = augment(&mut tape, inputs[0], inputs[1], inputs[2], how).unwrap();
-        let plan = Plan::new(&tape, &[y], gpu.caps()).unwrap();
-        let executable = Executable::new(gpu, plan, &mut Store::new()).unwrap();
-        let pixels: Vec<u32> =
-            samples.iter().flat_map(|&id| (0..(size * size) as u32).map(move |i| pixel(id, i))).collect();
-        executable.set_input(gpu, "pixels", bytemuck::cast_slice(&pixels)).unwrap();
-        executable.set_input(gpu, "samples", bytemuck::cast_slice(samples)).unwrap();
-        executable.set_input(gpu, "epoch", bytemuck::bytes_of(&epoch)).unwrap();
-        executable.run(gpu);
-        let data = executable.read_output(gpu, 0).unwrap().into_data();
-        data.chunks(size * size * 3).map(<[f32]>::to_vec).collect()
-    }
-
-    /// All four bytes random: the alpha byte must not matter to the colours.
-    fn pixel(sample: u32, i: u32) -> u32 {
-        Stream::named(3, "pixels").words([i, sample])[0]
-    }
-
-    #[test]
-    fn a_sample_looks_the_same_wherever_it_is_in_a_batch() {
-        let Some(gpu) = gpu() else { return };
-        let large = run(&gpu, ALL, &[5, 900_000_000, 11, 5, 2], 19, 3);
-        let small = run(&gpu, ALL, &[11, 5], 19, 3);
-        assert_eq!(large[0], large[3]);
-        assert_eq!(large[0], small[1]);
-        assert_eq!(large[2], small[0]);
-        let later = run(&gpu, ALL, &[11, 5], 19, 4);
-        assert_ne!(small[0], later[0]);
-        let seeded = run(&gpu, Augment { seed: 8, ..ALL }, &[11, 5], 19, 3);
-        assert_ne!(small[0], seeded[0]);
-    }
-
-    #[test]
-    fn flips_permute_pixels_and_occur_half_of_the_time() {
-        let Some(gpu) = gpu() else { return };
-        let how = Augment { hflip: true, vflip: true, ..Augment::none([0.0; 3], [1.0; 3]) };
-        let size = 9_u32;
-        let samples: Vec<u32> = (0..400).collect();
-        let mut seen = [0; 4];
-        for (picture, id) in run(&gpu, how, &samples, size as usize, 0).iter().zip(samples) {
-            let bytes: Vec<u32> = picture.iter().map(|v| (v * 255.0).round() as u32).collect();
-            let is = |h: bool, v: bool| {
-                (0..size * size).all(|i| {
-                    let (row, column) = (i / size, i % size);
-                    let row = if v { size - 1 - row } else { row };
-                    let column = if h { size - 1 - column } else { column };
-                    let word = pixel(id, row * size + column);
-                    (0..3).all(|c| bytes[(i * 3 + c) as usize] == (word >> (8 * c)) & 255)
-                })
-            };
-            let which = (0..4).find(|k| is(k & 1 != 0, k & 2 != 0)).expect("one of the four permutations");
-            seen[which] += 1;
-        }
-        // 100 each are expected, with a standard deviation of 8.7.
-        assert!(seen.iter().all(|count| (65..=135).contains(count)), "{seen:?}");
-    }
-
-    #[test]
-    fn parameters_out_of_range_are_refused() {
-        let bad = [
-            Augment { zoom: 1.0, ..ALL },
-            Augment { zoom: -0.1, ..ALL },
-            Augment { rotation: f32::NAN, ..ALL },
-            Augment { rotation: f32::INFINITY, ..ALL },
-            Augment { brightness: -0.5, ..ALL },
-            Augment { contrast: 1.5, ..ALL },
-            Augment { mean: [0.0, f32::NAN, 0.0], ..ALL },
-            Augment { std: [1.0, 0.0, 1.0], ..ALL },
-        ];
-        let shapes = |n: usize, h: usize, w: usize, samples: usize, epochs: usize| {
-            [TensorType::u32([n, h, w]), TensorType::u32([samples]), TensorType::u32([epochs])]
-        };
-        for how in bad {
-            assert_eq!(how.infer(&shapes(2, 4, 4, 2, 1)).unwrap_err().kind(), Kind::Shape, "{how:?}");
-        }
-        for inputs in [shapes(2, 0, 5, 2, 1), shapes(2, 4, 4, 3, 1), shapes(2, 4, 4, 2, 2), shapes(0, 4, 4, 0, 1)] {
-            assert_eq!(ALL.infer(&inputs).unwrap_err().kind(), Kind::Shape);
-            assert_eq!(MaskOf(ALL).infer(&inputs).unwrap_err().kind(), Kind::Shape);
-        }
-        assert!(ALL.infer(&shapes(2, 4, 4, 2, 1)).is_ok() && ALL.infer(&shapes(2, 4, 5, 2, 1)).is_ok());
-    }
-}
+mod tests;

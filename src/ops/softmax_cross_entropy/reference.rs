@@ -4,6 +4,8 @@ use crate::ops::{Array, Real, Twin};
 
 pub(super) struct CrossEntropyTwin {
     pub smoothing: f32,
+    /// Whether probabilities are shares of labels, by whose weights the loss is divided.
+    pub by_weight: bool,
 }
 
 /// Inputs: logits, targets (labels `[N]` or probabilities `[N, K]`), and class weights if there are any.
@@ -28,7 +30,11 @@ impl CrossEntropyTwin {
             if hard && label >= k {
                 continue;
             }
-            divisor += if hard { weight(label) } else { T::one() };
+            divisor += match hard {
+                true => weight(label),
+                false if self.by_weight => (0..k).map(|c| weight(c) * inputs[1].data[row * k + c]).sum(),
+                false => T::one(),
+            };
             for c in 0..k {
                 let t = match hard {
                     true => T::of(f64::from(u8::from(label == c))),
