@@ -12,7 +12,7 @@ use lesion_gpu::data::preprocess::colour::{ShadesOfGrayConfig, lab_of_rgb, rgb_o
 use lesion_gpu::data::preprocess::hair::{self, HairConfig};
 use lesion_gpu::data::preprocess::inpaint;
 use lesion_gpu::data::{
-    Cache, Dataset, ImageSize, Masks, OpenOptions, PixelStore, Preprocess, Preparation, SampleReader, decode_rgb,
+    Cache, Dataset, ImageSize, Masks, OpenOptions, PixelStore, Preparation, Preprocess, SampleReader, decode_rgb,
 };
 use sha2::{Digest, Sha256};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use rayon::prelude::*;
 
-use super::config_file::merge;
+use super::config_file::{Base, merge};
 use super::progress::Progress;
 use super::{interrupted, say};
 use crate::data::preprocess::{Step, Steps};
@@ -114,7 +114,7 @@ pub(super) fn run(args: &PreviewArgs, interrupt: &Interrupt) -> Result<()> {
             .next("give a size such as 224 or 128x96"));
     }
     let preprocess = match &args.config {
-        Some(file) => merge(file, &TrainConfig::default(), &|_| false)?.preprocess,
+        Some(file) => merge(&Base::of_file(file)?, &TrainConfig::default(), &|_| false)?.preprocess,
         None => args.preprocess.clone().into(),
     };
     preprocess.validate()?;

@@ -58,7 +58,7 @@ pub use faults::{Fault, FaultKind, Faults};
 pub use ham10000::CLASSES as HAM10000_CLASSES;
 pub use loader::{Batch, LastBatch, Loader, LoaderOptions, Visit, balanced_order, epoch_order};
 pub use masks::{SampleReader, resize_probabilities};
-pub use preprocess::{Preprocess, Preparation};
+pub use preprocess::{Preparation, Preprocess};
 pub use sheet::Sheet;
 pub use size::ImageSize;
 pub use split::{Fold, Leak, SplitAssignment, SplitSpec, split};

@@ -446,7 +446,12 @@ struct Loaded {
 }
 
 /// The pixels of one source, with its mask if there is one.
-fn load(reader: &mut SourceReader, source: &Source, mask: Option<&Source>, recipe: &Preparation) -> Result<Loaded, Bad> {
+fn load(
+    reader: &mut SourceReader,
+    source: &Source,
+    mask: Option<&Source>,
+    recipe: &Preparation,
+) -> Result<Loaded, Bad> {
     let (origin, change) = source.origin();
     let (picture, mask) = match origin {
         Source::Synthetic { seed, index } => {

@@ -27,7 +27,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Choices, Gpu};
 use crate::models::Model;
 use crate::tune::{distinct, tune};
-use crate::weights::{self, write_atomically};
+use crate::weights;
 
 /// Runs a training from start to end.
 ///
