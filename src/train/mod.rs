@@ -1,6 +1,7 @@
 //! Training, evaluation and prediction: the model, the data and the device together.
 //!
-//! - `config`, `choices`: everything a run depends on, resolved and serialisable; what it chooses among by name
+//! - `config`, `augment_config`, `choices`: everything a run depends on, resolved and serialisable; what it chooses among
+//!   by name
 //! - `fine_tune`, `freezing`: what is trained, how fast, in which phases; the names of what is frozen
 //! - `graph`: the training and evaluation graphs, and the largest batch that fits
 //! - `session`: a graph on a device, step by step
@@ -14,6 +15,7 @@
 //! - `starting_weights`: a weight file on its way into a model
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
 
+mod augment_config;
 mod augmented;
 mod checkpoint;
 mod choices;
@@ -36,10 +38,11 @@ mod session;
 mod starting_weights;
 mod targets;
 
+pub use augment_config::AugmentConfig;
 pub use augmented::{Seen, augmented};
 pub use checkpoint::{Checkpoint, PhaseStart, Progress};
 pub use choices::{ClassWeighting, LossKind, Monitor, Normalisation, OptimizerKind, Precision, Sampling, ScheduleKind};
-pub use config::{AugmentConfig, FocalConfig, SplitConfig, StepConfig, TrainConfig};
+pub use config::{FocalConfig, SplitConfig, StepConfig, TrainConfig};
 pub use engine::run;
 pub use events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};
