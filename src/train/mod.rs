@@ -1,6 +1,7 @@
 //! Training, evaluation and prediction: the model, the data and the device together.
 //!
-//! - `config`, `choices`: everything a run depends on, resolved and serialisable; what it chooses among by name
+//! - `config`, `augment_config`, `choices`: everything a run depends on, resolved and serialisable; what it chooses among
+//!   by name
 //! - `fine_tune`, `freezing`: what is trained, how fast, in which phases; the names of what is frozen
 //! - `graph`: the training and evaluation graphs, and the largest batch that fits
 //! - `session`: a graph on a device, step by step
@@ -16,6 +17,7 @@
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
 
 mod answers;
+mod augment_config;
 mod augmented;
 mod checkpoint;
 mod choices;
@@ -43,12 +45,13 @@ mod targets;
 mod verdicts;
 
 pub use answers::{Given, read_answers};
+pub use augment_config::AugmentConfig;
 pub use augmented::{Seen, augmented};
 pub use checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
 pub use choices::{
     ClassWeighting, LossKind, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
 };
-pub use config::{AugmentConfig, FocalConfig, KeepConfig, SplitConfig, StepConfig, TrainConfig};
+pub use config::{FocalConfig, KeepConfig, SplitConfig, StepConfig, TrainConfig};
 pub use engine::run;
 pub use events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};

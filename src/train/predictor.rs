@@ -338,13 +338,20 @@ mod tests {
     #[test]
     fn a_mask_lies_where_the_picture_was_seen() {
         let size = |width, height| ImageSize { width, height };
-        let logits = [9.0, -9.0, -9.0, 9.0];
-        let map = MaskMap { logits: &logits, size: size(2, 2) };
+        let said = |probabilities: [f64; 4], finite| Said {
+            logits: vec![],
+            plain: vec![],
+            probabilities: probabilities.to_vec(),
+            finite,
+        };
+        let drawn = said([0.9, 0.1, 0.1, 0.9], true);
+        let map = MaskMap { said: &drawn, size: size(2, 2) };
         assert_eq!(map.on(size(2, 2), Area::whole(size(2, 2))).unwrap(), [true, false, false, true]);
         let mask = map.on(size(5, 4), Area { x: 2, y: 1, size: size(2, 2) }).unwrap();
         let inside: Vec<usize> = (0..20).filter(|&at| mask[at]).collect();
         assert_eq!(inside, [5 + 2, 10 + 3]);
-        let broken = MaskMap { logits: &[f32::NAN; 4], size: size(2, 2) };
+        let broken = said([f64::NAN; 4], false);
+        let broken = MaskMap { said: &broken, size: size(2, 2) };
         assert!(broken.on(size(2, 2), Area::whole(size(2, 2))).is_err());
     }
 }

@@ -5,7 +5,8 @@ use super::{mixed_cross_entropy, softmax_cross_entropy};
 use crate::ops::{Case, CaseInput, Fill, Role};
 use crate::tensor::TensorType;
 
-/// Class indices, probabilities and shares of labels, with and without class weights and smoothing; large logits; left-out rows.
+/// Class indices, probabilities and shares of labels, with and without class weights and smoothing; large logits; rows
+/// that are left out, and none that counts.
 pub fn cases() -> Vec<Case> {
     use Targets::{Labels, Probabilities, Shares};
     let mut cases = vec![];

@@ -3,8 +3,11 @@
 //!
 //! With the smoothed target `t' = t (1 - e) + e / K`: `loss = sum_n sum_k -w_k t'_nk log softmax(x_n)_k / D`, where D
 //! is `sum_n w_{y_n}` for class indices y (t is one-hot) and N for target probabilities t. If D is zero the loss is
-//! zero. [`mixed_cross_entropy`] takes probabilities too, but with `D = sum_n sum_k w_k t_nk`, as if each row were several
-//! with a label and a share each: with shares of one it is the loss of those labels. Backward: `d_x_nk = (softmax(x_n)_k sum_j w_j t'_nj - w_k t'_nk) d_loss / D`.
+//! zero. Backward: `d_x_nk = (softmax(x_n)_k sum_j w_j t'_nj - w_k t'_nk) d_loss / D`.
+//!
+//! [`mixed_cross_entropy`] takes probabilities too, as shares of labels, with `D = sum_n sum_k w_k t_nk`: the sum of the
+//! losses for each label times its share, over the sum of those labels' weights. With one label a row it is the loss of
+//! that label.
 //!
 //! A row whose label is not below K is left out; the host checks labels, and padding uses this.
 
