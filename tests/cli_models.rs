@@ -61,6 +61,7 @@ fn checkpoint(folder: &Path, name: &str, loss: LossKind, classes: &[&str]) {
     let checkpoint = Checkpoint {
         config: TrainConfig { size: 32.into(), loss, ..TrainConfig::of(model) },
         classes: classes.iter().map(|&class| class.to_owned()).collect(),
+        temperature: None,
         progress: Progress::default(),
         weights: uniform("simple-cnn", 32, classes.len()),
         optimizer: Tensors::from([("optimizer.m.fc2.bias".into(), HostTensor::full([classes.len()], 0.0))]),

@@ -27,11 +27,11 @@ fn fails(folder: &Path, code: i32, args: &[&str]) -> String {
     stderr
 }
 
-const TRAIN: &[&str] =
-    &["train", "--data", "synthetic:120", "--model", "simple-cnn", "--size", "32", "--batch", "8", "--no-tune"];
+const TRAIN: &[&str] = &["train", "--data", "synthetic:120", "--model", "simple-cnn", "--batch", "8", "--no-tune"];
 
 fn train(dir: &Path, extra: &[&str]) -> String {
-    ok(dir, &[TRAIN, extra].concat())
+    let size: &[&str] = if extra.contains(&"--size") { &[] } else { &["--size", "32"] };
+    ok(dir, &[TRAIN, size, extra].concat())
 }
 
 fn json(dir: &Path, file: &str) -> serde_json::Value {
