@@ -1,6 +1,7 @@
 //! Splits: no lesion in two of them, the shares kept, the same seed the same split.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use lesion_gpu::Kind;
