@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares the preprocessing of real pictures with OpenCV's, step by step.
 
-    scripts/oracle/check_preprocess.py DATA [--binary target/release/lesion-gpu] [--count 100] [--size 224] [--seed 42]
+    scripts/oracle/check_preprocess.py DATA [--binary target/release/lesion-gpu] [--count 80] [--size 224] [--seed 42]
 
 `lesion-gpu data preview` draws a sheet of pictures of DATA as they are (resized) and after hair removal, CLAHE and shades of
 gray. Each cell is compared with what OpenCV (shades of gray: numpy) makes of the cell before it, and the last two with what it
@@ -52,7 +52,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
     parser.add_argument("--binary", default="target/release/lesion-gpu")
-    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--count", type=int, default=80)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args()
