@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares the preprocessing of real pictures with OpenCV's, step by step.
 
-    scripts/oracle/check_preprocess.py DATA [--binary target/release/lesion-gpu] [--count 100] [--size 224] [--seed 42]
+    scripts/oracle/check_preprocess.py DATA [--binary target/release/lesion-gpu] [--count 80] [--size 224] [--seed 42]
 
 `lesion-gpu data preview` draws a sheet of pictures of DATA as they are (resized) and after hair removal, CLAHE and shades of
 gray. Each cell is compared with what OpenCV (shades of gray: numpy) makes of the cell before it, and the last two with what it
@@ -23,8 +23,9 @@ from make import clahe, shades
 
 GAP = 4
 COLUMNS = ["original", "hair", "clahe", "shades-of-gray"]
-# The largest difference of a byte, and the share of bytes that must be equal.
-TOLERANCE = {"hair": (1, 0.999), "clahe": (2, 0.98), "hair and clahe": (3, 0.98), "shades-of-gray": (1, 0.999)}
+# The largest difference of a byte, and the share of bytes that must be equal. Where a or b of LAB is rounded the other way, a
+# byte of RGB is up to three apart.
+TOLERANCE = {"hair": (1, 0.999), "clahe": (3, 0.999), "hair and clahe": (3, 0.999), "shades-of-gray": (1, 0.999)}
 
 
 def cells(sheet, size):
@@ -52,7 +53,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
     parser.add_argument("--binary", default="target/release/lesion-gpu")
-    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--count", type=int, default=80)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args()

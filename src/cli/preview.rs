@@ -10,7 +10,8 @@ use super::progress::Progress;
 use super::{interrupted, say};
 use crate::data::preprocess::{Step, Steps};
 use crate::data::{
-    Dataset, ImageSize, OpenOptions, Preprocess, SampleReader, Sheet, decode_rgb_file, is_image_name, list_images,
+    Dataset, ImageSize, Masks, OpenOptions, Preprocess, SampleReader, Sheet, decode_rgb_file, is_image_name,
+    list_images,
 };
 use crate::error::{Error, Kind, Result};
 use crate::rng::Stream;
@@ -57,8 +58,13 @@ impl Shown {
         if path.is_file() && is_image_name(&path.to_string_lossy()) {
             return Ok(Self::Files(vec![path.to_path_buf()]));
         }
-        let options = OpenOptions { images: images.to_vec(), synthetic_seed: seed, ..OpenOptions::default() };
-        match (Dataset::list(path, &options), list_images(path)) {
+        let list = |masks| {
+            let images = images.to_vec();
+            Dataset::list(path, &OpenOptions { images, synthetic_seed: seed, masks, ..OpenOptions::default() })
+        };
+        // Without its masks, a dataset of masks would be none, or one whose masks are pictures.
+        let listed = list(Masks::OfDataset).or_else(|_| list(Masks::Unused));
+        match (listed, list_images(path)) {
             (Ok(dataset), _) if !dataset.samples.is_empty() => Ok(Self::Samples(dataset)),
             (_, Ok(files)) => Ok(Self::Files(files)),
             (Err(error), _) => Err(error),

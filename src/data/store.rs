@@ -19,7 +19,7 @@ use super::{content, masks, synthetic};
 use crate::error::{Error, Kind, Result};
 
 /// Names how pictures become pixels; changes whenever that does, so that no stale pixels are used.
-const RECIPE: &str = "rgb8 exif-oriented triangle v2";
+const RECIPE: &str = "rgb8 exif-oriented triangle v3";
 /// The same for masks.
 const MASK_RECIPE: &str = "above 128, triangle, at least half";
 /// Up to how many pictures are compared with each other: the time grows with the square.

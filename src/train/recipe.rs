@@ -60,6 +60,9 @@ const FILES: &[(&str, &str)] = files![
     "s4-r101",
     "s4-r152",
     "s4-unet",
+    "s4-unet-prep",
+    "best-ham10000",
+    "best-masks",
 ];
 
 impl Recipe {

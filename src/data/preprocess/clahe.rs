@@ -126,9 +126,8 @@ fn limit(histogram: &mut [usize; LEVELS], most: usize) {
     let over: usize = histogram.iter().map(|count| count.saturating_sub(most)).sum();
     let (each, left) = (over / LEVELS, over % LEVELS);
     histogram.iter_mut().for_each(|count| *count = (*count).min(most) + each);
-    if left > 0 {
-        histogram.iter_mut().step_by(LEVELS / left).take(left).for_each(|count| *count += 1);
-    }
+    let spacing = LEVELS.checked_div(left).unwrap_or(LEVELS);
+    histogram.iter_mut().step_by(spacing).take(left).for_each(|count| *count += 1);
 }
 
 /// Where a pixel lies between the centres of two tiles.

@@ -85,7 +85,7 @@ pub fn lab_of_rgb(picture: &RgbImage) -> RgbImage {
         let [x, y, z] =
             tables.xyz.map(|row| tables.root[shifted(dot(row, rgb), FACTOR_BITS).clamp(0, LINEAR) as usize]);
         // 116 f(Y) - 16, in parts of 255 for 100.
-        let lightness = (116 * 255 + 50) / 100 * y - ((16 * 255 << ROOT_BITS) + 50) / 100;
+        let lightness = (116 * 255 + 50) / 100 * y - (((16 * 255) << ROOT_BITS) + 50) / 100;
         let values = [lightness, 500 * (x - y) + zero, 200 * (y - z) + zero];
         pixel.0 = values.map(|value| shifted(value, ROOT_BITS).clamp(0, 255) as u8);
     }
@@ -129,7 +129,7 @@ fn unrooted(root: i32) -> i32 {
     if root <= one * 6 / 29 {
         return (f64::from(root) * 108.0 / 841.0 - f64::from(one) * 16.0 / 116.0 * 108.0 / 841.0).floor() as i32;
     }
-    ((root * root) >> BACK_BITS) * root >> BACK_BITS
+    (((root * root) >> BACK_BITS) * root) >> BACK_BITS
 }
 
 /// Red, green and blue of L, a and b; colours outside sRGB are brought to its ends.

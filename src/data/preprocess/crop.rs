@@ -1,6 +1,6 @@
 //! The black frame of dermoscopes: the round edge of their view, or bars, cut off.
 //!
-//! The frame is what is dark and hangs together with a corner of the picture, in a copy of at most [`SIDE`] pixels a side. So a
+//! The frame is what is dark and hangs together with a corner of the picture, in a copy of at most 256 pixels a side. So a
 //! dark lesion is none, not even at the edge, unless it lies in a corner. What is kept is the largest upright rectangle without
 //! any of it, or the smallest one around all that is not frame.
 
