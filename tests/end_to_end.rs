@@ -4,28 +4,8 @@ mod common;
 
 use std::path::Path;
 
-use common::program as run;
+use common::{fails, ok, program as run, text};
 use lesion_gpu::train::{Checkpoint, Precision};
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Runs and expects success; returns standard output.
-fn ok(folder: &Path, args: &[&str]) -> String {
-    let output = run(folder, args);
-    assert!(output.status.success(), "{args:?}: {}\n{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
-}
-
-/// Runs and expects an exit code; returns standard error.
-fn fails(folder: &Path, code: i32, args: &[&str]) -> String {
-    let output = run(folder, args);
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
-    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
-    stderr
-}
 
 const TRAIN: &[&str] = &[
     "train",

@@ -5,6 +5,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
+use common::ok;
 use image::{DynamicImage, GrayImage, Luma, RgbImage};
 use lesion_gpu::data::preprocess::Steps;
 use lesion_gpu::data::preprocess::clahe::{self, ClaheConfig};
@@ -210,13 +211,6 @@ fn the_store_does_as_it_is_told() {
     assert_eq!(mask.dimensions(), (120, 90));
     assert!(area.x > 20 && area.y > 10 && area.size.width > 50 && area.size.height > 50, "{area:?}");
     assert_eq!(area.of(picture).dimensions(), (area.size.width as u32, area.size.height as u32));
-}
-
-fn ok(folder: &Path, args: &[&str]) -> String {
-    let output = common::program(folder, args);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{args:?}\n{}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
 }
 
 #[test]

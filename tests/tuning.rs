@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use common::program;
+use common::{ok, program};
 use lesion_gpu::autograd::{Candidates, Executable, Lower, Lowered, Op, Plan, Store, Tape, Tunable};
 use lesion_gpu::data::Batch;
 use lesion_gpu::gpu::{
@@ -361,12 +361,6 @@ fn unknown_choices_fall_back() {
     // 16 KiB of workgroup memory do not fit here: the direct tiles need none.
     let small = Caps { max_workgroup_memory: 8 << 10, ..caps.clone() };
     assert_eq!(with("128x128x16:8x8", &small), with("direct", &small));
-}
-
-fn ok(folder: &Path, args: &[&str]) -> String {
-    let output = program(folder, args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]

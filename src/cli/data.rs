@@ -143,6 +143,11 @@ fn run_balance(args: &BalanceArgs, interrupt: &Interrupt) -> Result<()> {
     }
     let mut parts = split(&dataset, &spec)?;
     if !published {
+        if let Some(leak) = parts.leak(&dataset) {
+            return Err(Error::new(Kind::Data, leak.to_string())
+                .at(args.data.display())
+                .next("give each lesion to one part; or accept the leak with --protocol published"));
+        }
         balance_train(&mut dataset, &mut parts, per_class, seed);
     }
     let written = write_set(&dataset, &parts, &args.out, &mut |done, total| {

@@ -10,7 +10,7 @@ use super::member::Member;
 use super::progress::Progress;
 use super::source::{BareArgs, PartialArgs};
 use super::{DeviceArgs, LoadArgs, TuningArgs, say};
-use crate::data::{Leak, Patient, Sample, age_band};
+use crate::data::{Patient, Sample, age_band};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::metrics::{ClassificationReport, Scored};
@@ -169,7 +169,7 @@ fn masks_of(
     let report = member.masks(gpu, &indices, progress, interrupt)?;
     progress.clear();
     say(format!("{head}, masks brought to the pictures' own size{views}\n{report}"));
-    write_json(args, member.leak.as_ref(), &report)
+    write_json(args, member.leak.as_deref(), &report)
 }
 
 /// Fits the temperature of a run to its validation images, and keeps it.
@@ -200,7 +200,7 @@ struct Answered {
     views: String,
     head: String,
     /// What leaks between the parts of its split.
-    leak: Option<Leak>,
+    leak: Option<String>,
     /// Images of the whole dataset.
     images: usize,
     samples: Vec<Sample>,
@@ -295,6 +295,7 @@ impl Together {
         }
         let scores = self.alone(&member)?;
         self.members.push(scores);
+        self.first.leak = self.first.leak.take().or_else(|| member.leak.clone());
         self.remember(args, member.run.clone())?;
         if args.out_of_fold { self.append(member) } else { self.add(args, member) }
     }
@@ -405,7 +406,10 @@ impl Together {
             say(self.table(args, &scores));
         }
         let head = match args.out_of_fold {
-            true => format!("{} images, each by the run that had it in its test split", self.samples.len()),
+            true => {
+                let leak = self.first.leak.as_ref().map_or(String::new(), |leak| format!("{leak}\n"));
+                format!("{leak}{} images, each by the run that had it in its test split", self.samples.len())
+            }
             false => head.clone(),
         };
         if let Some(known) = trained_on.filter(|_| args.split == Part::All) {
@@ -423,7 +427,7 @@ impl Together {
             say(format!("\n{calibration}"));
         }
         let members = if several { self.members } else { vec![] };
-        write_json(args, self.first.leak.as_ref(), &Output { scores: &scores, members, trained_on })
+        write_json(args, self.first.leak.as_deref(), &Output { scores: &scores, members, trained_on })
     }
 
     /// The members and what they are together.
@@ -474,16 +478,16 @@ fn operating_point(args: &EvalArgs, classes: &[String]) -> Result<Option<(usize,
 }
 
 /// Writes scores where that is asked for.
-fn write_json(args: &EvalArgs, leak: Option<&Leak>, scores: &impl Serialize) -> Result<()> {
+fn write_json(args: &EvalArgs, leak: Option<&str>, scores: &impl Serialize) -> Result<()> {
     #[derive(Serialize)]
     struct Marked<'a, T> {
         #[serde(skip_serializing_if = "Option::is_none")]
-        leak: Option<String>,
+        leak: Option<&'a str>,
         #[serde(flatten)]
         scores: &'a T,
     }
     let Some(path) = &args.json else { return Ok(()) };
-    let text = serde_json::to_string_pretty(&Marked { leak: leak.map(Leak::to_string), scores })
+    let text = serde_json::to_string_pretty(&Marked { leak, scores })
         .map_err(|e| Error::new(Kind::Internal, format!("could not encode the scores: {e}")))?;
     write_atomically(path, (text + "\n").as_bytes())
 }

@@ -6,15 +6,20 @@ use std::sync::Arc;
 use super::eval::{EvalArgs, Part};
 use super::interrupted;
 use super::progress::Progress;
-use crate::data::{Dataset, LastBatch, Leak, Loader, LoaderOptions, Masks, PixelStore, Sample, Split, SplitAssignment};
+use crate::data::{Dataset, LastBatch, Loader, LoaderOptions, Masks, PixelStore, Sample, Split, SplitAssignment};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::metrics::SegmentationReport;
 use crate::metrics::calibration::NO_TEMPERATURE;
 use crate::models::Task;
 use crate::train::{
-    Checkpoint, Interrupt, Material, ModelSource, Outputs, Predictor, RunFolder, TrainConfig, Verdicts, masks_of,
+    Checkpoint, Interrupt, Material, ModelSource, Outputs, Predictor, Protocol, RunFolder, TrainConfig, Verdicts,
+    masks_of,
 };
+
+/// What is said of other data than a leaky run's own.
+const TRAINED_LEAKY: &str =
+    "LEAKY if these images, or others of their lesions, are among those the run was split from image by image";
 
 /// A model with the data it is scored on.
 pub(super) struct Member {
@@ -25,7 +30,7 @@ pub(super) struct Member {
     pub predictor: Predictor,
     pub dataset: Dataset,
     /// What leaks between the parts of the run's split.
-    pub leak: Option<Leak>,
+    pub leak: Option<String>,
     spec: String,
     parts: SplitAssignment,
     pixels: Arc<PixelStore>,
@@ -72,7 +77,7 @@ impl Member {
         }
         let mut as_trained = config.clone();
         if args.data.is_some() {
-            as_trained.balance = None;
+            (as_trained.balance, as_trained.split.fold) = (None, None);
         }
         let mut decoding = |done, total| {
             progress.show("decoding", done, total, String::new);
@@ -86,11 +91,14 @@ impl Member {
             ModelSource::Weights { file, .. } => (file.display().to_string(), None),
         };
         // Scoring what a model was trained on would flatter it: the split must be the one of the run.
-        let mut leak = None;
         if let (Some(run), None) = (&run, &args.data) {
             run.check_split(&dataset, &parts)?;
-            leak = parts.leak(&dataset);
         }
+        let leak = match (&args.data, source, config.split.protocol) {
+            (None, ModelSource::Run(_), _) => parts.leak(&dataset).map(|leak| leak.to_string()),
+            (Some(_), _, Protocol::Published) => Some(TRAINED_LEAKY.to_owned()),
+            _ => None,
+        };
         let options = LoaderOptions { batch, workers: args.load.workers.into(), prefetch: 2, last: LastBatch::Pad };
         Ok(Self { name, run, predictor, dataset, leak, spec, parts, pixels: Arc::new(pixels), views, options })
     }

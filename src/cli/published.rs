@@ -9,14 +9,22 @@ use crate::error::{Error, Kind, Result};
 use crate::hub::{self, Known, Settings};
 use crate::train::Interrupt;
 
-/// The published weights of a model.
+/// The published weights of a model; of one that has another as its backbone those of the backbone.
 ///
 /// # Errors
 /// [`Kind::Usage`] for a model without any; [`Kind::Io`] if they cannot be fetched, with what to do by hand.
 pub(super) fn known(model: &str) -> Result<Known> {
-    Known::of(model).ok_or_else(|| {
+    Known::of(backbone_of(model).unwrap_or(model)).ok_or_else(|| {
         Error::new(Kind::Usage, format!("no published weights of {model} are known"))
             .next(format!("name a file with --weights, or choose one of: {}", names()))
+    })
+}
+
+/// The model whose weights are a part of this one's: a U-Net's encoder, or what a squeeze-and-excitation block sits on.
+pub(super) fn backbone_of(model: &str) -> Option<&str> {
+    model.strip_prefix("unet-").filter(|encoder| encoder.starts_with("resnet")).or(match model {
+        "resnet50-se" => Some("resnet50"),
+        _ => None,
     })
 }
 

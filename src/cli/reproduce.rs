@@ -14,10 +14,10 @@ use crate::gpu::Gpu;
 use crate::models::{Model, Task};
 use crate::report::{Reproduced, Reproduction};
 use crate::train::{
-    Interrupt, Precision, Protocol, Recipe, RunFolder, RunOptions, Scores, TrainConfig, Tuning, read_answers,
-    run as train,
+    Interrupt, Precision, Protocol, Recipe, RunFolder, RunOptions, Scores, TrainConfig, Trained, Tuning,
+    normalisation_of, read_answers, run as train,
 };
-use crate::weights::write_atomically;
+use crate::weights::{self, write_atomically};
 
 #[derive(Debug, Args)]
 #[command(before_help = "\
@@ -72,39 +72,151 @@ pub(super) struct ReproduceArgs {
     load: LoadArgs,
 }
 
+/// The files that the table is in.
+const TABLES: [&str; 3] = ["table.md", "table.csv", "chart.svg"];
+
+/// A recipe under a protocol, ready to run.
+struct Row {
+    recipe: Recipe,
+    config: TrainConfig,
+    folder: PathBuf,
+}
+
 pub(super) fn run(args: &ReproduceArgs, interrupt: &Interrupt) -> Result<()> {
-    let weights = args.weights.iter().map(|text| of_model(text)).collect::<Result<Vec<_>>>()?;
-    let recipes = recipes(args)?;
-    let protocols: Vec<Protocol> = args.protocol.map_or(vec![Protocol::Published, Protocol::LeakFree], |p| vec![p]);
+    let dataset = dataset(args)?;
+    let rows = rows(args, &dataset, interrupt)?;
+    check_out(&args.out)?;
     let gpu = args.device.open()?;
     std::fs::create_dir_all(&args.out).map_err(|e| Error::io("create the folder of runs", &args.out, &e))?;
-    let mut runs = vec![];
-    for recipe in recipes {
-        // Once for both protocols: fetching may fail, and takes its time.
-        let (start, why) = starting_weights(args, &recipe, &weights, interrupt);
-        for &protocol in &protocols {
-            let mut config = configuration(args, &recipe, protocol)?;
-            let mut deviations = deviations(args, &recipe, &config)?;
-            deviations.extend(why.clone());
-            if let Some(file) = &start {
-                config.weights = Some(file.display().to_string());
-                config.allow_partial = true;
+    if !has_lesions(&dataset) {
+        say(
+            "note     the data names no lesions with several images: split by lesion and by image are the same, so one is run",
+        );
+    }
+    // A row that fails is told at once, and the others are run.
+    let mut failed = None;
+    for Row { recipe, config, folder } in &rows {
+        if RunFolder::open(folder).is_ok_and(|run| run.file("metrics.json").is_file()) {
+            continue;
+        }
+        let protocol = config.split.protocol.name();
+        say(format!("\n{} under the protocol {protocol}: {}", recipe.name, recipe.about));
+        let deviations = deviations(recipe, config, &dataset.name)?;
+        deviations.iter().for_each(|what| say(format!("differs  {what}")));
+        match run_one(args, &gpu, config, folder, interrupt) {
+            Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::DeviceLost) => return Err(e),
+            Err(e) => {
+                say(format!("failed   {e}"));
+                failed.get_or_insert(e);
             }
-            let folder = args.out.join(format!("{}-{}", recipe.name, protocol.name()));
-            if !finished(&folder, &config)? {
-                say(format!("\n{} under the protocol {}: {}", recipe.name, protocol.name(), recipe.about));
-                run_one(args, &gpu, &config, &folder, interrupt)?;
-            }
-            runs.push(reproduced(recipe.clone(), protocol, &folder, deviations)?);
             // After each run, so that one that is stopped leaves what there is.
-            write(&args.out, &Reproduction::new(runs.clone()))?;
+            Ok(()) => write(&args.out, &table(&args.out)?)?,
         }
     }
-    let table = Reproduction::new(runs);
+    let table = table(&args.out)?;
+    write(&args.out, &table)?;
     say(format!("\n{}", table.text()));
     let out = args.out.display();
-    say(format!("written: {out}/table.md, {out}/table.csv, {out}/chart.svg"));
-    Ok(())
+    say(format!("written: {}", TABLES.map(|name| format!("{out}/{name}")).join(", ")));
+    failed.map_or(Ok(()), Err)
+}
+
+/// The dataset as it is listed: of classes, or of images and masks.
+fn dataset(args: &ReproduceArgs) -> Result<Dataset> {
+    let open =
+        OpenOptions { images: args.images.iter().map(Into::into).collect(), leaky: true, ..OpenOptions::default() };
+    let masks = args.masks.as_ref().map_or(Masks::OfDataset, |place| Masks::In(place.into()));
+    let as_masks = || Dataset::list(&args.data, &OpenOptions { masks, ..open.clone() });
+    Dataset::list(&args.data, &open).or_else(|e| as_masks().map_err(|_| e))
+}
+
+/// Whether some lesion has several images.
+fn has_lesions(dataset: &Dataset) -> bool {
+    dataset.group_count() < dataset.samples.len()
+}
+
+/// All that is asked for, checked before the first is run.
+fn rows(args: &ReproduceArgs, dataset: &Dataset, interrupt: &Interrupt) -> Result<Vec<Row>> {
+    let recipes = recipes(args, dataset)?;
+    let given = args.weights.iter().map(|text| of_model(text)).collect::<Result<Vec<_>>>()?;
+    for (model, file) in &given {
+        if !recipes.iter().any(|recipe| starts_from(recipe).as_deref() == Some(model)) {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("--weights {model}=...: none of the recipes starts from weights of it"),
+            )
+            .next("see `lesion-gpu recipe show NAME` for a recipe's model"));
+        }
+        weights::read(file).map_err(|e| e.at(file.display()))?;
+    }
+    let protocols = match args.protocol {
+        Some(protocol) => vec![protocol],
+        None if has_lesions(dataset) => vec![Protocol::Published, Protocol::LeakFree],
+        None => vec![Protocol::LeakFree],
+    };
+    let mut rows = vec![];
+    for recipe in recipes {
+        let mut fetched = None;
+        for &protocol in &protocols {
+            let folder = args.out.join(format!("{}-{}", recipe.name, protocol.name()));
+            let mut config = configuration(args, &recipe, protocol)?;
+            let before = begun(&folder)?;
+            match (&before, starts_from(&recipe)) {
+                // What it began with may no longer be at hand, and is not needed.
+                (Some(before), Some(model)) if !given.iter().any(|(name, _)| *name == model) => {
+                    config.weights.clone_from(&before.weights);
+                }
+                (_, Some(model)) if !args.from_scratch => {
+                    let file = match given.iter().find(|(name, _)| *name == model) {
+                        Some((_, file)) => file.clone(),
+                        None => match &fetched {
+                            Some(file) => PathBuf::clone(file),
+                            None => fetched.insert(fetch(args, &model, interrupt)?).clone(),
+                        },
+                    };
+                    config.weights = Some(file.display().to_string());
+                }
+                _ => {}
+            }
+            config.allow_partial = config.weights.is_some();
+            if starts_from(&recipe).is_some() && !Base::of_recipe(&recipe)?.names("normalisation") {
+                let file = config.weights.as_deref().map(Path::new);
+                config.normalisation = match &before {
+                    Some(before) => before.normalisation,
+                    None => normalisation_of(&config.model, file)?,
+                };
+            }
+            check_frozen(&recipe, &config)?;
+            if before.is_some_and(|before| before != config) {
+                return Err(Error::new(Kind::Checkpoint, "the run that is there has another configuration")
+                    .at(folder.display())
+                    .next("name another folder with --out, or ask for what it was made with"));
+            }
+            rows.push(Row { recipe: recipe.clone(), config, folder });
+        }
+    }
+    Ok(rows)
+}
+
+/// The recipes that are asked for, each once.
+fn recipes(args: &ReproduceArgs, dataset: &Dataset) -> Result<Vec<Recipe>> {
+    if args.rows.is_empty() {
+        let known: Vec<Recipe> = Recipe::all()?.into_iter().filter(|r| r.about.dataset == dataset.name).collect();
+        return match known.is_empty() {
+            false => Ok(known),
+            true => Err(Error::new(Kind::Usage, format!("no recipe is for the data of {}", dataset.name))
+                .at(&args.data)
+                .next("name the recipes to run on it: see `lesion-gpu recipe list`")),
+        };
+    }
+    let mut recipes: Vec<Recipe> = vec![];
+    for name in &args.rows {
+        let recipe = Recipe::find(name)?;
+        if !recipes.iter().any(|known| known.name == recipe.name) {
+            recipes.push(recipe);
+        }
+    }
+    Ok(recipes)
 }
 
 /// A model and a file that it starts from.
@@ -112,63 +224,64 @@ fn of_model(text: &str) -> Result<(String, PathBuf)> {
     let wrong = || Error::new(Kind::Usage, format!("'{text}' is not MODEL=FILE")).next("for example resnet18=w.pth");
     let (model, file) = text.split_once('=').ok_or_else(wrong)?;
     Model::find(model)?;
-    let file = absolute(file, Path::new(""))?;
-    if !Path::new(&file).is_file() {
-        return Err(Error::new(Kind::Weights, "there is no such weight file").at(file));
-    }
-    Ok((model.to_owned(), file.into()))
+    Ok((model.to_owned(), absolute(file, Path::new(""))?.into()))
 }
 
-/// The recipes that are asked for.
-fn recipes(args: &ReproduceArgs) -> Result<Vec<Recipe>> {
-    if !args.rows.is_empty() {
-        return args.rows.iter().map(|name| Recipe::find(name)).collect();
-    }
-    let open =
-        OpenOptions { images: args.images.iter().map(Into::into).collect(), leaky: true, ..OpenOptions::default() };
-    let as_classes = Dataset::list(&args.data, &open);
-    let dataset = match as_classes {
-        Ok(dataset) => dataset,
-        // Of images and masks.
-        Err(_) => Dataset::list(&args.data, &OpenOptions { masks: Masks::OfDataset, ..open })?,
-    };
-    let known: Vec<Recipe> = Recipe::all()?.into_iter().filter(|r| r.about.dataset == dataset.name).collect();
-    if known.is_empty() {
-        return Err(Error::new(Kind::Usage, format!("no recipe is for the data of {}", dataset.name))
-            .at(&args.data)
-            .next("name the recipes to run on it: see `lesion-gpu recipe list`"));
-    }
-    Ok(known)
+/// The model of a recipe that starts from published weights.
+fn starts_from(recipe: &Recipe) -> Option<String> {
+    let base = Base::of_recipe(recipe).ok().filter(|_| recipe.about.pretrained)?;
+    base.text("model")
 }
 
-/// The file that a recipe starts from, if it starts from one, and in what that is not what it asks for.
-fn starting_weights(
-    args: &ReproduceArgs,
-    recipe: &Recipe,
-    weights: &[(String, PathBuf)],
-    interrupt: &Interrupt,
-) -> (Option<PathBuf>, Option<String>) {
-    if !recipe.about.pretrained {
-        return (None, None);
-    }
-    let scratch = |why: &str| (None, Some(format!("from random weights, not ImageNet's{why}")));
-    if args.from_scratch {
-        return scratch("");
-    }
-    let model = Base::of_recipe(recipe).ok().and_then(|base| base.text("model")).unwrap_or_default();
-    if let Some((_, file)) = weights.iter().find(|(name, _)| *name == model) {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        return (Some(file.clone()), Some(format!("from {name}")));
-    }
-    let found = published::known(&model)
-        .and_then(|known| published::fetch(&known, args.load.cache.clone(), &mut Progress::new(), interrupt));
-    match found {
-        Ok(file) => (Some(file), None),
-        Err(e) => scratch(&format!(", which could not be had ({})", e.what())),
+/// The published weights of a model.
+fn fetch(args: &ReproduceArgs, model: &str, interrupt: &Interrupt) -> Result<PathBuf> {
+    let known = published::known(model)?;
+    published::fetch(&known, args.load.cache.clone(), &mut Progress::new(), interrupt).map_err(|e| match e.kind() {
+        Kind::Interrupted => e,
+        _ => {
+            e.next(format!("name a file with --weights {model}=FILE, or start from random weights with --from-scratch"))
+        }
+    })
+}
+
+/// A head on frozen random weights learns next to nothing, and says nothing of the system.
+fn check_frozen(recipe: &Recipe, config: &TrainConfig) -> Result<()> {
+    let frozen = config.fine_tune.train == Trained::Head || !config.fine_tune.freeze.is_empty();
+    match starts_from(recipe) {
+        Some(model) if frozen && config.weights.is_none() => {
+            let what = format!("{} trains only the head, and would do so on frozen random weights", recipe.name);
+            Err(Error::new(Kind::Usage, what).next(format!("name a file with --weights {model}=FILE")))
+        }
+        _ => Ok(()),
     }
 }
 
-/// A recipe's configuration as it is run.
+/// The configuration of the run in a folder, if one has begun there.
+fn begun(folder: &Path) -> Result<Option<TrainConfig>> {
+    let occupied = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    match RunFolder::open(folder) {
+        Ok(run) if run.last().is_file() => run.config().map(Some),
+        _ if occupied => Err(Error::new(Kind::Checkpoint, "there is no run here that can be continued")
+            .at(folder.display())
+            .next("remove this folder, or name another --out")),
+        _ => Ok(None),
+    }
+}
+
+/// Checks that tables which are there are ours.
+fn check_out(out: &Path) -> Result<()> {
+    let table = TABLES.map(|name| out.join(name)).into_iter().find(|path| path.is_file());
+    match table {
+        Some(table) if finished(out)?.is_empty() => {
+            Err(Error::new(Kind::Usage, "this file would be overwritten, and there are no runs beside it")
+                .at(table.display())
+                .next("name another folder with --out"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A recipe's configuration as it is run, but for the weights.
 fn configuration(args: &ReproduceArgs, recipe: &Recipe, protocol: Protocol) -> Result<TrainConfig> {
     let here = |path: &String| absolute(path, Path::new(""));
     let mut config = merge(&Base::of_recipe(recipe)?, &TrainConfig::default(), &|_| false)?;
@@ -193,17 +306,20 @@ fn configuration(args: &ReproduceArgs, recipe: &Recipe, protocol: Protocol) -> R
     Ok(config)
 }
 
-/// In what a configuration is not as its recipe says.
-fn deviations(args: &ReproduceArgs, recipe: &Recipe, config: &TrainConfig) -> Result<Vec<String>> {
+/// In what a run is not as its recipe says, and the recipe not as the source.
+fn deviations(recipe: &Recipe, config: &TrainConfig, dataset: &str) -> Result<Vec<String>> {
     let own = merge(&Base::of_recipe(recipe)?, &TrainConfig::default(), &|_| false)?;
     let mut all = vec![];
+    if dataset != recipe.about.dataset {
+        all.push(format!("OTHER DATA: {dataset} instead of {}", recipe.about.dataset));
+    }
     if own.size != config.size {
         all.push(format!("{} pixels instead of {}", config.size, own.size));
     }
     if own.epochs != config.epochs {
-        all.push(format!("at most {} epochs instead of {}", config.epochs, own.epochs));
+        all.push(format!("{} epochs instead of {}", config.epochs, own.epochs));
     }
-    if let Some(steps) = args.max_steps {
+    if let Some(steps) = config.max_steps {
         all.push(format!("at most {steps} steps"));
     }
     if own.batch != config.batch {
@@ -212,21 +328,12 @@ fn deviations(args: &ReproduceArgs, recipe: &Recipe, config: &TrainConfig) -> Re
     if config.precision == Precision::Mixed {
         all.push("mixed precision".into());
     }
-    Ok(all)
-}
-
-/// Whether a run is there and finished.
-///
-/// # Errors
-/// [`Kind::Checkpoint`] if it has another configuration.
-fn finished(folder: &Path, config: &TrainConfig) -> Result<bool> {
-    let Ok(run) = RunFolder::open(folder) else { return Ok(false) };
-    if run.config()? != *config {
-        return Err(Error::new(Kind::Checkpoint, "the run that is there has another configuration")
-            .at(folder.display())
-            .next("name another folder with --out, or ask for what it was made with"));
+    if recipe.about.pretrained {
+        let name = |file: &String| Path::new(file).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        all.push(config.weights.as_ref().map(name).map_or("from random weights".into(), |name| format!("from {name}")));
     }
-    Ok(run.file("metrics.json").is_file())
+    all.extend_from_slice(&recipe.about.deviates);
+    Ok(all)
 }
 
 /// Runs a configuration in a folder, from its beginning or from where it was stopped.
@@ -250,32 +357,54 @@ fn run_one(args: &ReproduceArgs, gpu: &Gpu, config: &TrainConfig, folder: &Path,
     })
 }
 
+/// The finished runs of recipes in a folder.
+fn finished(out: &Path) -> Result<Vec<(Recipe, Protocol, RunFolder)>> {
+    let mut found = vec![];
+    for recipe in Recipe::all()? {
+        for protocol in [Protocol::Published, Protocol::LeakFree] {
+            let run = RunFolder::open(&out.join(format!("{}-{}", recipe.name, protocol.name())));
+            if let Some(run) = run.ok().filter(|run| run.file("metrics.json").is_file()) {
+                found.push((recipe.clone(), protocol, run));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// All finished runs in a folder beside what was published.
+fn table(out: &Path) -> Result<Reproduction> {
+    let runs = finished(out)?.into_iter().map(|(recipe, protocol, run)| reproduced(recipe, protocol, &run));
+    runs.collect::<Result<_>>().map(Reproduction::new)
+}
+
 /// What a finished run has come to.
-fn reproduced(recipe: Recipe, protocol: Protocol, folder: &Path, deviations: Vec<String>) -> Result<Reproduced> {
-    let run = RunFolder::open(folder)?;
+fn reproduced(recipe: Recipe, protocol: Protocol, run: &RunFolder) -> Result<Reproduced> {
     let metrics = run.metrics()?;
     let damaged = |what: &str| {
         Error::new(Kind::Checkpoint, format!("metrics.json {what}"))
-            .at(folder.display())
+            .at(run.path().display())
             .next("remove this run's folder, and it is done again")
     };
+    let text = |key: &str| metrics.get(key).and_then(|value| value.as_str()).map(str::to_owned);
     let test = metrics.get("test").filter(|test| !test.is_null());
     let test = test.ok_or_else(|| damaged("has no scores of test images"))?;
     let scores: Scores = serde_json::from_value(test.clone()).map_err(|e| damaged(&format!("is damaged: {e}")))?;
     let sheet = read_answers(&run.file("test.csv"))?;
+    let dataset = text("dataset").unwrap_or_else(|| recipe.about.dataset.clone());
     Ok(Reproduced {
-        recipe,
         protocol,
         images: sheet.images.len(),
         scores: scores.all(),
         intervals: sheet.intervals(),
-        leak: metrics.get("leak").and_then(|leak| leak.as_str()).map(str::to_owned),
-        deviations,
+        leak: text("leak"),
+        deviations: deviations(&recipe, &run.config()?, &dataset)?,
+        recipe,
     })
 }
 
 fn write(out: &Path, table: &Reproduction) -> Result<()> {
-    write_atomically(&out.join("table.md"), table.markdown().as_bytes())?;
-    write_atomically(&out.join("table.csv"), &table.csv()?)?;
-    write_atomically(&out.join("chart.svg"), table.chart()?.as_bytes())
+    let [text, csv, chart] = TABLES.map(|name| out.join(name));
+    write_atomically(&text, table.markdown().as_bytes())?;
+    write_atomically(&csv, &table.csv()?)?;
+    write_atomically(&chart, table.chart()?.as_bytes())
 }

@@ -101,6 +101,22 @@ const CONFIGURATION: [&str; 77] = [
     "focal_alpha",
 ];
 
+/// The flags that `--no-augment` contradicts.
+const AUGMENTATIONS: [&str; 12] = [
+    "rotation",
+    "zoom",
+    "shift",
+    "shear",
+    "brightness",
+    "contrast",
+    "saturation",
+    "hue",
+    "blur",
+    "cutout",
+    "mixup",
+    "cutmix",
+];
+
 #[derive(Debug, Args)]
 #[command(before_help = "\
 Examples:
@@ -304,7 +320,7 @@ pub(super) struct TrainArgs {
     no_shuffle: bool,
 
     /// No augmentation at all
-    #[arg(long, help_heading = "Augmentation")]
+    #[arg(long, conflicts_with_all = AUGMENTATIONS, help_heading = "Augmentation")]
     no_augment: bool,
     /// No mirroring
     #[arg(long, help_heading = "Augmentation")]
@@ -507,6 +523,8 @@ impl TrainArgs {
         };
         let line = format!("weights  {} ({}), pixel statistics {statistics}{other}", path.display(), known.licence);
         config.weights = Some(path.display().to_string());
+        // What is around a backbone is no part of them.
+        config.allow_partial |= published::backbone_of(&config.model).is_some();
         Ok(line)
     }
 }

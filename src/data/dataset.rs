@@ -270,7 +270,13 @@ impl Dataset {
                     Err(Error::new(Kind::Usage, "generated pictures have masks of their own")
                         .next("leave --masks away"))
                 }
-                _ => Ok(synthetic::dataset(options.synthetic_seed, count, own_masks)),
+                _ => {
+                    let mut dataset = synthetic::dataset(options.synthetic_seed, count, own_masks);
+                    if let Some(file) = &options.splits {
+                        take_splits(&mut dataset, file)?;
+                    }
+                    Ok(dataset)
+                }
             };
         }
         let meta = std::fs::metadata(path).map_err(|e| Error::io("open the dataset", path, &e))?;

@@ -7,7 +7,8 @@
 //!   precision (`sklearn.metrics.average_precision_score`)
 //! - balanced accuracy as those challenges count it: a picture with two largest probabilities is wrong
 //! - intervals of 95 %, by the percentiles of 1000 bootstrap samples. What is drawn with replacement are lesions, with all
-//!   their pictures: pictures of one lesion are no independent observations
+//!   their pictures, class by class: pictures of one lesion are no independent observations, and a sample without a rare
+//!   class would say nothing of it
 //! - expected calibration error (Naeini et al. 2015; Guo et al. 2017): 15 equal bins of the largest probability
 //! - sensitivity at a chosen specificity: the highest of all thresholds that reach it
 
@@ -146,7 +147,8 @@ impl DetailedReport {
         let all = vec![1; pictures.len()];
 
         let lesions: Vec<&str> = pictures.iter().map(|picture| picture.lesion).collect();
-        let resamples = resamples(&lesions);
+        let labels: Vec<usize> = pictures.iter().map(|picture| picture.label).collect();
+        let resamples = resamples(&lesions, &labels);
         let intervals: Vec<(f64, f64, Vec<Option<f64>>)> = resamples
             .par_iter()
             .map(|weights| {
@@ -304,18 +306,28 @@ impl Curve {
 }
 
 /// How often each picture is in each bootstrap sample: lesions are drawn with replacement.
-pub(super) fn resamples<T: AsRef<str> + Sync>(lesion_of: &[T]) -> Vec<Vec<u32>> {
+///
+/// Lesions are drawn class by class, each as often as it has lesions, so that no sample lacks a rare class (a stratified
+/// bootstrap). A lesion has the class of its first picture.
+pub(super) fn resamples<T: AsRef<str> + Sync>(lesion_of: &[T], classes: &[usize]) -> Vec<Vec<u32>> {
     let mut lesions: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (i, lesion) in lesion_of.iter().enumerate() {
         lesions.entry(lesion.as_ref()).or_default().push(i);
     }
-    let lesions: Vec<Vec<usize>> = lesions.into_values().collect();
+    let mut strata: BTreeMap<usize, Vec<Vec<usize>>> = BTreeMap::new();
+    for pictures in lesions.into_values() {
+        let class = pictures.first().and_then(|&first| classes.get(first)).copied().unwrap_or_default();
+        strata.entry(class).or_default().push(pictures);
+    }
     let draw = |round: usize| {
         let stream = Stream::new(round as u32, 0x0b00_7574);
         let mut weights = vec![0; lesion_of.len()];
-        for i in 0..lesions.len() as u64 {
-            let lesion = (f64::from(stream.uniform(i)) * lesions.len() as f64) as usize;
-            lesions[lesion.min(lesions.len() - 1)].iter().for_each(|&picture| weights[picture] += 1);
+        let mut draws = 0..;
+        for lesions in strata.values() {
+            for i in draws.by_ref().take(lesions.len()) {
+                let lesion = (f64::from(stream.uniform(i)) * lesions.len() as f64) as usize;
+                lesions[lesion.min(lesions.len() - 1)].iter().for_each(|&picture| weights[picture] += 1);
+            }
         }
         weights
     };

@@ -77,7 +77,11 @@ impl RunComparison {
                 notes += &format!("\n{}: {leak}", run.name);
             }
         }
-        let common = self.against_first.iter().map(|c| format!("{} images of {} lesions", c.images, c.lesions));
+        let common = self.against_first.iter().zip(self.runs.iter().skip(1)).map(|(c, run)| {
+            let first = self.runs.first().map_or(0, |first| first.images);
+            let few = if 2 * c.images < first.max(run.images) { ", FEW: the runs were split differently" } else { "" };
+            format!("{} images of {} lesions (of {first} and {}{few})", c.images, c.lesions, run.images)
+        });
         let common = common.collect::<Vec<_>>().join("; ");
         format!(
             "differences on the test images that both runs have: {common}; intervals and p by bootstrap over lesions{notes}"

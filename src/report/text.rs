@@ -37,5 +37,5 @@ pub(super) fn score(value: f64, interval: Option<[f64; 2]>) -> String {
 
 /// A p as it is usually given.
 pub(super) fn p(value: f64) -> String {
-    if value < 0.001 { "< .001".to_owned() } else { format!("{value:.3}") }
+    if value < 0.001 { "< 0.001".to_owned() } else { format!("{value:.3}") }
 }

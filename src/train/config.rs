@@ -18,7 +18,7 @@ use crate::optim::{Optimizer, Schedule};
 
 /// The constants of the focal losses (Lin et al., "Focal loss for dense object detection", 2017).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct FocalConfig {
     /// The exponent: how much less counts what is classified well.
     pub gamma: f64,
@@ -81,7 +81,7 @@ impl SplitConfig {
 
 /// The learning-rate schedule `step`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct StepConfig {
     /// Epochs between two falls.
     pub epochs: u32,

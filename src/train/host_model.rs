@@ -141,8 +141,7 @@ impl HostModel {
     }
 }
 
-/// What the metadata of exported weights says: how a model was configured, its classes, the size of its images.
-/// and, where pictures are preprocessed, how.
+/// What the metadata of exported weights says: how a model was configured, its classes, the size of its images, and, where pictures are preprocessed, how.
 pub fn describe(config: &TrainConfig, classes: &[String], size: ImageSize) -> Vec<(&'static str, String)> {
     let mut description = vec![
         ("model", config.model.clone()),

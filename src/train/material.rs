@@ -26,6 +26,9 @@ impl Material {
         cache: Cache<'_>,
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
     ) -> Result<Self> {
+        if config.balance.is_some() && dataset.samples.iter().any(|sample| !sample.more.is_empty()) {
+            dataset.notes.push("classes are balanced by the first class of each image".to_owned());
+        }
         let (seed, first) = (config.split.seed, config.split.protocol == Protocol::Published);
         if let Some(per_class) = config.balance.filter(|_| first) {
             dataset.settle()?;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How the fall goes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct PlateauConfig {
     /// What the rate is multiplied by.
     pub factor: f64,

@@ -27,6 +27,9 @@ pub struct About {
     /// What the published scores were measured on.
     #[serde(default)]
     pub published_on: String,
+    /// In what it is not what the source did, as far as that is known.
+    #[serde(default)]
+    pub deviates: Vec<String>,
 }
 
 /// A recipe.

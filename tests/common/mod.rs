@@ -72,3 +72,27 @@ pub fn command(folder: &Path, args: &[&str]) -> Command {
         .envs(HUB.map(|name| (name, "")));
     command
 }
+
+/// Text that a program printed.
+#[allow(dead_code, reason = "not every test file uses every helper")]
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs and expects success; returns standard output.
+#[allow(dead_code, reason = "not every test file uses every helper")]
+pub fn ok(folder: &Path, args: &[&str]) -> String {
+    let output = program(folder, args);
+    assert!(output.status.success(), "{args:?}: {}\n{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Runs and expects an exit code; returns standard error.
+#[allow(dead_code, reason = "not every test file uses every helper")]
+pub fn fails(folder: &Path, code: i32, args: &[&str]) -> String {
+    let output = program(folder, args);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    stderr
+}

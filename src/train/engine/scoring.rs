@@ -103,6 +103,7 @@ impl Engine<'_> {
                 "stopped": self.progress.stopped,
                 "classes": self.objective.classes(),
                 "temperature": temperature,
+                "dataset": self.dataset.name,
                 "leak": self.leak.as_ref().map(Leak::to_string),
                 "val": val,
                 "test": test,
