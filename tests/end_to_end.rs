@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{fails, ok, text};
+use common::{fails, ok};
 use lesion_gpu::train::{Checkpoint, Precision};
 
 const TRAIN: &[&str] = &[

@@ -69,7 +69,7 @@ impl Reproduction {
     }
 
     /// A score of a run, with its interval.
-    fn cell(run: Option<&Reproduced>, name: &str) -> Option<(f64, Option<[f64; 2]>)> {
+    fn cell(run: Option<&Reproduced>, name: &str) -> Option<Cell> {
         let run = run?;
         let interval = run.intervals.iter().find(|interval| interval.score == name);
         Some((*run.scores.get(name)?, interval.map(|i| i.interval)))
@@ -156,7 +156,7 @@ impl Reproduction {
     /// # Errors
     /// [`Kind::Internal`] if it cannot be drawn.
     pub fn chart(&self) -> Result<String> {
-        let bars: Vec<(String, [Option<(f64, Option<[f64; 2]>)>; 3])> = self
+        let bars: Vec<Bars> = self
             .recipes()
             .into_iter()
             .flat_map(|recipe| self.scores_of(recipe).into_iter().map(move |name| (recipe, name)))
@@ -172,10 +172,13 @@ impl Reproduction {
     }
 }
 
-type Bars = [(String, [Option<(f64, Option<[f64; 2]>)>; 3])];
+/// A score, and its interval if it has one.
+type Cell = (f64, Option<[f64; 2]>);
+/// A score by name: as published, ours under the published protocol, ours leak-free.
+type Bars = (String, [Option<Cell>; 3]);
 
 /// Bars from left to right, one group below the other.
-fn draw(groups: &Bars, svg: &mut String) -> std::result::Result<(), Box<dyn std::error::Error>> {
+fn draw(groups: &[Bars], svg: &mut String) -> std::result::Result<(), Box<dyn std::error::Error>> {
     const COLOURS: [(&str, RGBColor); 3] = [
         ("published", RGBColor(150, 150, 150)),
         ("ours, published protocol (leaky)", RGBColor(230, 140, 60)),
