@@ -6,7 +6,6 @@ mod common;
 use std::path::Path;
 
 use common::{fails, ok};
-
 use lesion_gpu::train::Checkpoint;
 
 const TRAIN: &[&str] = &["train", "--data", "synthetic:120", "--model", "simple-cnn", "--batch", "8", "--no-tune"];

@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::path::Path;
-
 use common::{fails, ok};
 
 const SMALL: &[&str] = &["--data", "synthetic:150", "--size", "32", "--max-epochs", "1", "--batch", "8"];

@@ -28,7 +28,7 @@ impl RunComparison {
     /// Compares runs by their names, answers, and what leaks in them.
     ///
     /// # Errors
-    /// Those of [`compare`]; [`Kind::Usage`] for fewer than two runs.
+    /// Those of [`compare()`]; [`Kind::Usage`] for fewer than two runs.
     pub fn new(runs: &[(String, Sheet, Option<String>)]) -> Result<Self> {
         let Some(((_, first, _), others)) = runs.split_first().filter(|(_, others)| !others.is_empty()) else {
             return Err(Error::new(Kind::Usage, "one run has nothing to be compared with").next("name two or more"));
