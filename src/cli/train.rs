@@ -101,22 +101,6 @@ const CONFIGURATION: [&str; 77] = [
     "focal_alpha",
 ];
 
-/// The flags that `--no-augment` contradicts.
-const AUGMENTATIONS: [&str; 12] = [
-    "rotation",
-    "zoom",
-    "shift",
-    "shear",
-    "brightness",
-    "contrast",
-    "saturation",
-    "hue",
-    "blur",
-    "cutout",
-    "mixup",
-    "cutmix",
-];
-
 #[derive(Debug, Args)]
 #[command(before_help = "\
 Examples:
@@ -319,8 +303,8 @@ pub(super) struct TrainArgs {
     #[arg(long, help_heading = "Data")]
     no_shuffle: bool,
 
-    /// No augmentation at all
-    #[arg(long, conflicts_with_all = AUGMENTATIONS, help_heading = "Augmentation")]
+    /// No augmentation at all, whatever the other flags say
+    #[arg(long, help_heading = "Augmentation")]
     no_augment: bool,
     /// No mirroring
     #[arg(long, help_heading = "Augmentation")]
