@@ -41,7 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Trained models for other programs: ONNX, bare weights.
     ("export", &["tensor", "onnx", "nn", "models", "weights", "data", "train"]),
     // Tables and charts of runs. Host types only.
-    ("report", &["metrics", "train"]),
+    ("report", &["data", "metrics", "train"]),
     // Subcommands.
     (
         "cli",

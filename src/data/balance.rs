@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::dataset::{Dataset, Sample, Split};
 use super::decode::decode_rgb;
+use super::delimited::csv_of;
 use super::split::SplitAssignment;
 use super::store::AT_ONCE;
 use super::synthetic;
@@ -233,10 +234,7 @@ pub fn write_set(
         rows.extend(split.indices(part).iter().map(|&i| (i, part)));
     }
     let readers = ReaderPool::default();
-    let mut table = csv::Writer::from_writer(vec![]);
-    let unencoded = |e: &dyn fmt::Display| Error::new(Kind::Internal, format!("could not encode the table: {e}"));
-    let header = ["path", "label", "group", "split", "age", "sex", "site"];
-    table.write_record(header).map_err(|e| unencoded(&e))?;
+    let mut table = Vec::with_capacity(rows.len());
     for (done, rows_at_once) in rows.chunks(AT_ONCE).enumerate() {
         progress(done * AT_ONCE, rows.len())?;
         let written: Vec<Result<String>> = rows_at_once
@@ -256,10 +254,10 @@ pub fn write_set(
             let age = sample.patient.age.map_or(String::new(), |age| age.to_string());
             let row = [name?, classes.join("|"), sample.group.clone(), part.to_string(), age];
             let patient = [sample.patient.sex.clone(), sample.patient.site.clone()];
-            table.write_record(row.iter().chain(&patient)).map_err(|e| unencoded(&e))?;
+            table.push(row.into_iter().chain(patient));
         }
     }
-    let table = table.into_inner().map_err(|e| unencoded(&e))?;
+    let table = csv_of(["path", "label", "group", "split", "age", "sex", "site"], table)?;
     std::fs::write(folder.path().join(TABLE), table).map_err(|e| failed(&e))?;
     progress(rows.len(), rows.len())?;
     // An empty folder may stand in the way.

@@ -112,6 +112,21 @@ impl<'a> Row<'a> {
     }
 }
 
+/// Rows of text as CSV, below their header.
+///
+/// # Errors
+/// [`Kind::Internal`] if they cannot be encoded.
+pub fn csv_of<T: AsRef<[u8]>, R: AsRef<[u8]>>(
+    header: impl IntoIterator<Item = T>,
+    rows: impl IntoIterator<Item: IntoIterator<Item = R>>,
+) -> Result<Vec<u8>> {
+    let failed = |e: &dyn std::fmt::Display| Error::new(Kind::Internal, format!("could not encode a table: {e}"));
+    let mut csv = csv::Writer::from_writer(vec![]);
+    csv.write_record(header).map_err(|e| failed(&e))?;
+    rows.into_iter().try_for_each(|row| csv.write_record(row).map_err(|e| failed(&e)))?;
+    csv.into_inner().map_err(|e| failed(&e))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

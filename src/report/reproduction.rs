@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use plotters::prelude::*;
 
 use super::text::{columns, markdown, score};
+use crate::data::csv_of;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::compare::Interval;
-use crate::train::{Protocol, Recipe, csv_of};
+use crate::train::{Protocol, Recipe};
 
 /// A finished run of a recipe.
 #[derive(Debug, Clone)]

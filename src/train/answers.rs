@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::run_folder::csv_of;
+use crate::data::csv_of;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::compare::MASK_SCORES;
 use crate::metrics::{Answers, PixelCounts, Sheet, argmax};

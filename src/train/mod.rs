@@ -66,7 +66,7 @@ pub use phase::fitting_graph;
 pub use plateau::PlateauConfig;
 pub use predictor::{MaskMap, ModelSource, Predictor, Said, score_in_detail};
 pub use recipe::{About, Recipe};
-pub use run_folder::{RunFolder, csv_of};
+pub use run_folder::RunFolder;
 pub use scores::{ClassLoss, Report, Scores};
 pub use session::{EvalSession, StepResult, TrainSession};
 pub use starting_weights::{bare_metadata, normalisation_of, rename};

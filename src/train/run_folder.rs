@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::TrainConfig;
 use super::checkpoint::Checkpoint;
-use crate::data::{Dataset, Split, SplitAssignment};
+use crate::data::{Dataset, Split, SplitAssignment, csv_of};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Choices, Gpu};
 use crate::weights::{write_atomically, write_atomically_from};
@@ -367,21 +367,6 @@ impl RunFolder {
         let file = OpenOptions::new().append(true).open(&path).map_err(|e| fail(&e))?;
         Ok(Table { path, file })
     }
-}
-
-/// Rows of text as CSV, below their header.
-///
-/// # Errors
-/// [`Kind::Internal`] if they cannot be encoded.
-pub fn csv_of<T: AsRef<[u8]>, R: AsRef<[u8]>>(
-    header: impl IntoIterator<Item = T>,
-    rows: impl IntoIterator<Item: IntoIterator<Item = R>>,
-) -> Result<Vec<u8>> {
-    let failed = |e: &dyn std::fmt::Display| Error::new(Kind::Internal, format!("could not encode a table: {e}"));
-    let mut csv = csv::Writer::from_writer(vec![]);
-    csv.write_record(header).map_err(|e| failed(&e))?;
-    rows.into_iter().try_for_each(|row| csv.write_record(row).map_err(|e| failed(&e)))?;
-    csv.into_inner().map_err(|e| failed(&e))
 }
 
 /// A CSV file of numbers that grows row by row.
