@@ -144,9 +144,7 @@ fn run_balance(args: &BalanceArgs, interrupt: &Interrupt) -> Result<()> {
     let mut parts = split(&dataset, &spec)?;
     if !published {
         if let Some(leak) = parts.leak(&dataset) {
-            return Err(Error::new(Kind::Data, leak.to_string())
-                .at(args.data.display())
-                .next("give each lesion to one part; or accept the leak with --protocol published"));
+            return Err(leak.into_error(&dataset));
         }
         balance_train(&mut dataset, &mut parts, per_class, seed);
     }

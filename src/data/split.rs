@@ -123,6 +123,15 @@ pub struct Leak {
     pub example: String,
 }
 
+impl Leak {
+    /// The error of a split of `dataset` that must not leak.
+    pub fn into_error(self, dataset: &Dataset) -> Error {
+        Error::new(Kind::Data, self.to_string())
+            .at(&dataset.origin)
+            .next("give each lesion to one part; or accept the leak with --protocol published, which marks the results")
+    }
+}
+
 impl fmt::Display for Leak {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { torn, groups, example } = self;

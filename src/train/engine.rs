@@ -220,11 +220,7 @@ pub fn run(
 /// [`Kind::Data`] unless the protocol accepts it.
 fn accepted_leak(config: &TrainConfig, dataset: &Dataset, split: &SplitAssignment) -> Result<Option<Leak>> {
     match split.leak(dataset) {
-        Some(leak) if config.split.protocol == Protocol::LeakFree => {
-            Err(Error::new(Kind::Data, leak.to_string()).at(&dataset.origin).next(
-                "give each lesion to one part; or accept the leak with --protocol published, which marks the results",
-            ))
-        }
+        Some(leak) if config.split.protocol == Protocol::LeakFree => Err(leak.into_error(dataset)),
         leak => Ok(leak),
     }
 }
