@@ -383,6 +383,21 @@ impl Tape {
         self.values[t.0].requires_grad
     }
 
+    /// From now on gradients flow to these values and to what was made of them, and to nothing else, no variable either:
+    /// for derivatives by values inside of a network.
+    pub fn flow_only_to(&mut self, values: &[Tensor]) {
+        // What a value was made of was numbered before it.
+        for index in 0..self.values.len() {
+            let flows = |t: Tensor| self.values[t.0].requires_grad;
+            let made_of = match self.values[index].origin {
+                Origin::View(source) => flows(source),
+                Origin::Node { node, .. } => self.nodes[node].inputs.iter().any(|&t| flows(t)),
+                Origin::Variable(_) | Origin::Input(_) => false,
+            };
+            self.values[index].requires_grad = made_of || values.contains(&Tensor(index));
+        }
+    }
+
     /// The value that holds the elements: `t` itself unless it is a view.
     pub fn root(&self, mut t: Tensor) -> Tensor {
         while let Origin::View(of) = self.values[t.0].origin {

@@ -214,6 +214,27 @@ impl Model {
         }
     }
 
+    /// The layer that an answer is explained by where no other is named: of a model that classifies the last one with a map,
+    /// of one that segments the one with the smallest map. In a transformer's last block only what goes into its attention
+    /// reaches the class token from everywhere, so there it is the norm before it.
+    pub fn explained_layer(&self) -> &'static str {
+        match self.architecture {
+            Architecture::SimpleCnn => "conv3",
+            Architecture::ResNet(_) => "layer4",
+            Architecture::InceptionResNetV2 => "conv2d_7b",
+            Architecture::EfficientNetB0 => "features.8",
+            Architecture::VitSmall16 => "blocks.11.norm1",
+            Architecture::UNet(_) => "bottleneck",
+            Architecture::UNetResNet(_) => "encoder.layer4",
+        }
+    }
+
+    /// Rows and columns of the patches that a transformer cuts pictures of `[height, width]` pixels into; its tokens are the
+    /// class token and these, row by row. None for other models.
+    pub fn patches(&self, size: [usize; 2]) -> Option<[usize; 2]> {
+        matches!(self.architecture, Architecture::VitSmall16).then(|| size.map(|side| side / vit::PATCH))
+    }
+
     /// The parts of the backbone that are frozen and trained as a whole, in forward order: a name, and the layer that the
     /// part begins with.
     pub fn stages(&self) -> Vec<(String, String)> {

@@ -11,7 +11,7 @@ pub(super) fn features(net: &mut Net<'_>, x: Tensor) -> Result<Tensor> {
     let mut x = x;
     for (name, filters) in [("conv1", 32), ("conv2", 64), ("conv3", 128)] {
         x = net.conv(name, x, Conv::new(filters, 3).bias())?;
-        x = net.relu(x)?;
+        x = net.beside(name, |net| net.relu(x))?;
         x = net.max_pool(x, 2, 2, 0)?;
     }
     net.flatten(x)

@@ -6,7 +6,7 @@ use crate::autograd::Tensor;
 use crate::error::{Error, Kind, Result};
 use crate::nn::{Conv, Net};
 
-const PATCH: usize = 16;
+pub(super) const PATCH: usize = 16;
 const WIDTH: usize = 384;
 pub(super) const BLOCKS: usize = 12;
 const HEADS: usize = 6;

@@ -133,6 +133,18 @@ impl<'a> Net<'a> {
         result
     }
 
+    /// Traces what belongs to a layer without being a part of it in files, such as its activation.
+    ///
+    /// # Errors
+    /// Those of `part`.
+    pub fn beside<T>(&mut self, layer: &str, part: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let names = self.prefix.iter().map(String::as_str).chain([layer]).collect::<Vec<_>>();
+        let outer = self.tape.set_scope(names.join("."));
+        let result = part(self);
+        self.tape.set_scope(outer);
+        result
+    }
+
     fn parameter(
         &mut self,
         name: &str,

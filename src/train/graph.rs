@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::freezing::Network;
 use super::objective::trace_loss;
-use super::{Precision, TrainConfig};
+use super::{Precision, TracedModel, TrainConfig};
 use crate::autograd::{Gradients, Plan, Tape, Tensor};
 use crate::data::ImageSize;
 use crate::error::{Error, Kind, Result};
@@ -308,6 +308,23 @@ impl EvalGraph {
         let parameters = net.into_parameters();
         let plan = Plan::preparing(&tape, &[features], caps)?;
         Ok(Self { plan, parameters })
+    }
+}
+
+impl TracedModel {
+    /// Traces a model as [`EvalGraph`] has it, from the 8-bit pixels that [`EvalSession::upload`](super::EvalSession::upload)
+    /// takes.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if the model does not take images of the configuration's size.
+    pub fn from_pixels(model: Model, config: &TrainConfig, batch: usize, outputs: usize) -> Result<Self> {
+        let mut tape = Tape::new();
+        let images = Images::declare(&mut tape, batch, config.size).augmented(&mut tape, config.eval_augment())?;
+        let mut net = Net::new(&mut tape, Mode::Eval, 0);
+        let features = model.features(&mut net, images)?;
+        let logits = model.classify(&mut net, features, config.head.head().as_ref(), outputs)?;
+        let parameters = net.into_parameters();
+        Ok(Self { tape, images, logits, parameters })
     }
 }
 

@@ -13,7 +13,7 @@
 //! - `augmented`: training pictures as the model sees them
 //! - `engine`: the training loop; `events`: what it is asked for and what it tells
 //! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well; `verdicts`: what models say
-//! - `starting_weights`: a weight file on its way into a model
+//! - `starting_weights`: a weight file on its way into a model; `loading`: a model on its way to a device
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
 
 mod answers;
@@ -29,6 +29,7 @@ mod fine_tune;
 mod freezing;
 mod graph;
 mod host_model;
+mod loading;
 mod material;
 mod mixing;
 mod monitor;

@@ -5,14 +5,13 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use super::scores::{ClassLoss, Scores, not_finite, score};
-use super::session::{EvalSession, load_weights};
+use super::session::EvalSession;
 use super::verdicts::{Verdicts, logits_of};
 use super::{EvalGraph, HostModel, Normalisation, Outputs, Precision, TrainConfig};
-use crate::autograd::Store;
 use crate::data::preprocess::{Area, Steps};
 use crate::data::{Batch, ImageSize, Sample, SampleReader, View, resize_probabilities};
 use crate::error::Result;
-use crate::gpu::{Caps, Gpu};
+use crate::gpu::Gpu;
 use crate::metrics::{DetailedReport, PixelCounts, Scored, SegmentationReport, fit_temperature, sigmoid, tempered};
 use crate::models::{Model, Task};
 use crate::tune::TuningCache;
@@ -76,23 +75,15 @@ impl Predictor {
         precision: Option<Precision>,
         tuning: Option<&TuningCache>,
     ) -> Result<Self> {
-        let host = HostModel::read(source)?;
+        let mut host = HostModel::read(source)?;
+        host.config.validate()?;
+        host.config.precision = precision.unwrap_or(host.config.precision);
+        host.config.precision.check(gpu)?;
+        let model = Model::find(&host.config.model)?;
         let outputs = host.outputs();
-        let HostModel { mut config, classes, temperature, weights, allow_partial, notes } = host;
-        config.validate()?;
-        config.precision = precision.unwrap_or(config.precision);
-        config.precision.check(gpu)?;
-        let model = Model::find(&config.model)?;
-        let graph = |caps: &Caps| EvalGraph::new(model, &config, batch, classes.len(), caps);
-        let graph = graph(gpu.caps()).and_then(|untuned| {
-            let choices = tuning.map(|cache| cache.choices(&untuned.plan.tunable, gpu.caps())).unwrap_or_default();
-            if choices.is_empty() { Ok(untuned) } else { graph(&gpu.caps().with_choices(choices)) }
-        })?;
-        let mut store = Store::new();
-        let session = EvalSession::new(gpu, graph, &mut store)?;
-        super::session::initialise(gpu, &store, session.parameters(), config.seed)?;
-        let difference = load_weights(gpu, &store, session.parameters(), &weights, allow_partial)?;
-        gpu.save_pipelines();
+        let (session, difference) =
+            host.on_device(gpu, tuning, &|caps| EvalGraph::new(model, &host.config, batch, host.classes.len(), caps))?;
+        let HostModel { config, classes, temperature, notes, .. } = host;
         let (task, views) = (model.task(), vec![View::PLAIN]);
         Ok(Self { config, task, classes, difference, notes, temperature, outputs, views, session })
     }

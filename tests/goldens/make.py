@@ -438,18 +438,18 @@ def pools(net):
         assert not any(isinstance(module, nn.MaxPool2d) for module in net.modules())
 
 
-def trained(model, init, images, dtype):
-    """The model in training mode, with the weights `init`."""
-    net = build(model, *images.shape[2:]).to(dtype).train()
+def loaded(model, init, images, dtype, training):
+    """The model in training or evaluation mode, with the weights `init`."""
+    net = build(model, *images.shape[2:]).to(dtype).train(training)
     net.load_state_dict({k: v.to(dtype) for k, v in init.items()}, strict=False)
     return net
 
 
-def rounding(model, init, images):
+def rounding(model, init, images, training):
     """For each call of a ReLU or a max-pool the largest distance between its input in float32 and in float64."""
     inputs = []
     for dtype in (torch.float32, torch.float64):
-        net, seen = trained(model, init, images, dtype), []
+        net, seen = loaded(model, init, images, dtype, training), []
         for module in net.modules():
             if isinstance(module, nn.ReLU | nn.MaxPool2d):
                 # A copy: a ReLU may write over its input.
@@ -460,12 +460,12 @@ def rounding(model, init, images):
     return [(a - b).abs().max().item() for a, b in zip(*inputs, strict=True)]
 
 
-def part(model, init, images):
+def part(model, init, images, training=True):
     """Moves elements of `init` until rounding decides nothing in a ReLU or a max-pool; returns {key: [element]}."""
-    errors = rounding(model, init, images)
+    errors = rounding(model, init, images, training)
     moved = {}
     for attempt in range(50):
-        net = trained(model, init, images, torch.float64)
+        net = loaded(model, init, images, torch.float64, training)
         changed = []
         error = iter(errors)
 
