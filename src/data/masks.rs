@@ -5,7 +5,7 @@
 //! is a fault: it would train a model to something that nobody has drawn.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::{GrayImage, ImageBuffer, Luma, RgbImage, imageops};
 
@@ -102,22 +102,17 @@ pub(super) fn none_found(place: &Path) -> Error {
 /// Gives each sample its mask. Samples without one, or with a doubtful one, become faults.
 pub(super) fn attach(dataset: &mut Dataset, mut found: Found) {
     let Dataset { samples, faults, notes, .. } = dataset;
-    let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (i, sample) in samples.iter().enumerate() {
-        by_name.entry(stem(&sample.id).to_owned()).or_default().push(i);
-    }
-    let mut why: Vec<Option<String>> = vec![None; samples.len()];
-    for (name, pictures) in &by_name {
-        let masks = found.remove(name).unwrap_or_default();
-        let ids: Vec<&str> = pictures.iter().map(|&i| samples[i].id.as_str()).collect();
-        let paths: Vec<&str> = masks.iter().map(|mask| mask.path.as_str()).collect();
-        let pairs = pair(&ids, &paths);
-        for (&i, pair) in pictures.iter().zip(pairs) {
-            match pair {
-                Ok(mask) => samples[i].mask = Some(masks[mask].source.clone()),
-                Err(what) => why[i] = Some(what),
+    let ids: Vec<&str> = samples.iter().map(|sample| sample.id.as_str()).collect();
+    let masks = take(&mut found, &ids);
+    let mut why: Vec<Option<String>> = vec![];
+    for (sample, mask) in samples.iter_mut().zip(masks) {
+        why.push(match mask {
+            Ok(mask) => {
+                sample.mask = Some(mask);
+                None
             }
-        }
+            Err(what) => Some(what),
+        });
     }
     let mut why = why.into_iter();
     samples.retain(|sample| {
@@ -129,6 +124,43 @@ pub(super) fn attach(dataset: &mut Dataset, mut found: Found) {
     if let Some(first) = found.keys().next() {
         notes.push(format!("{unused} mask(s) belong to no picture and are not used, for example of {first}"));
     }
+}
+
+/// The mask of each picture by its id, or why it has none. Masks of the names of pictures are taken out of those that were
+/// found.
+fn take(found: &mut Found, ids: &[&str]) -> Vec<Result<Source, String>> {
+    let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (i, id) in ids.iter().enumerate() {
+        by_name.entry(stem(id)).or_default().push(i);
+    }
+    let mut taken: Vec<Result<Source, String>> = vec![Err(String::new()); ids.len()];
+    for (name, pictures) in by_name {
+        let masks = found.remove(name).unwrap_or_default();
+        let ids: Vec<&str> = pictures.iter().map(|&i| ids[i]).collect();
+        let paths: Vec<&str> = masks.iter().map(|mask| mask.path.as_str()).collect();
+        for (i, pair) in pictures.into_iter().zip(pair(&ids, &paths)) {
+            taken[i] = pair.map(|mask| masks[mask].source.clone());
+        }
+    }
+    taken
+}
+
+/// The masks of pictures that are files: in a folder or zip archive of masks by the names of the pictures, or a single file
+/// for a single picture. For each the mask, or why it has none.
+///
+/// # Errors
+/// [`Kind::Data`] if there are no masks at all; [`Kind::Usage`] for one mask of several pictures; [`Kind::Io`].
+pub fn masks_of_files(place: &Path, pictures: &[PathBuf]) -> Result<Vec<Result<Source, String>>> {
+    if place.is_file() && is_image_name(&place.to_string_lossy()) {
+        return match pictures {
+            [_] => Ok(vec![Ok(Source::File(place.to_path_buf()))]),
+            _ => Err(Error::new(Kind::Usage, format!("one mask is no mask of {} pictures", pictures.len()))
+                .at(place.display())
+                .next("name the folder or archive of all masks, or a single picture")),
+        };
+    }
+    let names: Vec<String> = pictures.iter().map(|picture| picture.display().to_string()).collect();
+    Ok(take(&mut of_place(place)?, &names.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
 /// The mask of each picture, or why it has none, among pictures and masks of one name. A mask with which a picture shares
@@ -247,6 +279,15 @@ impl SampleReader {
             false => Area::whole(ImageSize { width: mask.width() as usize, height: mask.height() as usize }),
         };
         Ok((mask, area))
+    }
+
+    /// A mask of a picture of this size, 255 inside and 0 outside.
+    ///
+    /// # Errors
+    /// [`Kind::Data`] if it cannot be read or decoded, or has another size.
+    pub fn mask_at(&mut self, source: &Source, picture: ImageSize) -> Result<GrayImage> {
+        let bytes = self.reader.read(source)?;
+        decode(&bytes, Some(sides(picture))).map_err(|what| Error::new(Kind::Data, what).at(source))
     }
 
     /// The mask of a sample, 255 inside and 0 outside.

@@ -14,7 +14,7 @@
 //! - `store`, `cache`: the decoded pixels, kept on disk between runs
 //! - `balance`: as many pictures of each class
 //! - `split`, `class_weights`, `loader`: what training draws from them
-//! - `sheet`: many pictures in one
+//! - `sheet`: many pictures in one; `letters`: what is written there
 //! - `check`: all that can be told of a dataset; `near`, `sets`: pictures that look the same
 //! - `synthetic`: generated pictures, for trying the program out without any download
 
@@ -32,6 +32,7 @@ mod faults;
 mod folders;
 mod ham10000;
 mod isic2018;
+mod letters;
 mod loader;
 mod masks;
 mod near;
@@ -58,7 +59,7 @@ pub use delimited::csv_of;
 pub use faults::{Fault, FaultKind, Faults};
 pub use ham10000::CLASSES as HAM10000_CLASSES;
 pub use loader::{Batch, LastBatch, Loader, LoaderOptions, Visit, balanced_order, epoch_order};
-pub use masks::{SampleReader, resize_probabilities};
+pub use masks::{SampleReader, masks_of_files, resize_probabilities};
 pub use preprocess::{Preparation, Preprocess};
 pub use sheet::Sheet;
 pub use size::ImageSize;

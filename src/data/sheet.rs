@@ -5,6 +5,7 @@ use std::io::Cursor;
 use image::{ImageFormat, Rgb, RgbImage, imageops};
 
 use super::decode::{MAX_SIDE, resize_rgb, sides};
+use super::letters;
 use super::size::ImageSize;
 use crate::error::{Error, Kind, Result};
 
@@ -53,6 +54,48 @@ impl Sheet {
         self.filled += 1;
     }
 
+    /// The same with the whole picture at its own aspect, in the middle of the cell.
+    pub fn push_whole(&mut self, picture: RgbImage) {
+        let own = ImageSize::from(&picture);
+        let ImageSize { width, height } = self.cell;
+        let fitted = match own.width * height > width * own.height {
+            true => ImageSize { width, height: (own.height * width / own.width).max(1) },
+            false => ImageSize { width: (own.width * height / own.height.max(1)).max(1), height },
+        };
+        let mut cell = self.blank();
+        let at = |cell: usize, fitted: usize| ((cell - fitted) / 2) as i64;
+        let (x, y) = (at(width, fitted.width), at(height, fitted.height));
+        imageops::replace(&mut cell, &resize_rgb(picture, fitted), x, y);
+        self.push(cell);
+    }
+
+    /// Writes lines into the next cell.
+    pub fn push_text(&mut self, lines: &[String]) {
+        let mut cell = self.blank();
+        letters::write(&mut cell, 2, lines);
+        self.push(cell);
+    }
+
+    /// An empty cell.
+    fn blank(&self) -> RgbImage {
+        let (width, height) = sides(self.cell);
+        RgbImage::from_pixel(width, height, Rgb([255; 3]))
+    }
+
+    /// Whether nothing was put there.
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Cuts off the rows that nothing was put into.
+    #[must_use]
+    pub fn trimmed(mut self) -> Self {
+        let rows = self.filled.div_ceil(self.columns);
+        let height = (GAP + rows * (sides(self.cell).1 + GAP)).min(self.picture.height());
+        self.picture = imageops::crop_imm(&self.picture, 0, 0, self.picture.width(), height).to_image();
+        self
+    }
+
     /// The sheet as a PNG file.
     ///
     /// # Errors
@@ -80,5 +123,24 @@ mod tests {
         for (columns, rows) in [(2000, 1), (1, 2000), (usize::MAX, 1)] {
             assert_eq!(Sheet::new(64.into(), columns, rows).unwrap_err().kind(), Kind::Usage);
         }
+    }
+
+    #[test]
+    fn whole_pictures_keep_their_aspect_and_empty_rows_are_cut_off() {
+        let mut sheet = Sheet::new(ImageSize { width: 20, height: 16 }, 3, 4).unwrap();
+        for (width, height) in [(40, 12), (12, 40), (10, 6)] {
+            sheet.push_whole(RgbImage::from_pixel(width, height, Rgb([7; 3])));
+        }
+        sheet.push_text(&["-".to_owned()]);
+        let picture = image::load_from_memory(&sheet.trimmed().png().unwrap()).unwrap().to_rgb8();
+        assert_eq!(picture.dimensions(), (76, 44));
+        // Inside of a cell 20x16: 20x6, then 4x16, then 20x12.
+        let filled = |cell: u32| {
+            let within = |x: u32| (4 + cell * 24..24 + cell * 24).contains(&x);
+            picture.enumerate_pixels().filter(|(x, y, p)| within(*x) && *y < 20 && p[0] == 7).count()
+        };
+        assert_eq!([filled(0), filled(1), filled(2)], [20 * 6, 4 * 16, 20 * 12]);
+        assert_eq!(picture.get_pixel(4, 4)[0], 255);
+        assert!(picture.enumerate_pixels().any(|(_, y, p)| y >= 24 && p[0] == 0));
     }
 }

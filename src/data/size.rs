@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use image::RgbImage;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -45,6 +46,13 @@ impl From<usize> for ImageSize {
     /// A square.
     fn from(side: usize) -> Self {
         Self { width: side, height: side }
+    }
+}
+
+impl From<&RgbImage> for ImageSize {
+    /// That of a picture.
+    fn from(picture: &RgbImage) -> Self {
+        Self { width: picture.width() as usize, height: picture.height() as usize }
     }
 }
 
