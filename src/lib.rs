@@ -8,6 +8,7 @@ pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod error;
+pub mod explain;
 pub mod export;
 pub mod gpu;
 pub mod hub;

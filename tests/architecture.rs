@@ -40,6 +40,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // Trained models for other programs: ONNX, bare weights.
     ("export", &["tensor", "onnx", "nn", "models", "weights", "data", "train"]),
+    // Where in a picture a model looks.
+    ("explain", &["gpu", "tensor", "autograd", "ops", "nn", "models", "weights", "data", "metrics", "tune", "train"]),
     // Tables and charts of runs. Host types only.
     ("report", &["data", "metrics", "train"]),
     // Subcommands.
@@ -47,7 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "gpu", "tensor", "onnx", "autograd", "ops", "nn", "optim", "models", "weights", "hub", "data", "metrics",
-            "tune", "train", "bench", "export", "report",
+            "tune", "train", "bench", "export", "explain", "report",
         ],
     ),
 ];

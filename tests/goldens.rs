@@ -4,6 +4,8 @@
 //! `LESION_GOLDEN_DIR` names another folder of goldens, made with another seed.
 
 mod common;
+#[path = "goldens/explain.rs"]
+mod explain;
 #[path = "goldens/fine_tune.rs"]
 mod fine_tune;
 

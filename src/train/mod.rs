@@ -68,6 +68,7 @@ pub use plateau::PlateauConfig;
 pub use predictor::{MaskMap, ModelSource, Predictor, Said, score_in_detail};
 pub use recipe::{About, Recipe};
 pub use run_folder::RunFolder;
+pub(crate) use scores::not_finite;
 pub use scores::{ClassLoss, Report, Scores};
 pub use session::{EvalSession, StepResult, TrainSession};
 pub use starting_weights::{bare_metadata, normalisation_of, rename};

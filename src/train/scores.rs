@@ -121,7 +121,7 @@ impl Scores {
 }
 
 /// The error of outputs that are no numbers.
-pub(super) fn not_finite() -> Error {
+pub(crate) fn not_finite() -> Error {
     Error::new(Kind::Diverged, "the model's outputs are not finite numbers")
         .next("use a smaller --lr, or check the weight file")
 }
