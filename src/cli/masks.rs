@@ -1,14 +1,13 @@
 //! `lesion-gpu predict` with a model that segments: a mask for each picture, as large as the picture.
 
-use std::collections::HashMap;
 use std::io::Cursor;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use image::{GrayImage, ImageFormat};
 use serde::Serialize;
 
 use super::answers::Answer;
-use super::pictures::Job;
+use super::pictures::{Job, targets};
 use super::predict::PredictArgs;
 use crate::data::ImageSize;
 use crate::error::{Error, Kind, Result};
@@ -51,36 +50,13 @@ pub(super) fn predict(args: &PredictArgs, gpu: &Gpu, predictor: &mut Predictor, 
         return Err(Error::new(Kind::Usage, "this model draws masks, and where they go is not clear")
             .next("name a folder with --out"));
     };
-    let targets = targets(job.files, folder)?;
+    let targets = targets(job.files, folder, ["_segmentation.png"], "mask")?;
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder of masks", folder, &e))?;
     let size = predictor.config.size;
     job.run(gpu, predictor, &mut |picture, said| {
         let mask = MaskMap { said, size }.on(picture.own, picture.area)?;
-        save(&job.files[picture.index], &targets[picture.index], picture.own, &mask)
+        save(&job.files[picture.index], &targets[picture.index][0], picture.own, &mask)
     })
-}
-
-/// The file of each picture's mask. None is there yet, and no two are the same.
-fn targets(files: &[PathBuf], folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut seen: HashMap<PathBuf, &Path> = HashMap::new();
-    let mut targets = vec![];
-    for file in files {
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        let target = folder.join(format!("{stem}_segmentation.png"));
-        if target.exists() {
-            return Err(Error::new(Kind::Io, "the mask is there already, and nothing is overwritten")
-                .at(target.display())
-                .next("choose another --out"));
-        }
-        if let Some(other) = seen.insert(target.clone(), file) {
-            let (one, two) = (other.display(), file.display());
-            return Err(Error::new(Kind::Usage, format!("{one} and {two} would have one and the same mask"))
-                .at(target.display())
-                .next("label pictures of the same name one after the other, each with an --out of its own"));
-        }
-        targets.push(target);
-    }
-    Ok(targets)
 }
 
 /// Writes a mask, 255 inside and 0 outside.

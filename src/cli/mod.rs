@@ -9,6 +9,7 @@ mod data;
 mod devices;
 mod doctor;
 mod eval;
+mod explain;
 mod export;
 mod fine_tune;
 mod masks;
@@ -49,6 +50,7 @@ Examples:
   lesion-gpu eval runs/resnet18-001                        score the best checkpoint on the test images
   lesion-gpu predict runs/resnet18-001 photo.jpg           label a picture
   lesion-gpu predict runs/unet-small-001 photo.jpg --out masks    draw the mask of its lesion
+  lesion-gpu explain runs/resnet18-001 photo.jpg           show where the model looks
   lesion-gpu data check HAM10000.zip                       what is in a dataset, and what is wrong with it
   lesion-gpu export runs/resnet18-001 --out model.onnx     write a model for other programs
   lesion-gpu models                                        list the models: parameters, cost, published weights
@@ -82,6 +84,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Label pictures, or draw their lesions' masks
     Predict(predict::PredictArgs),
+    /// Show where in pictures a model looks: Grad-CAM, Grad-CAM++, attention rollout
+    Explain(explain::ExplainArgs),
     /// Look at a dataset
     Data(data::DataArgs),
     /// List and show recipes: published systems as configurations
@@ -212,6 +216,7 @@ pub fn main() -> ExitCode {
             Command::Train(args) => train::run(&args, &given, &interrupt),
             Command::Eval(args) => eval::run(&args, &interrupt),
             Command::Predict(args) => predict::run(&args, &interrupt),
+            Command::Explain(args) => explain::run(&args, &interrupt),
             Command::Data(args) => data::run(&args, &interrupt),
             Command::Recipe(args) => recipe::run(&args),
             Command::Reproduce(args) => reproduce::run(&args, &interrupt),

@@ -2,7 +2,7 @@
 //! order. Of many thousands no more are in memory than a few batches.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
     }
     if files.is_empty() {
-        return Err(Error::new(Kind::Usage, "no pictures to label").next("name pictures or folders after the run"));
+        return Err(Error::new(Kind::Usage, "no pictures are named").next("name pictures or folders after the run"));
     }
     Ok(files)
 }
@@ -61,30 +61,41 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Asks `answer` for what there is to say of each picture by what the model says, and prints it. Pictures that cannot be
-    /// read are named and left out, which is an error at the end. Where nobody reads the answers any more, the work ends.
+    /// Asks `answer` for what there is to say of each picture by what the model says, and prints it.
     ///
     /// # Errors
-    /// [`Kind::Data`] for pictures that could not be read; if there is only one, that picture's own error;
-    /// [`Kind::Interrupted`]; [`Kind::Io`] for answers that cannot be written; those of the model and of `answer`.
+    /// As [`each`](Self::each); those of the model and of `answer`.
     pub fn run<A: Answer>(
         &self,
         gpu: &Gpu,
         predictor: &mut Predictor,
         answer: &mut dyn FnMut(&Loaded, &Said) -> Result<A>,
     ) -> Result<()> {
+        self.each("predicting", predictor.config.preparation(), &mut |pictures, show, print| {
+            let mut take = |_: usize, said: &Said| print(&mut |loaded| answer(loaded, said));
+            predictor.each_picture(gpu, pictures, show, &mut take)
+        })
+    }
+
+    /// Hands the pictures that can be read, made as `recipe` says, to `model`, and prints its answers. Pictures that cannot be
+    /// read are named and left out, which is an error at the end. Where nobody reads the answers any more, the work ends.
+    ///
+    /// # Errors
+    /// [`Kind::Data`] for pictures that could not be read; if there is only one, that picture's own error;
+    /// [`Kind::Interrupted`]; [`Kind::Io`] for answers that cannot be written; those of `model`.
+    pub fn each<A: Answer>(&self, doing: &str, recipe: Preparation, model: Model<'_, A>) -> Result<()> {
         let total = self.files.len();
-        let pictures = Pictures::read(self.files, predictor.config.preparation(), self.batch, self.interrupt)?;
+        let pictures = Pictures::read(self.files, recipe, self.batch, self.interrupt)?;
         let seen = Rc::clone(&pictures.seen);
         let mut answers = Answers::begin(self.format, self.columns, &mut seen.progress.borrow_mut())?;
         let mut show = |_| {
-            seen.progress.borrow_mut().show("predicting", seen.files.get(), total, String::new);
+            seen.progress.borrow_mut().show(doing, seen.files.get(), total, String::new);
             interrupted(self.interrupt)
         };
-        let result = predictor.each_picture(gpu, pictures, &mut show, &mut |_, said| {
+        let result = model(pictures, &mut show, &mut |answer| {
             let next = seen.loaded.borrow_mut().pop_front();
             let loaded = next.ok_or_else(|| Error::new(Kind::Internal, "an answer without a picture"))?;
-            answers.print(&answer(&loaded, said)?, &mut seen.progress.borrow_mut())
+            answers.print(&answer(&loaded)?, &mut seen.progress.borrow_mut())
         });
         let result = result.and_then(|()| answers.end(&mut seen.progress.borrow_mut()));
         seen.progress.borrow_mut().clear();
@@ -94,6 +105,45 @@ impl Job<'_> {
         result?;
         seen.verdict(total)
     }
+}
+
+/// What answers to pictures: it is given their batches, what to call with the batches done, and what to call for each picture
+/// in order with the answer to it.
+type Model<'m, A> = &'m mut dyn FnMut(Pictures, &mut dyn FnMut(usize) -> Result<()>, Print<'_, A>) -> Result<()>;
+
+/// Prints the answer to the next picture.
+type Print<'p, A> = &'p mut dyn FnMut(&mut dyn FnMut(&Loaded) -> Result<A>) -> Result<()>;
+
+/// The files that come of each picture: its name in `folder`, with each of these endings. None is there yet, and no two are the
+/// same. `what` is what comes of a picture, in a word.
+///
+/// # Errors
+/// [`Kind::Io`] for a file that is there, [`Kind::Usage`] for pictures of one name.
+pub(super) fn targets<const N: usize>(
+    files: &[PathBuf],
+    folder: &Path,
+    endings: [&str; N],
+    what: &str,
+) -> Result<Vec<[PathBuf; N]>> {
+    let mut seen: HashMap<String, &Path> = HashMap::new();
+    let mut targets = vec![];
+    for file in files {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let own = endings.map(|ending| folder.join(format!("{stem}{ending}")));
+        if let Some(there) = own.iter().find(|target| target.exists()) {
+            return Err(Error::new(Kind::Io, format!("the {what} is there already, and nothing is overwritten"))
+                .at(there.display())
+                .next("choose another --out"));
+        }
+        if let Some(other) = seen.insert(stem, file) {
+            let (one, two) = (other.display(), file.display());
+            return Err(Error::new(Kind::Usage, format!("{one} and {two} would have one and the same {what}"))
+                .at(own.first().unwrap_or(file).display())
+                .next("give pictures of the same name one after the other, each with an --out of its own"));
+        }
+        targets.push(own);
+    }
+    Ok(targets)
 }
 
 /// What has come of the files.
@@ -130,7 +180,7 @@ struct Chunk {
 }
 
 /// The batches of the pictures that can be read.
-struct Pictures {
+pub(super) struct Pictures {
     chunks: Receiver<Chunk>,
     /// How many chunks are still to come.
     left: usize,
