@@ -146,6 +146,9 @@ pub(super) fn run(args: &ExplainArgs, interrupt: &Interrupt) -> Result<()> {
     if !explainer.difference.is_empty() {
         eprintln!("note: loaded what fits of the weights:\n  {}", explainer.difference.describe());
     }
+    if let Some(temperature) = explainer.temperature {
+        eprintln!("note: probabilities are calibrated, by a temperature of {temperature:.4}");
+    }
     std::fs::create_dir_all(&args.out).map_err(|e| Error::io("create the folder of maps", &args.out, &e))?;
     let mut drawing = Drawing {
         files: &files,

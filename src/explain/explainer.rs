@@ -126,7 +126,7 @@ impl Explainer {
         let said = logits.chunks_exact(self.logits() / self.rows()).zip(classes).zip(maps);
         said.map(|((logits, class), map)| {
             if !logits.iter().all(|v| v.is_finite()) || !map.is_finite() {
-                return Err(not_finite());
+                return Err(not_finite().next("the weights are damaged or come from a run that diverged"));
             }
             let (class, probability) = match self.task {
                 Task::Segment => (0, None),
