@@ -84,6 +84,8 @@ pub struct EpochResult {
     pub val: Option<Scores>,
     /// Seconds of training, without the evaluation.
     pub seconds: f64,
+    /// Of these, how many steps waited for their pictures: from the cache, and where these are mixed for their partners.
+    pub waited: f64,
     /// Training images a second.
     pub images_per_second: f64,
     /// Whether it is the best so far.

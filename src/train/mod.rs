@@ -57,7 +57,7 @@ pub use events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};
 pub use freezing::{Network, frozen};
 pub use graph::{EvalGraph, Fit, TrainGraph, fitting_eval_graph};
-pub use host_model::{HostModel, Outputs, TracedModel, describe};
+pub use host_model::{HostModel, Outputs, TracedModel, describe, preprocess_of};
 pub use material::Material;
 pub use mixing::{Blend, Mixing, Partners};
 pub use monitor::{Metric, Monitor};

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::TrainConfig;
 use super::checkpoint::Checkpoint;
-use crate::data::{Dataset, Split, SplitAssignment, csv_of};
+use crate::data::{Dataset, Sample, Split, SplitAssignment, UNUSED, csv_of, csv_of_split};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Choices, Gpu};
 use crate::weights::{write_atomically, write_atomically_from};
@@ -274,18 +274,21 @@ impl RunFolder {
         write_atomically(&self.file(name), (text + "\n").as_bytes())
     }
 
-    /// The split as CSV, one line for each sample: `image_id,label,group,split`.
+    /// The split as CSV, one line for each sample: `image_id,label,group,split`. Samples that balancing left out are in the
+    /// part `unused`, and a leaky split is marked.
     ///
     /// # Errors
     /// [`Kind::Internal`] if it cannot be encoded.
     fn split_csv(dataset: &Dataset, split: &SplitAssignment) -> Result<Vec<u8>> {
         let parts = [(Split::Train, "train"), (Split::Val, "val"), (Split::Test, "test")];
-        let rows = parts.iter().flat_map(|&(part, name)| split.indices(part).iter().map(move |&i| (i, name)));
-        let row = |(i, part): (usize, &'static str)| {
-            let sample = &dataset.samples[i];
+        let used = parts.iter().flat_map(|&(part, name)| split.indices(part).iter().map(move |&i| (i, name)));
+        let used = used.map(|(i, part)| (&dataset.samples[i], part));
+        let rows = used.chain(dataset.unused.iter().map(|sample| (sample, UNUSED)));
+        let row = |(sample, part): (&Sample, &str)| {
             [sample.id.as_str(), &dataset.classes[sample.label], &sample.group, part].map(str::to_owned)
         };
-        csv_of(["image_id", "label", "group", "split"], rows.map(row))
+        let header = ["image_id", "label", "group", "split"].map(str::to_owned);
+        csv_of_split(split.leak(dataset).is_some(), header, rows.map(row))
     }
 
     /// Writes the split.
