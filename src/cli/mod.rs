@@ -22,6 +22,7 @@ mod published;
 mod recipe;
 mod reproduce;
 mod source;
+mod together;
 mod train;
 mod tune;
 
