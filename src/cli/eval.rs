@@ -380,6 +380,11 @@ impl Together {
 
 /// A picture as detailed scores want it.
 fn scored(sample: &Sample) -> Scored<'_> {
+    Scored { label: sample.label, lesion: &sample.group, groups: groups_of(sample) }
+}
+
+/// The groups of patients that a picture belongs to, as far as they are known.
+pub(super) fn groups_of(sample: &Sample) -> Vec<(&'static str, String)> {
     let Patient { age, sex, site } = &sample.patient;
     let mut groups = vec![];
     if let Some(age) = age {
@@ -390,7 +395,7 @@ fn scored(sample: &Sample) -> Scored<'_> {
             groups.push((by, name.clone()));
         }
     }
-    Scored { label: sample.label, lesion: &sample.group, groups }
+    groups
 }
 
 /// The class and specificity that an operating point is asked for, if there is such a class.

@@ -99,18 +99,7 @@ impl Member {
             _ => None,
         };
         let options = LoaderOptions { batch, workers: args.load.workers.into(), prefetch: 2, last: LastBatch::Pad };
-        Ok(Self {
-            name: source.name(),
-            run,
-            predictor,
-            dataset,
-            leak,
-            spec,
-            parts,
-            pixels: Arc::new(pixels),
-            views,
-            options,
-        })
+        Ok(Self { name: source.name(), run, predictor, dataset, leak, spec, parts, pixels, views, options })
     }
 
     /// The images of a part.

@@ -8,7 +8,7 @@ use clap::Args;
 use super::config_file::{Base, absolute, merge};
 use super::fine_tune::FineTuneArgs;
 use super::progress::Progress;
-use super::{DeviceArgs, LoadArgs, bytes, memory_budget, published, say, tuning_cache};
+use super::{DeviceArgs, LoadArgs, bytes, memory_budget, published, report, say, tuning_cache};
 use crate::data::preprocess::Steps;
 use crate::data::{Fold, ImageSize};
 use crate::error::{Error, Kind, Result};
@@ -138,6 +138,9 @@ pub(super) struct TrainArgs {
     /// Print nothing but the final scores
     #[arg(long, short)]
     quiet: bool,
+    /// Make no report.html in the end (`lesion-gpu report` makes it later)
+    #[arg(long)]
+    no_report: bool,
 
     /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50,
     /// resnet50-keras, resnet101-keras, resnet152-keras, inception-resnet-v2, efficientnet-b0, vit-small-16; to segment:
@@ -568,11 +571,17 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
             say(format!("\nprobabilities are calibrated: {calibration}"));
         }
     }
+    let reported =
+        !args.no_report && report::after_training(&gpu, &summary.folder, &summary.material, &mut progress, interrupt)?;
+    progress.clear();
     let folder = summary.folder.path().display();
     if summary.test.as_ref().is_some_and(|test| matches!(test.report, Report::Masks(_))) {
         say(format!("at the pictures' own size: lesion-gpu eval {folder}"));
     }
     say(format!("run folder: {folder}"));
+    if reported {
+        say(format!("report: {}", summary.folder.file("report.html").display()));
+    }
     Ok(())
 }
 

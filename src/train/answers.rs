@@ -96,7 +96,9 @@ pub fn read_answers(path: &Path) -> Result<Sheet> {
     let (image, lesion) = (column("image_id")?, column("lesion")?);
     let answers = if masks { vec![] } else { vec![column("label")?, column("prediction")?] };
     let scores = if masks { MASK_SCORES.map(column).into_iter().collect::<Result<Vec<_>>>()? } else { vec![] };
+    let shares = names.iter().map(|name| column(&format!("{PROBABILITY}{name}"))).collect::<Result<Vec<_>>>()?;
     let (mut images, mut lesions, mut classes, mut found) = (vec![], vec![], [vec![], vec![]], vec![]);
+    let mut probabilities = vec![];
     for (number, record) in csv.records().enumerate() {
         let line = number + 2;
         let record = record.map_err(|e| bad(format!("line {line}: {e}")))?;
@@ -107,11 +109,17 @@ pub fn read_answers(path: &Path) -> Result<Sheet> {
             let class = names.iter().position(|name| name == field(at));
             list.push(class.ok_or_else(|| bad(format!("line {line}: there is no class '{}'", field(at))))?);
         }
+        let number = |at: usize| {
+            let parsed = field(at).parse::<f64>().ok().filter(|number| number.is_finite());
+            parsed.ok_or_else(|| bad(format!("line {line}: '{}' is no score", field(at))))
+        };
+        for &at in &shares {
+            probabilities.push(number(at)?);
+        }
         if masks {
             let mut row = [0.0; MASK_SCORES.len()];
             for (score, &at) in row.iter_mut().zip(&scores) {
-                let parsed = field(at).parse::<f64>().ok().filter(|score| score.is_finite());
-                *score = parsed.ok_or_else(|| bad(format!("line {line}: '{}' is no score", field(at))))?;
+                *score = number(at)?;
             }
             found.push(row);
         }
@@ -120,7 +128,10 @@ pub fn read_answers(path: &Path) -> Result<Sheet> {
         return Err(bad("the table is empty".into()));
     }
     let [labels, predictions] = classes;
-    let answers = if masks { Answers::Masks(found) } else { Answers::Classes { names, labels, predictions } };
+    let answers = match masks {
+        true => Answers::Masks(found),
+        false => Answers::Classes { names, labels, predictions, probabilities },
+    };
     Ok(Sheet { images, lesions, answers })
 }
 
@@ -145,7 +156,12 @@ mod tests {
             (sheet.images, sheet.lesions),
             (vec!["a, b".to_owned(), "c".into()], vec!["1".to_owned(), "2".into()])
         );
-        let answers = Answers::Classes { names: classes.to_vec(), labels: vec![1, 0], predictions: vec![1, 1] };
+        let answers = Answers::Classes {
+            names: classes.to_vec(),
+            labels: vec![1, 0],
+            predictions: vec![1, 1],
+            probabilities: vec![0.25, 0.75, 0.125, 0.875],
+        };
         assert_eq!(sheet.answers, answers);
         let leaky = class_table(true, &classes, &asked, &[1, 0], &[0.25, 0.75, 0.125, 0.875]).unwrap();
         assert_eq!(String::from_utf8_lossy(&leaky).matches(",LEAKY\n").count(), 2);

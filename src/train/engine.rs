@@ -157,7 +157,7 @@ pub fn run(
             notes.into_iter().for_each(|note| notify(Event::Note(note)));
             let folder = RunFolder::create(options.run.as_deref(), &options.runs_root, &config.model)?;
             folder.write_config(config)?;
-            folder.write_environment(gpu, &choices, features_each_step)?;
+            folder.write_environment(gpu, &choices, features_each_step, memory.total())?;
             folder.write_split(&dataset, &split)?;
             folder.write_skipped(&dataset)?;
             (folder, Progress::default())
@@ -190,7 +190,7 @@ pub fn run(
         dataset,
         split,
         leak,
-        samples: Samples { pixels: Arc::new(pixels), labels },
+        samples: Samples { pixels, labels },
         objective,
         model,
         caps,
@@ -213,7 +213,9 @@ pub fn run(
     }
     let mut engine = engine.train()?;
     let test = engine.test()?;
-    Ok(RunSummary { folder: engine.folder, progress: engine.progress, test, leak: engine.leak })
+    let Engine { folder, progress, leak, dataset, split, samples, .. } = engine;
+    let material = Material { dataset, pixels: samples.pixels, split };
+    Ok(RunSummary { folder, progress, test, leak, material })
 }
 
 /// The leak between the parts of a split, if there is one.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::TrainConfig;
 use super::checkpoint::Progress;
+use super::material::Material;
 use super::run_folder::RunFolder;
 use super::scores::Scores;
 use crate::autograd::Memory;
@@ -163,4 +164,6 @@ pub struct RunSummary {
     pub test: Option<Scores>,
     /// What leaks between the parts of the split, where that is accepted: the scores are too good.
     pub leak: Option<Leak>,
+    /// What it was made from.
+    pub material: Material,
 }

@@ -208,12 +208,12 @@ impl RunFolder {
             .map_err(|e| Error::new(Kind::Checkpoint, format!("the run's scores are damaged: {e}")).at(path.display()))
     }
 
-    /// Writes what the run ran on, the tuned choices it was made with, and whether it computes the features of a frozen
-    /// backbone in each step.
+    /// Writes what the run ran on, the tuned choices it was made with, whether it computes the features of a frozen backbone in
+    /// each step, and the bytes on the device of its first phase.
     ///
     /// # Errors
     /// [`Kind::Io`].
-    pub fn write_environment(&self, gpu: &Gpu, choices: &Choices, features_each_step: bool) -> Result<()> {
+    pub fn write_environment(&self, gpu: &Gpu, choices: &Choices, features_each_step: bool, memory: u64) -> Result<()> {
         let adapter = gpu.adapter();
         self.write_json(
             "environment.json",
@@ -231,6 +231,7 @@ impl RunFolder {
                 "command": std::env::args().collect::<Vec<_>>(),
                 "tuning": choices,
                 "features_each_step": features_each_step,
+                "memory": memory,
             }),
         )
     }
@@ -251,17 +252,27 @@ impl RunFolder {
         self.environment("features_each_step")
     }
 
-    /// An entry of `environment.json`; its default where there is none.
-    fn environment<T: DeserializeOwned + Default>(&self, key: &str) -> Result<T> {
+    /// What the run ran on.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] if `environment.json` is damaged, [`Kind::Io`].
+    pub fn environment_json(&self) -> Result<serde_json::Value> {
         let path = self.file("environment.json");
         let text = std::fs::read(&path).map_err(|e| Error::io("read what the run ran on", &path, &e))?;
-        let read = serde_json::from_slice::<serde_json::Value>(&text)
-            .and_then(|all| all.get(key).map_or(Ok(T::default()), |value| serde_json::from_value(value.clone())));
-        read.map_err(|e| {
-            Error::new(Kind::Checkpoint, format!("the run's environment is damaged: {e}"))
-                .at(path.display())
-                .next("put \"tuning\": {} there to go on with the built-in choice of kernels")
-        })
+        serde_json::from_slice(&text).map_err(|e| self.damaged_environment(&e))
+    }
+
+    /// An entry of `environment.json`; its default where there is none.
+    fn environment<T: DeserializeOwned + Default>(&self, key: &str) -> Result<T> {
+        let all = self.environment_json()?;
+        let value = all.get(key).map_or(Ok(T::default()), |value| serde_json::from_value(value.clone()));
+        value.map_err(|e| self.damaged_environment(&e))
+    }
+
+    fn damaged_environment(&self, e: &serde_json::Error) -> Error {
+        Error::new(Kind::Checkpoint, format!("the run's environment is damaged: {e}"))
+            .at(self.file("environment.json").display())
+            .next("put \"tuning\": {} there to go on with the built-in choice of kernels")
     }
 
     /// Writes a JSON file.
