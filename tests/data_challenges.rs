@@ -210,6 +210,64 @@ fn ph2_is_read_by_its_table_of_bars() {
     assert!(text.contains("line 3: there is no image IMD005"), "{text}");
     fs::remove_file(dir.path().join("PH2Dataset/PH2_dataset.txt")).unwrap();
     assert!(open(dir.path()).unwrap_err().to_string().contains("there is no PH2_dataset.txt"));
+
+    // The workbook, with rows of legends above the head, says the same.
+    let head = ["Image Name", "Histological Diagnosis", "Common Nevus", "Atypical Nevus", "Melanoma", "Asymmetry"];
+    let sheet = |rows: &[[&str; 6]]| workbook(&[&[["PH2", "", "", "", "", ""], head][..], rows].concat());
+    let rows =
+        [["IMD002", "", "X", "", "", "0"], ["IMD003", "Melanoma", "", "", "X", "2"], ["IMD004", "", "", "X", "", "1"]];
+    let file = "PH2Dataset/PH2_dataset.xlsx";
+    put(dir.path(), file, sheet(&rows));
+    let classes: Vec<String> = listed(&open(dir.path()).unwrap()).iter().map(|row| row.1.to_owned()).collect();
+    assert_eq!(classes, ["common_nevus", "melanoma", "atypical_nevus"]);
+    put(dir.path(), file, sheet(&[rows[0], ["IMD003", "", "X", "", "X", "2"], rows[0]]));
+    let text = open(dir.path()).unwrap_err().to_string();
+    for fault in ["row 6: marks 2 of the columns", "row 7: names IMD002, as row 5 does"] {
+        assert!(text.contains(fault), "{text}");
+    }
+    let columns = [["Image Name", "Histological Diagnosis", "Nevus", "", "", ""]];
+    for (bytes, fault) in [(workbook(&columns), "no column `Common Nevus`"), (b"no zip".to_vec(), "no workbook")] {
+        put(dir.path(), file, bytes);
+        let e = open(dir.path()).unwrap_err();
+        assert!(e.kind() == Kind::Data && e.to_string().contains(fault), "{e}");
+    }
+}
+
+/// A workbook whose one sheet has these rows from its third on.
+fn workbook(rows: &[[&str; 6]]) -> Vec<u8> {
+    let cell = |text: &str, at: String| format!("<c r=\"{at}\" t=\"inlineStr\"><is><t>{text}</t></is></c>");
+    let row = |(number, cells): (usize, &[&str; 6])| {
+        let cells = cells.iter().zip('A'..).filter(|(text, _)| !text.is_empty());
+        let cells: String = cells.map(|(text, column)| cell(text, format!("{column}{}", number + 3))).collect();
+        format!("<row r=\"{}\">{cells}</row>", number + 3)
+    };
+    let rows: String = rows.iter().enumerate().map(row).collect();
+    let head = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>";
+    let (main, office) = (
+        "http://schemas.openxmlformats.org/spreadsheetml/2006/main",
+        "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
+    );
+    let packages = "http://schemas.openxmlformats.org/package/2006/relationships";
+    let relation = |kind: &str, target: &str| {
+        format!(
+            "{head}<Relationships xmlns=\"{packages}\"><Relationship Id=\"r1\" Type=\"{office}/{kind}\" Target=\"{target}\"/>\
+             </Relationships>"
+        )
+    };
+    let book = format!(
+        "{head}<workbook xmlns=\"{main}\" xmlns:r=\"{office}\"><sheets><sheet name=\"a\" sheetId=\"1\" r:id=\"r1\"/></sheets>\
+         </workbook>"
+    );
+    let types = format!("{head}<Types xmlns=\"http://schemas.openxmlformats.org/package/2006/content-types\"/>");
+    let sheet = format!("{head}<worksheet xmlns=\"{main}\"><sheetData>{rows}</sheetData></worksheet>");
+    let files = [
+        ("[Content_Types].xml", types),
+        ("_rels/.rels", relation("officeDocument", "xl/workbook.xml")),
+        ("xl/workbook.xml", book),
+        ("xl/_rels/workbook.xml.rels", relation("worksheet", "worksheets/sheet1.xml")),
+        ("xl/worksheets/sheet1.xml", sheet),
+    ];
+    zipped(&files.map(|(name, text)| (name, text.into_bytes())), CompressionMethod::Deflated)
 }
 
 #[test]

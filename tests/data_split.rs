@@ -152,6 +152,12 @@ fn training_sets_are_balanced_after_the_split_and_never_across_it() {
     ["rotation", "hflip", "vflip", "zoom", "shift", "brightness", "contrast"]
         .iter()
         .for_each(|change| assert!(rare.iter().filter(|id| id.contains(change)).count() >= 5, "{change}: {rare:?}"));
+    // What was left out is known.
+    let used: HashSet<&String> = balanced.samples.iter().map(|sample| &sample.id).collect();
+    let unused: Vec<&String> = balanced.unused.iter().map(|sample| &sample.id).collect();
+    assert!(unused.iter().all(|id| !used.contains(id)));
+    let originals = used.iter().filter(|id| !id.contains('~')).count();
+    assert_eq!(originals + unused.len(), data.samples.len());
     let (mut again, mut same) = (data.clone(), natural.clone());
     balance_train(&mut again, &mut same, 60, 9);
     assert_eq!((again.samples, same), (balanced.samples, parts));

@@ -6,6 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::{fails, ok};
+use lesion_gpu::metrics::PixelCounts;
 use lesion_gpu::train::Checkpoint;
 
 const TRAIN: &[&str] = &["train", "--data", "synthetic:120", "--model", "simple-cnn", "--batch", "8", "--no-tune"];
@@ -272,8 +273,87 @@ fn masks_turn_with_their_pictures() {
     assert!(differ <= 1, "{differ} pixels differ");
     let printed = ok(dir, &["eval", "u", "--tta"]);
     assert!(printed.contains("views (x8)") && printed.contains("threshold Jaccard"), "{printed}");
-    assert!(fails(dir, 2, &["eval", "u", "u"]).contains("is for models that classify"));
-    assert!(fails(dir, 2, &["eval", "u", "--fit-temperature"]).contains("is for models that classify"));
+    assert!(fails(dir, 2, &["eval", "u", "--fit-temperature"]).contains("models with a softmax"));
+}
+
+#[test]
+fn masks_of_several_runs_are_drawn_and_scored_together() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    lesion_gpu::data::synthetic::write(&dir.join("made"), 5, 60, 48).unwrap();
+    let (images, masks) =
+        (dir.join("made/HAM10000_images_part_1"), dir.join("made/HAM10000_segmentations_lesion_tschandl"));
+    let train = |extra: &[&str]| {
+        let args = ["train", "--data", "made", "--model", "unet-small", "--batch", "4", "--epochs", "1", "--no-tune"];
+        ok(dir, &[&args[..], extra].concat())
+    };
+    train(&["--size", "32", "--run", "one"]);
+    train(&["--size", "48x32", "--seed", "7", "--normalize", "unit", "--preprocess", "clahe", "--run", "two"]);
+    let printed = ok(dir, &["eval", "one", "two"]);
+    assert!(printed.contains("mean of 2") && printed.contains("     Dice   Jaccard"), "{printed}");
+    let both = scores(dir, &["one", "two"]);
+    for (number, run) in ["one", "two"].into_iter().enumerate() {
+        assert!(close(&both["members"][number]["dice"], &scores(dir, &[run])["dice"]), "{both}");
+    }
+    // One run twice is that run.
+    assert!(close(&scores(dir, &["two", "two"])["jaccard"], &scores(dir, &["two"])["jaccard"]));
+
+    // `predict` draws what `eval` has scored.
+    std::fs::create_dir(dir.join("test")).unwrap();
+    let split = std::fs::read_to_string(dir.join("one/split.csv")).unwrap();
+    let ids = split.lines().filter(|row| row.ends_with(",test")).map(|row| row.split(',').next().unwrap());
+    let ids: Vec<&str> = ids.collect();
+    for id in &ids {
+        let file = format!("{id}.png");
+        std::fs::copy(images.join(&file), dir.join("test").join(&file)).unwrap();
+    }
+    ok(dir, &["predict", "one", "two", "test", "--out", "drawn", "--batch", "3"]);
+    let dice = ids.iter().map(|id| {
+        let mask = |folder: &Path| image::open(folder.join(format!("{id}_segmentation.png"))).unwrap().to_luma8();
+        let (ours, truth) = (mask(&dir.join("drawn")), mask(&masks));
+        PixelCounts::of(ours.pixels().zip(truth.pixels()).map(|(a, b)| (a[0] > 0, b[0] > 0))).dice()
+    });
+    let dice = dice.sum::<f64>() / ids.len() as f64;
+    assert!((dice - both["dice"].as_f64().unwrap()).abs() < 1e-9, "{dice} {both}");
+
+    // Folds, each by the run that was not trained on it.
+    for fold in ["1", "2"] {
+        train(&["--size", "32", "--fold", &format!("{fold}/2"), "--run", &format!("fold{fold}")]);
+    }
+    let all = scores(dir, &["fold1", "fold2", "--out-of-fold"]);
+    let images: u64 = all["members"].as_array().unwrap().iter().map(|m| m["images"].as_u64().unwrap()).sum();
+    assert_eq!((images, all["members"].as_array().unwrap().len()), (60, 2));
+    assert!(fails(dir, 2, &["eval", "fold1", "fold2"]).contains("--out-of-fold"));
+    self::train(dir, &["--steps", "1", "--run", "classes"]);
+    assert!(fails(dir, 2, &["eval", "one", "classes"]).contains("some runs classify, and others segment"));
+}
+
+#[test]
+fn a_balanced_split_can_be_taken_over() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    train(dir, &["--steps", "1", "--balance", "12", "--run", "balanced"]);
+    let split = |run: &str| std::fs::read_to_string(dir.join(run).join("split.csv")).unwrap();
+    let rows = |text: &str, part: &str, copies: bool| {
+        let rows = text.lines().filter(|row| row.ends_with(part) && row.contains('~') == copies);
+        rows.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let balanced = split("balanced");
+    assert!(rows(&balanced, ",unused", false).len() > 10 && rows(&balanced, ",train", true).len() > 10, "{balanced}");
+    // The same pictures, without the copies and with them again.
+    let printed = train(dir, &["--steps", "1", "--split-file", "balanced/split.csv", "--run", "again"]);
+    assert!(printed.contains("image(s) are unused, as "), "{printed}");
+    for part in [",train", ",val", ",test"] {
+        assert_eq!(rows(&split("again"), part, false), rows(&balanced, part, false), "{part}");
+    }
+    train(dir, &["--steps", "1", "--split-file", "balanced/split.csv", "--balance", "12", "--run", "copies"]);
+    assert_eq!(rows(&split("copies"), ",train", true), rows(&balanced, ",train", true));
 }
 
 #[test]
@@ -306,6 +386,24 @@ fn runs_are_scored_together_and_never_on_what_one_was_trained_on() {
         assert!(close(&member["balanced_accuracy"], &alone["balanced_accuracy"]), "{member}");
     }
     assert_eq!(members.len(), 2);
+    // `predict` says the mean of what each says.
+    let picture = first_picture(&dir.join("made"));
+    let picture = picture.to_str().unwrap();
+    let said = |runs: &[&str]| {
+        let printed = ok(dir, &[&["predict", "--format", "csv", "--batch", "2"], runs, &[picture, picture]].concat());
+        let row = |line: &str| line.split(',').skip(2).map(|p| p.parse::<f64>().unwrap()).collect::<Vec<_>>();
+        printed.lines().skip(1).map(row).collect::<Vec<_>>()
+    };
+    let (alone, other, mean) = (said(&["one"]), said(&["two"]), said(&["one", "two"]));
+    assert_eq!(mean.len(), 2);
+    for class in 0..7 {
+        let expected = (alone[0][class] + other[0][class]) / 2.0;
+        assert!((mean[0][class] - expected).abs() < 2e-6 && mean[0] == mean[1], "{mean:?}");
+    }
+    let json = ok(dir, &["predict", "one", "two", picture, "--format", "json"]);
+    assert!(json.contains("\"runs\": 2") && !json.contains("temperature"), "{json}");
+    assert!(fails(dir, 2, &["predict", "one", "two", picture, "--logits"]).contains("for one run"));
+
     // A run with itself is that run.
     let twice = scores(dir, &["one", "one"]);
     assert!(twice["confusion"] == one["confusion"] && close(&twice["macro_auc"], &one["macro_auc"]));

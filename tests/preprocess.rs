@@ -272,4 +272,20 @@ fn a_run_preprocesses_what_it_predicts() {
     assert_eq!(answer(&format!("{weights} --preprocess none p.png")), of_run);
     assert_ne!(answer(&format!("{weights} --preprocess none images/p.png")), of_run);
     run("eval r");
+
+    // What starts from such weights sees pictures as they did, unless it is told otherwise.
+    let begin = |flags: &str, name: &str| {
+        let data = "--data synthetic:60 --model simple-cnn --size 32 --batch 8 --steps 1 --no-temperature";
+        run(&format!("train {data} --run {name} {flags}"));
+        std::fs::read_to_string(dir.path().join(name).join("config.toml")).unwrap()
+    };
+    let same = "steps = \"crop,resize,hair,clahe\"";
+    assert!(begin("--weights w.safetensors", "exported").contains(same));
+    assert!(begin("--weights r/weights/best.safetensors", "checkpoint").contains(same));
+    assert!(!begin("--weights w.safetensors --preprocess none", "none").contains("clahe,"));
+    let file = "model = 'simple-cnn'\nweights = 'w.safetensors'\n";
+    std::fs::write(dir.path().join("c.toml"), file).unwrap();
+    assert!(begin("--config c.toml", "file").contains(same));
+    std::fs::write(dir.path().join("c.toml"), format!("{file}preprocess.steps = 'shades-of-gray'\n")).unwrap();
+    assert!(begin("--config c.toml", "other").contains("steps = \"resize,shades-of-gray\""));
 }

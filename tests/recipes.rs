@@ -31,7 +31,14 @@ fn a_recipe_is_reproduced_under_both_protocols_and_its_runs_are_compared() {
     assert!(!printed.contains("epoch   1") && stamp() == before, "{printed}");
     assert_eq!(std::fs::read_to_string(dir.join("out/table.md")).unwrap(), table);
 
-    // The leak is told wherever the run is scored; the leak-free one has none.
+    // The leak is told in each table of the run, and wherever it is scored; the leak-free one has none.
+    for table in ["split.csv", "results.csv", "test.csv"] {
+        let read = |run: &str| std::fs::read_to_string(dir.join("out").join(run).join(table)).unwrap();
+        let (leaky, free) = (read("s1-cnn-published"), read("s1-cnn-leak-free"));
+        let (header, rows) = leaky.split_once('\n').unwrap();
+        assert!(header.ends_with(",leak") && rows.lines().all(|row| row.ends_with(",LEAKY")), "{table}: {header}");
+        assert!(!free.contains("leak"), "{table}");
+    }
     let leaky = ok(dir, &["eval", "out/s1-cnn-published", "--json", "leaky.json"]);
     assert!(leaky.starts_with("LEAKY: ") || leaky.contains("\nLEAKY: "), "{leaky}");
     assert!(std::fs::read_to_string(dir.join("leaky.json")).unwrap().contains("\"leak\": \"LEAKY: "));

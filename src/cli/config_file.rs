@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
-use crate::train::{Recipe, TrainConfig, normalisation_of};
+use crate::train::{Recipe, TrainConfig, normalisation_of, preprocess_of};
 
 /// Flags of `train`, by their clap names, and the keys of the configuration that they set.
 pub(super) const KEYS: &[(&str, &[&str])] = &[
@@ -158,6 +158,9 @@ pub(super) fn merge(base: &Base, flags: &TrainConfig, given: &dyn Fn(&str) -> bo
     let mut config: TrainConfig = Value::Table(all).try_into().map_err(|e| bad(place, &e))?;
     if !own.contains_key("normalisation") && !given("normalize") {
         config.normalisation = normalisation_of(&config.model, config.weights.as_deref().map(Path::new))?;
+    }
+    if !own.contains_key("preprocess") && !given("preprocess") {
+        config.preprocess = preprocess_of(config.weights.as_deref().map(Path::new))?;
     }
     Ok(config)
 }

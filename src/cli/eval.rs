@@ -1,6 +1,5 @@
 //! `lesion-gpu eval`
 
-use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -9,14 +8,16 @@ use serde::Serialize;
 use super::member::Member;
 use super::progress::Progress;
 use super::source::{BareArgs, PartialArgs};
+use super::together::Images;
 use super::{DeviceArgs, LoadArgs, TuningArgs, say};
 use crate::data::{Patient, Sample, age_band};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
-use crate::metrics::{ClassificationReport, Scored};
+use crate::metrics::{ClassificationReport, Scored, SegmentationReport};
 use crate::models::Task;
 use crate::train::{
-    Interrupt, ModelSource, Outputs, Precision, RunFolder, Scores, TrainConfig, Verdicts, score_in_detail,
+    Answering, Interrupt, MaskCounts, ModelSource, Outputs, Precision, RunFolder, Scores, TrainConfig, Verdicts,
+    score_in_detail,
 };
 use crate::weights::write_atomically;
 
@@ -70,7 +71,7 @@ pub(super) struct EvalArgs {
     pub(super) split: Part,
     /// Score every image of the data by the run that had it in its test split: of the folds of a cross-validation
     #[arg(long, conflicts_with_all = ["data", "split", "weights", "fit_temperature"])]
-    out_of_fold: bool,
+    pub(super) out_of_fold: bool,
     /// Show each model each image in all views that keep its shape (8 of a square, else 4), and take the mean of the
     /// probabilities
     #[arg(long)]
@@ -129,47 +130,101 @@ pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
     }
     let gpu = args.device.open()?;
     let mut progress = Progress::new();
-    let mut all: Option<Together> = None;
+    let mut images = Images::new(args);
+    let (mut all, mut masks): (Option<Together>, Vec<(Member, Vec<usize>)>) = (None, vec![]);
+    let mut answering = None;
     for source in &sources {
         let mut member = Member::open(args, source, &gpu, &mut progress, interrupt)?;
-        if member.predictor.task == Task::Segment {
-            return masks_of(args, &gpu, sources.len(), &mut member, &mut progress, interrupt);
-        }
+        let first: &Answering = answering.get_or_insert_with(|| member.predictor.answering());
+        first.check(&member.predictor.answering(), &member.name)?;
         if args.fit_temperature {
             fit(&gpu, source, &mut member, &mut progress, interrupt)?;
         }
-        let member = Answered::new(args, &gpu, member, &mut progress, interrupt)?;
+        let indices = images.join(&member)?;
+        if member.predictor.task == Task::Segment {
+            masks.push((member, indices));
+            continue;
+        }
+        // One model at a time is on the device.
+        let member = Answered::new(args, &gpu, member, &indices, &mut progress, interrupt)?;
         match &mut all {
-            None => all = Some(Together::begin(args, member)?),
+            None => all = Some(Together::begin(member)?),
             Some(all) => all.join(args, member)?,
         }
     }
+    let Some(all) = all else { return masks_of(args, &gpu, &images, masks, &mut progress, interrupt) };
     progress.clear();
-    all.ok_or_else(|| Error::new(Kind::Internal, "there is nothing to score"))?.report(args)
+    all.report(args, &images)
 }
 
-/// Scores masks, of a single model.
+/// What is told of each of several models that segment.
+#[derive(Debug, Serialize)]
+struct MaskScores {
+    run: String,
+    images: usize,
+    dice: f64,
+    jaccard: f64,
+}
+
+/// The scores of masks, and those of the members where there are several.
+#[derive(Debug, Serialize)]
+struct MaskOutput {
+    #[serde(flatten)]
+    report: SegmentationReport,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    members: Vec<MaskScores>,
+    /// How many scored images some member was trained on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trained_on: Option<usize>,
+}
+
+/// Scores masks: those of one model, of several together, or of the folds of a cross-validation.
 fn masks_of(
     args: &EvalArgs,
     gpu: &Gpu,
-    models: usize,
-    member: &mut Member,
+    images: &Images,
+    masks: Vec<(Member, Vec<usize>)>,
     progress: &mut Progress,
     interrupt: &Interrupt,
 ) -> Result<()> {
-    let refuse = |what: &str| Err(Error::new(Kind::Usage, format!("{what} is for models that classify")));
-    if models > 1 {
-        return refuse("scoring several runs together");
-    }
-    if args.fit_temperature {
-        return refuse("--fit-temperature");
-    }
-    let indices = member.indices(args.split);
-    let (head, views) = (member.head(args.split, &indices)?, member.views());
-    let report = member.masks(gpu, &indices, progress, interrupt)?;
+    let trained_on = images.check()?;
+    let (first, indices) = masks.first().ok_or_else(nothing)?;
+    let (head, views) = (first.head(args.split, indices)?, first.views());
+    let leak = masks.iter().find_map(|(member, _)| member.leak.clone());
+    let names: Vec<String> = masks.iter().map(|(member, _)| member.name.clone()).collect();
+    let counts = match args.out_of_fold {
+        true => {
+            let mut all = MaskCounts { together: vec![], each: vec![] };
+            for of_fold in masks {
+                let counts = super::member::mask_counts(gpu, vec![of_fold], progress, interrupt)?;
+                all.together.extend(counts.together);
+                all.each.extend(counts.each);
+            }
+            all
+        }
+        false => super::member::mask_counts(gpu, masks, progress, interrupt)?,
+    };
     progress.clear();
+    let report = SegmentationReport::new(&counts.together)?;
+    let alone = names.into_iter().zip(&counts.each).map(|(run, counts)| {
+        let report = SegmentationReport::new(counts)?;
+        Ok(MaskScores { run, images: counts.len(), dice: report.dice, jaccard: report.jaccard })
+    });
+    let mut members = alone.collect::<Result<Vec<MaskScores>>>()?;
+    if members.len() > 1 {
+        let rows: Vec<_> = members.iter().map(|m| (m.run.as_str(), m.images, [m.dice, m.jaccard])).collect();
+        say(images.table(["Dice", "Jaccard"], &rows, [report.dice, report.jaccard]));
+    } else {
+        members.clear();
+    }
+    images.note(trained_on).iter().for_each(say);
+    let head = images.head(head, leak.as_ref());
     say(format!("{head}, masks brought to the pictures' own size{views}\n{report}"));
-    write_json(args, member.leak.as_deref(), &report)
+    write_json(args, leak.as_deref(), &MaskOutput { report, members, trained_on })
+}
+
+fn nothing() -> Error {
+    Error::new(Kind::Internal, "there is nothing to score")
 }
 
 /// Fits the temperature of a run to its validation images, and keeps it.
@@ -192,8 +247,6 @@ fn fit(
 /// What a model said of its images.
 struct Answered {
     name: String,
-    /// What was trained on, where that is known.
-    run: Option<RunFolder>,
     config: TrainConfig,
     classes: Vec<String>,
     temperature: Option<f64>,
@@ -201,8 +254,6 @@ struct Answered {
     head: String,
     /// What leaks between the parts of its split.
     leak: Option<String>,
-    /// Images of the whole dataset.
-    images: usize,
     samples: Vec<Sample>,
     verdicts: Verdicts,
 }
@@ -212,24 +263,35 @@ impl Answered {
         args: &EvalArgs,
         gpu: &Gpu,
         mut member: Member,
+        indices: &[usize],
         progress: &mut Progress,
         interrupt: &Interrupt,
     ) -> Result<Self> {
-        let indices = member.indices(args.split);
-        let head = member.head(args.split, &indices)?;
-        let verdicts = member.verdicts(gpu, &indices, progress, interrupt)?;
+        let head = member.head(args.split, indices)?;
+        let verdicts = member.verdicts(gpu, indices, progress, interrupt)?;
         Ok(Self {
             views: member.views(),
             head,
             leak: member.leak,
-            images: member.dataset.samples.len(),
             samples: indices.iter().map(|&i| member.dataset.samples[i].clone()).collect(),
             verdicts,
             name: member.name,
-            run: member.run,
             temperature: member.predictor.temperature,
             config: member.predictor.config,
             classes: member.predictor.classes,
+        })
+    }
+
+    /// Its scores by itself.
+    fn alone(&self) -> Result<MemberScores> {
+        let labels: Vec<usize> = self.samples.iter().map(|sample| sample.label).collect();
+        let report = ClassificationReport::new(&self.classes, &labels, &self.verdicts.probabilities)?;
+        Ok(MemberScores {
+            run: self.name.clone(),
+            images: self.samples.len(),
+            accuracy: report.accuracy,
+            balanced_accuracy: report.balanced_accuracy,
+            temperature: self.temperature,
         })
     }
 }
@@ -261,161 +323,46 @@ struct Output<'a> {
 struct Together {
     first: Answered,
     members: Vec<MemberScores>,
-    /// What each said of the images of `samples`, in their order.
+    /// What each said of the images, in their order; out of fold, what all said one after the other.
     verdicts: Vec<Verdicts>,
-    samples: Vec<Sample>,
-    trained_on: HashSet<String>,
 }
 
 impl Together {
-    fn begin(args: &EvalArgs, first: Answered) -> Result<Self> {
-        let (verdicts, samples) = (vec![first.verdicts.clone()], first.samples.clone());
-        let mut all = Self { first, members: vec![], verdicts, samples, trained_on: HashSet::new() };
-        let scores = all.alone(&all.first)?;
-        all.members.push(scores);
-        all.remember(args, all.first.run.clone())?;
-        Ok(all)
+    fn begin(first: Answered) -> Result<Self> {
+        let (members, verdicts) = (vec![first.alone()?], vec![first.verdicts.clone()]);
+        Ok(Self { first, members, verdicts })
     }
 
     /// Takes the answers of another member.
     fn join(&mut self, args: &EvalArgs, member: Answered) -> Result<()> {
-        if member.classes != self.first.classes {
-            let (one, other) = (self.first.classes.join(","), member.classes.join(","));
-            return Err(Error::new(Kind::Usage, format!("the runs have different classes: {one}, and {other}"))
-                .at(&member.name)
-                .next("score runs together that were trained for the same classes"));
-        }
-        if member.config.loss.of_sigmoids() != self.first.config.loss.of_sigmoids() {
-            return Err(Error::new(
-                Kind::Usage,
-                "some runs have a softmax over the classes, others a sigmoid for each",
-            )
-            .at(&member.name)
-            .next("score runs together whose --loss is of one kind"));
-        }
-        let scores = self.alone(&member)?;
-        self.members.push(scores);
-        self.first.leak = self.first.leak.take().or_else(|| member.leak.clone());
-        self.remember(args, member.run.clone())?;
-        if args.out_of_fold { self.append(member) } else { self.add(args, member) }
-    }
-
-    /// The scores of a member by itself.
-    fn alone(&self, member: &Answered) -> Result<MemberScores> {
-        let labels: Vec<usize> = member.samples.iter().map(|sample| sample.label).collect();
-        let report = ClassificationReport::new(&member.classes, &labels, &member.verdicts.probabilities)?;
-        Ok(MemberScores {
-            run: member.name.clone(),
-            images: member.samples.len(),
-            accuracy: report.accuracy,
-            balanced_accuracy: report.balanced_accuracy,
-            temperature: member.temperature,
-        })
-    }
-
-    /// Remembers what a member was trained on, unless its answers are on other images than those.
-    fn remember(&mut self, args: &EvalArgs, run: Option<RunFolder>) -> Result<()> {
-        if let Some(run) = run.filter(|_| !args.out_of_fold) {
-            self.trained_on.extend(run.trained_on()?);
+        self.members.push(member.alone()?);
+        self.first.leak = self.first.leak.take().or(member.leak);
+        match args.out_of_fold {
+            true => self.verdicts[0].extend(member.verdicts),
+            false => self.verdicts.push(member.verdicts),
         }
         Ok(())
     }
 
-    /// Takes answers on the same images.
-    fn add(&mut self, args: &EvalArgs, member: Answered) -> Result<()> {
-        let at: HashMap<&str, usize> =
-            member.samples.iter().enumerate().map(|(i, sample)| (sample.id.as_str(), i)).collect();
-        let places: Vec<usize> = self.samples.iter().filter_map(|sample| at.get(sample.id.as_str()).copied()).collect();
-        if places.len() != self.samples.len() || places.len() != member.samples.len() {
-            let what = format!(
-                "the runs do not have the same images in their {} split: {} of {} are among the {} of this one",
-                args.split.name(),
-                places.len(),
-                self.samples.len(),
-                member.samples.len()
-            );
-            let folds = "for the folds of a cross-validation use --out-of-fold; else score images that no run was trained \
-                         on, with --data and --split all";
-            return Err(Error::new(Kind::Usage, what).at(&member.name).next(folds));
-        }
-        let differ = self.samples.iter().zip(&places).filter(|(sample, i)| sample.label != member.samples[**i].label);
-        match differ.count() {
-            0 => self.verdicts.push(member.verdicts.select(&places, member.classes.len())),
-            count => {
-                return Err(Error::new(
-                    Kind::Data,
-                    format!("the runs' data disagree about the class of {count} images"),
-                )
-                .at(&member.name)
-                .next("score them on one dataset, with --data"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes answers on other images.
-    fn append(&mut self, member: Answered) -> Result<()> {
-        let seen: HashSet<&str> = self.samples.iter().map(|sample| sample.id.as_str()).collect();
-        let twice = member.samples.iter().filter(|sample| seen.contains(sample.id.as_str())).count();
-        if twice > 0 {
-            let what = format!("{twice} images are in the test split of more than one run");
-            return Err(Error::new(Kind::Usage, what).at(&member.name).next(
-                "--out-of-fold is for the folds of one cross-validation (train --fold 1/5 and so on, with the same seed)",
-            ));
-        }
-        if member.images != self.first.images {
-            let what = format!("the runs' data differ: {} images, and {}", self.first.images, member.images);
-            return Err(Error::new(Kind::Usage, what).at(&member.name));
-        }
-        self.samples.extend(member.samples);
-        self.verdicts[0].extend(member.verdicts);
-        Ok(())
-    }
-
-    /// Refuses what would flatter the models; how many images some were trained on, where that was asked for.
-    fn check(&self, args: &EvalArgs) -> Result<Option<usize>> {
-        let (all, scored) = (self.first.images, self.samples.len());
-        if args.out_of_fold && scored != all {
-            let what = format!("{} of {all} images are in no run's test split", all - scored);
-            return Err(Error::new(Kind::Usage, what).next("name the runs of all folds"));
-        }
-        let known = self.samples.iter().filter(|sample| self.trained_on.contains(&sample.id)).count();
-        match args.split {
-            _ if known == 0 || args.out_of_fold => Ok(None),
-            Part::Train | Part::All => Ok(Some(known)),
-            Part::Val | Part::Test => {
-                let what = format!("{known} of {scored} images were trained on: such scores say nothing of new images");
-                Err(Error::new(Kind::Usage, what)
-                    .next("score other images, or --split all, which says how many were trained on"))
-            }
-        }
-    }
-
-    fn report(self, args: &EvalArgs) -> Result<()> {
-        let trained_on = self.check(args)?;
+    fn report(self, args: &EvalArgs, images: &Images) -> Result<()> {
+        let trained_on = images.check()?;
         let Answered { config, classes, head, views, temperature, .. } = &self.first;
         let outputs = Outputs::of(config);
         let verdicts = Verdicts::mean(&self.verdicts, outputs)?;
-        let labels: Vec<Vec<usize>> = self.samples.iter().map(Sample::all_labels).collect();
-        let images: Vec<Scored<'_>> = self.samples.iter().map(scored).collect();
+        let labels: Vec<Vec<usize>> = images.samples().iter().map(Sample::all_labels).collect();
+        let asked: Vec<Scored<'_>> = images.samples().iter().map(scored).collect();
         let operating = operating_point(args, classes)?;
         let several = self.members.len() > 1;
         let temperature = temperature.filter(|_| !several);
-        let scores = score_in_detail(config, classes, (&labels, &images), &verdicts, operating, temperature)?;
+        let scores = score_in_detail(config, classes, (&labels, &asked), &verdicts, operating, temperature)?;
         if several {
-            say(self.table(args, &scores));
+            let rows: Vec<_> =
+                self.members.iter().map(|m| (m.run.as_str(), m.images, [m.accuracy, m.balanced_accuracy])).collect();
+            let together = ["accuracy", "balanced_accuracy"].map(|name| scores.named(name).unwrap_or(f64::NAN));
+            say(images.table(["accuracy", "balanced"], &rows, together));
         }
-        let head = match args.out_of_fold {
-            true => {
-                let leak = self.first.leak.as_ref().map_or(String::new(), |leak| format!("{leak}\n"));
-                format!("{leak}{} images, each by the run that had it in its test split", self.samples.len())
-            }
-            false => head.clone(),
-        };
-        if let Some(known) = trained_on.filter(|_| args.split == Part::All) {
-            let count = self.samples.len();
-            say(format!("note     {known} of {count} images were trained on: these scores flatter"));
-        }
+        images.note(trained_on).iter().for_each(say);
+        let head = images.head(head.clone(), self.first.leak.as_ref());
         say(format!("{head}{views}, unweighted {} {:.4}\n{}", config.loss.name(), scores.loss, scores.report));
         if let Some(each) = &scores.multi_label {
             say(each.to_string());
@@ -429,25 +376,15 @@ impl Together {
         let members = if several { self.members } else { vec![] };
         write_json(args, self.first.leak.as_deref(), &Output { scores: &scores, members, trained_on })
     }
-
-    /// The members and what they are together.
-    fn table(&self, args: &EvalArgs, scores: &Scores) -> String {
-        let together =
-            if args.out_of_fold { "out of fold".to_owned() } else { format!("mean of {}", self.members.len()) };
-        let names = self.members.iter().map(|member| member.run.chars().count());
-        let width = names.chain([together.chars().count()]).max().unwrap_or(0);
-        let mut text = format!("{:width$}  images  accuracy  balanced\n", "run");
-        for MemberScores { run, images, accuracy, balanced_accuracy, .. } in &self.members {
-            text += &format!("{run:width$}  {images:>6}  {accuracy:>8.4}  {balanced_accuracy:>8.4}\n");
-        }
-        let named = |name: &str| scores.named(name).unwrap_or(f64::NAN);
-        let (accuracy, balanced) = (named("accuracy"), named("balanced_accuracy"));
-        text + &format!("{together:width$}  {:>6}  {accuracy:>8.4}  {balanced:>8.4}\n", self.samples.len())
-    }
 }
 
 /// A picture as detailed scores want it.
 fn scored(sample: &Sample) -> Scored<'_> {
+    Scored { label: sample.label, lesion: &sample.group, groups: groups_of(sample) }
+}
+
+/// The groups of patients that a picture belongs to, as far as they are known.
+pub(super) fn groups_of(sample: &Sample) -> Vec<(&'static str, String)> {
     let Patient { age, sex, site } = &sample.patient;
     let mut groups = vec![];
     if let Some(age) = age {
@@ -458,7 +395,7 @@ fn scored(sample: &Sample) -> Scored<'_> {
             groups.push((by, name.clone()));
         }
     }
-    Scored { label: sample.label, lesion: &sample.group, groups }
+    groups
 }
 
 /// The class and specificity that an operating point is asked for, if there is such a class.

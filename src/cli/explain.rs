@@ -11,6 +11,7 @@ use super::answers::{Answer, Format};
 use super::pictures::{self, Job, Loaded, targets};
 use super::source::{BareArgs, PartialArgs};
 use super::{DeviceArgs, TuningArgs};
+use crate::data::preprocess::Area;
 use crate::data::{ImageSize, SampleReader, Sheet, Source, decode_rgb_file, masks_of_files};
 use crate::error::{Error, Kind, Result};
 use crate::explain::{Explainer, Explanation, Look, Method, heat_map, overlay, share_inside};
@@ -164,11 +165,13 @@ pub(super) fn run(args: &ExplainArgs, interrupt: &Interrupt) -> Result<()> {
     };
     let job = Job { files: &files, batch, format: args.format, columns: &COLUMNS, interrupt };
     let recipe = explainer.config.preparation();
-    let outcome = job.each("explaining", recipe, &mut |pictures, show, print| {
-        for (done, batch) in pictures.enumerate() {
-            let batch = batch?;
-            for found in explainer.explain(&gpu, &batch, &vec![class; batch.valid])? {
-                print(&mut |loaded| drawing.draw(loaded, &found))?;
+    let outcome = job.each("explaining", vec![recipe], &mut |pictures, show, print| {
+        for (done, batches) in pictures.enumerate() {
+            // One recipe makes one batch at a time.
+            for batch in batches? {
+                for found in explainer.explain(&gpu, &batch, &vec![class; batch.valid])? {
+                    print(&mut |loaded| drawing.draw(loaded, &found))?;
+                }
             }
             show(done + 1)?;
         }
@@ -229,7 +232,8 @@ impl Drawing<'_> {
         let file = &self.files[loaded.index];
         // Decoded once more: at their own size, the pictures of a batch may be too large to be kept.
         let picture = decode_rgb_file(file)?;
-        let map = found.map.on(loaded.own, loaded.area)?;
+        let area = loaded.areas.first().copied().unwrap_or(Area::whole(loaded.own));
+        let map = found.map.on(loaded.own, area)?;
         let drawn = [overlay(&picture, &map)?, heat_map(&map, loaded.own)?];
         let [first, second] = &drawn;
         let (first, second) = rayon::join(|| save(first, on_picture), || save(second, heat));

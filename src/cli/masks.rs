@@ -10,9 +10,10 @@ use super::answers::Answer;
 use super::pictures::{Job, targets};
 use super::predict::PredictArgs;
 use crate::data::ImageSize;
+use crate::data::preprocess::Area;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
-use crate::train::{MaskMap, Predictor};
+use crate::train::{Ensemble, MaskMap, mask_of};
 use crate::weights::write_atomically;
 
 /// The columns of a table of answers.
@@ -42,7 +43,7 @@ impl Answer for Mask {
 }
 
 /// Writes the masks of a job's pictures, and prints an answer each.
-pub(super) fn predict(args: &PredictArgs, gpu: &Gpu, predictor: &mut Predictor, job: &Job<'_>) -> Result<()> {
+pub(super) fn predict(args: &PredictArgs, gpu: &Gpu, models: &mut Ensemble, job: &Job<'_>) -> Result<()> {
     if args.logits {
         return Err(Error::new(Kind::Usage, "--logits is for models that classify").next("leave --logits away"));
     }
@@ -52,9 +53,11 @@ pub(super) fn predict(args: &PredictArgs, gpu: &Gpu, predictor: &mut Predictor, 
     };
     let targets = targets(job.files, folder, ["_segmentation.png"], "mask")?;
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder of masks", folder, &e))?;
-    let size = predictor.config.size;
-    job.run(gpu, predictor, &mut |picture, said| {
-        let mask = MaskMap { said, size }.on(picture.own, picture.area)?;
+    let recipes = models.preparations();
+    job.run(gpu, models, &mut |picture, said| {
+        let maps = said.iter().zip(&recipes).map(|(said, recipe)| MaskMap { said, size: recipe.size });
+        let maps: Vec<(MaskMap<'_>, Area)> = maps.zip(picture.areas.iter().copied()).collect();
+        let mask = mask_of(&maps, picture.own)?;
         save(&job.files[picture.index], &targets[picture.index][0], picture.own, &mask)
     })
 }

@@ -9,12 +9,11 @@ use super::progress::Progress;
 use crate::data::{Dataset, LastBatch, Loader, LoaderOptions, Masks, PixelStore, Sample, Split, SplitAssignment};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
-use crate::metrics::SegmentationReport;
 use crate::metrics::calibration::NO_TEMPERATURE;
 use crate::models::Task;
 use crate::train::{
-    Checkpoint, Interrupt, Material, ModelSource, Outputs, Predictor, Protocol, RunFolder, TrainConfig, Verdicts,
-    masks_of,
+    Checkpoint, Ensemble, Interrupt, MaskCounts, Material, ModelSource, Outputs, Predictor, Protocol, RunFolder,
+    TrainConfig, Verdicts, masks_of,
 };
 
 /// What is said of other data than a leaky run's own.
@@ -86,9 +85,9 @@ impl Member {
         let Material { dataset, pixels, split: parts } =
             Material::prepare(dataset, &as_trained, args.load.cache(), &mut decoding)?;
         dataset.notes.iter().for_each(|note| progress.line(&format!("note     {note}")));
-        let (name, run) = match source {
-            ModelSource::Run(path) => (path.display().to_string(), RunFolder::around(path)),
-            ModelSource::Weights { file, .. } => (file.display().to_string(), None),
+        let run = match source {
+            ModelSource::Run(path) => RunFolder::around(path),
+            ModelSource::Weights { .. } => None,
         };
         // Scoring what a model was trained on would flatter it: the split must be the one of the run.
         if let (Some(run), None) = (&run, &args.data) {
@@ -100,7 +99,7 @@ impl Member {
             _ => None,
         };
         let options = LoaderOptions { batch, workers: args.load.workers.into(), prefetch: 2, last: LastBatch::Pad };
-        Ok(Self { name, run, predictor, dataset, leak, spec, parts, pixels: Arc::new(pixels), views, options })
+        Ok(Self { name: source.name(), run, predictor, dataset, leak, spec, parts, pixels, views, options })
     }
 
     /// The images of a part.
@@ -149,23 +148,6 @@ impl Member {
         })
     }
 
-    /// Scores the masks of images.
-    pub fn masks(
-        &mut self,
-        gpu: &Gpu,
-        indices: &[usize],
-        progress: &mut Progress,
-        interrupt: &Interrupt,
-    ) -> Result<SegmentationReport> {
-        let loader = self.batches(indices)?;
-        let total = loader.batches();
-        let samples: Vec<&Sample> = indices.iter().map(|&i| &self.dataset.samples[i]).collect();
-        self.predictor.evaluate_masks(gpu, &samples, loader, &mut |done| {
-            progress.show("evaluating", done, total, String::new);
-            interrupted(interrupt)
-        })
-    }
-
     /// Fits the temperature to the validation images of the run at `path`, and keeps it in its checkpoint.
     pub fn fit_temperature(
         &mut self,
@@ -198,6 +180,29 @@ impl Member {
         checkpoint.write(&file)?;
         Ok(temperature)
     }
+}
+
+/// Compares the masks that models draw of the same images, the numbers of which are those in the data of each, with those that
+/// come with the first one's data.
+pub(super) fn mask_counts(
+    gpu: &Gpu,
+    members: Vec<(Member, Vec<usize>)>,
+    progress: &mut Progress,
+    interrupt: &Interrupt,
+) -> Result<MaskCounts> {
+    let mut loaders = members.iter().map(|(member, indices)| member.batches(indices)).collect::<Result<Vec<_>>>()?;
+    let total = loaders.first().map_or(0, Loader::batches);
+    let samples = members.first().map_or(vec![], |(member, indices)| {
+        indices.iter().map(|&i| member.dataset.samples[i].clone()).collect::<Vec<_>>()
+    });
+    let samples: Vec<&Sample> = samples.iter().collect();
+    let models = members.into_iter().map(|(member, _)| (member.name, member.predictor)).collect();
+    // A batch of each; all loaders have as many.
+    let batches = std::iter::from_fn(|| loaders.iter_mut().map(Iterator::next).collect::<Option<Result<Vec<_>>>>());
+    Ensemble::new(models)?.mask_counts(gpu, &samples, batches, &mut |done| {
+        progress.show("evaluating", done, total, String::new);
+        interrupted(interrupt)
+    })
 }
 
 /// Which masks are opened: those of the run, unless there is other data.

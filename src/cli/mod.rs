@@ -21,8 +21,10 @@ mod preview;
 mod progress;
 mod published;
 mod recipe;
+mod report;
 mod reproduce;
 mod source;
+mod together;
 mod train;
 mod tune;
 
@@ -94,6 +96,8 @@ enum Command {
     Reproduce(reproduce::ReproduceArgs),
     /// Put runs beside each other, with tests of their differences
     Compare(compare::CompareArgs),
+    /// Make a run's report again: charts, tables and pictures on one page
+    Report(report::ReportArgs),
     /// Write a weight file of any known format as safetensors
     Convert(convert::ConvertArgs),
     /// Write a trained model for other programs: ONNX, or bare weights
@@ -221,6 +225,7 @@ pub fn main() -> ExitCode {
             Command::Recipe(args) => recipe::run(&args),
             Command::Reproduce(args) => reproduce::run(&args, &interrupt),
             Command::Compare(args) => compare::run(&args),
+            Command::Report(args) => report::run(&args, &interrupt),
             Command::Convert(args) => convert::run(&args),
             Command::Export(args) => export::run(&args),
             Command::Models(args) => models::run(&args, &interrupt),

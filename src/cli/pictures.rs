@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use image::RgbImage;
 use rayon::prelude::*;
 
 use super::answers::{Answer, Answers, Format};
@@ -18,7 +19,7 @@ use crate::data::preprocess::Area;
 use crate::data::{Batch, ImageSize, Preparation, decode_rgb_file, list_images};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
-use crate::train::{Interrupt, Predictor, Said};
+use crate::train::{Ensemble, Interrupt, Said};
 
 /// The pictures that paths name: files, and those directly inside folders.
 ///
@@ -45,8 +46,8 @@ pub(super) struct Loaded {
     pub index: usize,
     /// Its own size, which is not the model's.
     pub own: ImageSize,
-    /// The part of it that the model sees.
-    pub area: Area,
+    /// The part of it that each model sees.
+    pub areas: Vec<Area>,
 }
 
 /// How answers are made and printed.
@@ -61,31 +62,30 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Asks `answer` for what there is to say of each picture by what the model says, and prints it.
+    /// Asks `answer` for what there is to say of each picture by what each model says, and prints it.
     ///
     /// # Errors
     /// As [`each`](Self::each); those of the model and of `answer`.
     pub fn run<A: Answer>(
         &self,
         gpu: &Gpu,
-        predictor: &mut Predictor,
-        answer: &mut dyn FnMut(&Loaded, &Said) -> Result<A>,
+        models: &mut Ensemble,
+        answer: &mut dyn FnMut(&Loaded, &[Said]) -> Result<A>,
     ) -> Result<()> {
-        self.each("predicting", predictor.config.preparation(), &mut |pictures, show, print| {
-            let mut take = |_: usize, said: &Said| print(&mut |loaded| answer(loaded, said));
-            predictor.each_picture(gpu, pictures, show, &mut take)
+        self.each("predicting", models.preparations(), &mut |pictures, show, print| {
+            models.each_picture(gpu, pictures, show, &mut |_, said| print(&mut |loaded| answer(loaded, said)))
         })
     }
 
-    /// Hands the pictures that can be read, made as `recipe` says, to `model`, and prints its answers. Pictures that cannot be
+    /// Hands the pictures that can be read, made as each of `recipes` says, to `model`, and prints its answers. Pictures that cannot be
     /// read are named and left out, which is an error at the end. Where nobody reads the answers any more, the work ends.
     ///
     /// # Errors
     /// [`Kind::Data`] for pictures that could not be read; if there is only one, that picture's own error;
     /// [`Kind::Interrupted`]; [`Kind::Io`] for answers that cannot be written; those of `model`.
-    pub fn each<A: Answer>(&self, doing: &str, recipe: Preparation, model: Model<'_, A>) -> Result<()> {
+    pub fn each<A: Answer>(&self, doing: &str, recipes: Vec<Preparation>, model: Model<'_, A>) -> Result<()> {
         let total = self.files.len();
-        let pictures = Pictures::read(self.files, recipe, self.batch, self.interrupt)?;
+        let pictures = Pictures::read(self.files, recipes, self.batch, self.interrupt)?;
         let seen = Rc::clone(&pictures.seen);
         let mut answers = Answers::begin(self.format, self.columns, &mut seen.progress.borrow_mut())?;
         let mut show = |_| {
@@ -107,7 +107,7 @@ impl Job<'_> {
     }
 }
 
-/// What answers to pictures: it is given their batches, what to call with the batches done, and what to call for each picture
+/// What answers to pictures: it is given their batches, those of all recipes together, what to call with the batches done, and what to call for each picture
 /// in order with the answer to it.
 type Model<'m, A> = &'m mut dyn FnMut(Pictures, &mut dyn FnMut(usize) -> Result<()>, Print<'_, A>) -> Result<()>;
 
@@ -173,13 +173,14 @@ impl Seen {
 
 /// What a few files have become.
 struct Chunk {
-    batch: Batch,
+    /// For each model.
+    batches: Vec<Batch>,
     loaded: Vec<Loaded>,
     faults: Vec<(PathBuf, Error)>,
     files: usize,
 }
 
-/// The batches of the pictures that can be read.
+/// The batches, for each model, of the pictures that can be read.
 pub(super) struct Pictures {
     chunks: Receiver<Chunk>,
     /// How many chunks are still to come.
@@ -194,8 +195,8 @@ pub(super) struct Pictures {
 const LOOK_UP: Duration = Duration::from_millis(100);
 
 impl Pictures {
-    /// Begins to read `files` in the background, in batches of `rows` pictures made as `recipe` says.
-    fn read(files: &[PathBuf], recipe: Preparation, rows: usize, interrupt: &Interrupt) -> Result<Self> {
+    /// Begins to read `files` in the background, in batches of `rows` pictures made as each of `recipes` says.
+    fn read(files: &[PathBuf], recipes: Vec<Preparation>, rows: usize, interrupt: &Interrupt) -> Result<Self> {
         // One batch waits while the next is decoded.
         let (sender, chunks) = sync_channel(1);
         let (left, many) = (files.len().div_ceil(rows), files.len() > 1);
@@ -203,7 +204,7 @@ impl Pictures {
         let work = move || {
             for (number, part) in files.chunks(rows).enumerate() {
                 // An error says that nobody listens any more.
-                if sender.send(decode(part, number * rows, &recipe, rows)).is_err() {
+                if sender.send(decode(part, number * rows, &recipes, rows)).is_err() {
                     return;
                 }
             }
@@ -220,30 +221,36 @@ impl Pictures {
     }
 }
 
-/// Decodes pictures exactly as training did; `first` is the first one's place among all.
-fn decode(files: &[PathBuf], first: usize, recipe: &Preparation, rows: usize) -> Chunk {
+/// Decodes pictures exactly as the training of each model did; `first` is the first one's place among all.
+fn decode(files: &[PathBuf], first: usize, recipes: &[Preparation], rows: usize) -> Chunk {
+    // What is made of a picture for one model is made only once for others that see it alike.
+    let alike: Vec<usize> =
+        recipes.iter().map(|recipe| recipes.iter().position(|other| other == recipe).unwrap_or_default()).collect();
+    let distinct: Vec<usize> = (0..recipes.len()).filter(|&i| alike[i] == i).collect();
     let read = |file: &Path| {
         let picture = decode_rgb_file(file)?;
         let own = ImageSize { width: picture.width() as usize, height: picture.height() as usize };
-        let area = recipe.preprocess.area(&picture);
-        Ok((recipe.make(picture), own, area))
+        let areas: Vec<Area> = recipes.iter().map(|recipe| recipe.preprocess.area(&picture)).collect();
+        let made: Vec<RgbImage> = distinct.iter().map(|&i| recipes[i].make(picture.clone())).collect();
+        Ok((made, own, areas))
     };
     let results: Vec<Result<_>> = files.par_iter().map(|file| read(file)).collect();
-    let (mut pictures, mut loaded, mut faults) = (vec![], vec![], vec![]);
+    let (mut pictures, mut loaded, mut faults) = (vec![vec![]; recipes.len()], vec![], vec![]);
     for (number, result) in results.into_iter().enumerate() {
         match result {
-            Ok((picture, own, area)) => {
-                pictures.push(picture);
-                loaded.push(Loaded { index: first + number, own, area });
+            Ok((made, own, areas)) => {
+                distinct.iter().zip(made).for_each(|(&i, picture)| pictures[i].push(picture));
+                loaded.push(Loaded { index: first + number, own, areas });
             }
             Err(fault) => faults.push((files[number].clone(), fault)),
         }
     }
-    Chunk { batch: Batch::of_pictures(&pictures, recipe.size, rows), loaded, faults, files: files.len() }
+    let batch = |&i: &usize| Batch::of_pictures(&pictures[i], recipes[i].size, rows);
+    Chunk { batches: alike.iter().map(batch).collect(), loaded, faults, files: files.len() }
 }
 
 impl Iterator for Pictures {
-    type Item = Result<Batch>;
+    type Item = Result<Vec<Batch>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.left > 0 {
@@ -269,7 +276,7 @@ impl Iterator for Pictures {
             }
             if !chunk.loaded.is_empty() {
                 self.seen.loaded.borrow_mut().extend(chunk.loaded);
-                return Some(Ok(chunk.batch));
+                return Some(Ok(chunk.batches));
             }
         }
         None

@@ -11,7 +11,7 @@ use super::source::{BareArgs, PartialArgs};
 use super::{DeviceArgs, TuningArgs};
 use crate::error::{Error, Kind, Result};
 use crate::models::Task;
-use crate::train::{Interrupt, Precision, Predictor, Said};
+use crate::train::{Answering, Ensemble, Interrupt, ModelSource, Precision, Predictor, Said, is_model};
 
 #[derive(Debug, Args)]
 #[command(before_help = "\
@@ -19,10 +19,12 @@ Examples:
   lesion-gpu predict runs/resnet18-001 photo.jpg
   lesion-gpu predict runs/resnet18-001 photos/ --format csv > labels.csv
   lesion-gpu predict runs/resnet18-001 photo.jpg --tta
+  lesion-gpu predict runs/a-001 runs/b-001 runs/c-001 photos/   the mean of several runs
   lesion-gpu predict runs/unet-small-001 photos/ --out masks/
   lesion-gpu predict --model resnet18 --weights w.safetensors photo.jpg --logits --format json")]
 pub(super) struct PredictArgs {
-    /// A run folder or checkpoint (unless --model and --weights are given), then pictures and folders of pictures
+    /// A run folder or checkpoint (unless --model and --weights are given), or several, whose mean answers; then pictures and
+    /// folders of pictures
     #[arg(value_name = "RUN|PICTURE", required = true)]
     paths: Vec<PathBuf>,
     /// How many classes to name, the likeliest first
@@ -80,6 +82,9 @@ struct Classified {
     /// Views that probabilities are the mean of, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     views: Option<usize>,
+    /// Runs that probabilities are the mean of, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runs: Option<usize>,
     /// All raw outputs in the order of the classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     logits: Option<Vec<f32>>,
@@ -105,42 +110,69 @@ impl Answer for Classified {
 }
 
 pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
-    let (run, paths) = match args.bare.given() {
-        true => (None, args.paths.as_slice()),
-        false => (args.paths.first().cloned(), &args.paths[1..]),
-    };
-    let source = args.bare.resolve(run, &args.partial)?;
+    let (sources, paths) = sources(args)?;
+    if args.logits && sources.len() > 1 {
+        return Err(Error::new(Kind::Usage, "--logits is for one run: of several, probabilities are averaged")
+            .next("leave --logits away, or name one run"));
+    }
     let files = pictures::find(paths)?;
     let gpu = args.device.open()?;
     let batch = (args.batch as usize).min(files.len());
     let tuning = args.tuning.cache(&gpu);
-    let mut predictor = Predictor::load(&gpu, &source, batch, args.precision, tuning.as_ref())?;
-    predictor.notes.iter().for_each(|note| eprintln!("note: {note}"));
-    if !predictor.difference.is_empty() {
-        eprintln!("note: loaded what fits of the weights:\n  {}", predictor.difference.describe());
+    let (mut models, mut views) = (vec![], None);
+    for source in &sources {
+        let mut predictor = Predictor::load(&gpu, source, batch, args.precision, tuning.as_ref())?;
+        predictor.notes.iter().for_each(|note| eprintln!("note: {note}"));
+        if !predictor.difference.is_empty() {
+            eprintln!("note: loaded what fits of the weights:\n  {}", predictor.difference.describe());
+        }
+        if args.no_temperature {
+            predictor.temperature = None;
+        }
+        if args.tta {
+            views = views.max(Some(predictor.show_all_views()));
+        }
+        models.push((source.name(), predictor));
     }
-    if args.no_temperature {
-        predictor.temperature = None;
+    let mut models = Ensemble::new(models)?;
+    if sources.len() > 1 {
+        eprintln!("note: the mean of {} runs", sources.len());
     }
-    let views = args.tta.then(|| predictor.show_all_views());
     views.iter().for_each(|views| eprintln!("note: the mean of {views} views of each picture"));
     let job = |columns| Job { files: &files, batch, format: args.format, columns, interrupt };
-    if predictor.task == Task::Segment {
-        return super::masks::predict(args, &gpu, &mut predictor, &job(&super::masks::COLUMNS));
+    let Answering { task, classes, .. } = models.members()[0].answering();
+    if task == Task::Segment {
+        return super::masks::predict(args, &gpu, &mut models, &job(&super::masks::COLUMNS));
     }
     if args.out.is_some() {
         return Err(Error::new(Kind::Usage, "--out is for models that segment").next("leave --out away"));
     }
-    let classes = predictor.classes.clone();
-    let temperature = predictor.temperature.filter(|_| !args.logits);
-    if let Some(temperature) = temperature {
-        eprintln!("note: probabilities are calibrated, by a temperature of {temperature:.4}");
+    let temperatures: Vec<f64> =
+        models.members().iter().filter_map(|model| model.temperature.filter(|_| !args.logits)).collect();
+    if !temperatures.is_empty() {
+        let list: Vec<String> = temperatures.iter().map(|t| format!("{t:.4}")).collect();
+        eprintln!("note: probabilities are calibrated, by a temperature of {}", list.join(", "));
     }
+    // Of several, each has its own.
+    let temperature = temperatures.first().copied().filter(|_| sources.len() == 1);
+    let runs = Some(sources.len()).filter(|&runs| runs > 1);
     let columns: Vec<&str> = ["image", "label"].into_iter().chain(classes.iter().map(String::as_str)).collect();
-    job(&columns).run(&gpu, &mut predictor, &mut |picture, said| {
-        let answer = classify(args, files[picture.index].display().to_string(), said, &classes)?;
-        Ok(Classified { temperature, views, ..answer })
+    job(&columns).run(&gpu, &mut models, &mut |picture, said| {
+        let answer = classify(args, files[picture.index].display().to_string(), &Said::mean(said)?, &classes)?;
+        Ok(Classified { temperature, views, runs, ..answer })
     })
+}
+
+/// The models that are named, and the paths behind them.
+fn sources(args: &PredictArgs) -> Result<(Vec<ModelSource>, &[PathBuf])> {
+    if args.bare.given() {
+        return Ok((vec![args.bare.resolve(None, &args.partial)?], &args.paths));
+    }
+    // What is named first has to be a model, whatever it looks like.
+    let others = args.paths.iter().skip(1).take_while(|path| is_model(path)).count();
+    let (runs, pictures) = args.paths.split_at(1 + others);
+    let sources = runs.iter().map(|run| args.bare.resolve(Some(run.clone()), &args.partial)).collect::<Result<_>>()?;
+    Ok((sources, pictures))
 }
 
 /// What the model's words mean.
@@ -157,6 +189,7 @@ fn classify(args: &PredictArgs, image: String, said: &Said, classes: &[String]) 
         top: top.map(|&i| ClassScore { class: classes[i].clone(), score: score(i) }).collect(),
         temperature: None,
         views: None,
+        runs: None,
         logits: args.logits.then(|| logits.clone()),
         probabilities: probabilities.clone(),
     })

@@ -8,7 +8,7 @@ use clap::Args;
 use super::config_file::{Base, absolute, merge};
 use super::fine_tune::FineTuneArgs;
 use super::progress::Progress;
-use super::{DeviceArgs, LoadArgs, bytes, memory_budget, published, say, tuning_cache};
+use super::{DeviceArgs, LoadArgs, bytes, memory_budget, published, report, say, tuning_cache};
 use crate::data::preprocess::Steps;
 use crate::data::{Fold, ImageSize};
 use crate::error::{Error, Kind, Result};
@@ -17,7 +17,7 @@ use crate::models::Model;
 use crate::train::{
     AugmentConfig, ClassWeighting, EpochResult, Event, FocalConfig, Interrupt, KeepConfig, LossKind, Monitor,
     Normalisation, OptimizerKind, PlateauConfig, Precision, Protocol, Recipe, Report, RunFolder, RunOptions, Sampling,
-    ScheduleKind, SplitConfig, StepConfig, TrainConfig, Tuning, normalisation_of, run as train,
+    ScheduleKind, SplitConfig, StepConfig, TrainConfig, Tuning, normalisation_of, preprocess_of, run as train,
 };
 
 /// The flags that make up a run's configuration: a resumed run has its own.
@@ -138,6 +138,9 @@ pub(super) struct TrainArgs {
     /// Print nothing but the final scores
     #[arg(long, short)]
     quiet: bool,
+    /// Make no report.html in the end (`lesion-gpu report` makes it later)
+    #[arg(long)]
+    no_report: bool,
 
     /// simple-cnn, resnet18, resnet34, resnet50, resnet101, resnet152, resnet50-se, seresnet50,
     /// resnet50-keras, resnet101-keras, resnet152-keras, inception-resnet-v2, efficientnet-b0, vit-small-16; to segment:
@@ -296,9 +299,9 @@ pub(super) struct TrainArgs {
     normalize: Option<Normalisation>,
     /// What is done to all pictures, in this order: some of crop (the black frame of a dermoscope), resize (to --size; unless
     /// named, right behind the crop), hair, clahe, shades-of-gray; or none. Constants are keys of --config. See `lesion-gpu data
-    /// preview`
-    #[arg(long, default_value = "none", value_name = "STEPS", help_heading = "Data")]
-    preprocess: Steps,
+    /// preview` [default: what the weights were trained with, else none]
+    #[arg(long, value_name = "STEPS", help_heading = "Data")]
+    preprocess: Option<Steps>,
     /// Visit the images in file order
     #[arg(long, help_heading = "Data")]
     no_shuffle: bool,
@@ -451,7 +454,10 @@ impl TrainArgs {
             split_file: self.split_file.as_deref().map(here).transpose()?,
             split: SplitConfig { fractions, seed: self.split_seed, protocol: self.protocol, fold: self.fold },
             augment,
-            preprocess: self.preprocess.clone().into(),
+            preprocess: match &self.preprocess {
+                Some(steps) => steps.clone().into(),
+                None => preprocess_of(self.weights.as_deref())?,
+            },
             ..TrainConfig::default()
         };
         let config = self.fine_tune.apply(config);
@@ -565,11 +571,17 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
             say(format!("\nprobabilities are calibrated: {calibration}"));
         }
     }
+    let reported =
+        !args.no_report && report::after_training(&gpu, &summary.folder, &summary.material, &mut progress, interrupt)?;
+    progress.clear();
     let folder = summary.folder.path().display();
     if summary.test.as_ref().is_some_and(|test| matches!(test.report, Report::Masks(_))) {
         say(format!("at the pictures' own size: lesion-gpu eval {folder}"));
     }
     say(format!("run folder: {folder}"));
+    if reported {
+        say(format!("report: {}", summary.folder.file("report.html").display()));
+    }
     Ok(())
 }
 
@@ -668,8 +680,13 @@ fn epoch_line(r: &EpochResult) -> String {
         format!(" | val loss {:.4} {scores}", v.loss)
     });
     let accuracy = r.train_accuracy.map_or(String::new(), |accuracy| format!(" acc {accuracy:.4}"));
+    // Loading is to go on beside training; what it takes shows where it does not.
+    let waited = match r.waited > 0.02 * r.seconds {
+        true => format!(", {:.1} s of it waiting for pictures", r.waited),
+        false => String::new(),
+    };
     format!(
-        "epoch {:>3} | train loss {:.4}{accuracy}{val} | {:.1} s, {:.0} img/s{}",
+        "epoch {:>3} | train loss {:.4}{accuracy}{val} | {:.1} s{waited}, {:.0} img/s{}",
         r.epoch,
         r.train_loss,
         r.seconds,

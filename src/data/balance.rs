@@ -157,16 +157,19 @@ fn mirrored(at: i64, size: u32) -> u32 {
 }
 
 /// Of the samples `indices`, `per_class` of each class that has any: of frequent ones a draw, of rare ones all of them and
-/// changed copies of them in turn.
-fn balanced(dataset: &Dataset, indices: &[usize], per_class: usize, seed: u32) -> Vec<Sample> {
+/// changed copies of them in turn. Also those that the draw left out.
+fn balanced(dataset: &Dataset, indices: &[usize], per_class: usize, seed: u32) -> [Vec<Sample>; 2] {
     let stream = Stream::named(seed, "balance");
-    let mut samples = Vec::new();
+    let (mut samples, mut unused) = (Vec::new(), Vec::new());
     for class in 0..dataset.classes.len() {
         let members: Vec<usize> = indices.iter().copied().filter(|&i| dataset.samples[i].label == class).collect();
         let order = stream.permutation(members.len(), class as u32);
-        let mut kept: Vec<usize> = order.iter().take(per_class).map(|&at| members[at]).collect();
-        kept.sort_unstable();
-        samples.extend(kept.iter().map(|&i| dataset.samples[i].clone()));
+        let mut drawn: Vec<usize> = order.iter().map(|&at| members[at]).collect();
+        let (kept, left) = drawn.split_at_mut(per_class.min(members.len()));
+        for (list, indices) in [(&mut samples, kept), (&mut unused, left)] {
+            indices.sort_unstable();
+            list.extend(indices.iter().map(|&i| dataset.samples[i].clone()));
+        }
         if members.is_empty() {
             continue;
         }
@@ -184,22 +187,25 @@ fn balanced(dataset: &Dataset, indices: &[usize], per_class: usize, seed: u32) -
             samples.push(Sample { id, source, ..sample.clone() });
         }
     }
-    samples
+    [samples, unused]
 }
 
 /// Balances a dataset as a whole, so that a split that is drawn afterwards has copies of one picture in several parts.
 pub fn balance_all(dataset: &mut Dataset, per_class: usize, seed: u32) {
     let all: Vec<usize> = (0..dataset.samples.len()).collect();
-    dataset.samples = balanced(dataset, &all, per_class, seed);
+    let [samples, unused] = balanced(dataset, &all, per_class, seed);
+    dataset.samples = samples;
+    dataset.unused.extend(unused);
 }
 
 /// Balances the training samples of a dataset that is split already; the others stay as they are.
 pub fn balance_train(dataset: &mut Dataset, split: &mut SplitAssignment, per_class: usize, seed: u32) {
-    let train = balanced(dataset, &split.train, per_class, seed);
+    let [train, unused] = balanced(dataset, &split.train, per_class, seed);
     let of = |indices: &[usize]| indices.iter().map(|&i| dataset.samples[i].clone()).collect::<Vec<_>>();
     let (val, test) = (of(&split.val), of(&split.test));
     let ends = [train.len(), train.len() + val.len(), train.len() + val.len() + test.len()];
     dataset.samples = [train, val, test].into_iter().flatten().collect();
+    dataset.unused.extend(unused);
     (split.train, split.val) = ((0..ends[0]).collect(), (ends[0]..ends[1]).collect());
     split.test = (ends[1]..ends[2]).collect();
 }

@@ -27,7 +27,7 @@ pub enum Layout {
     Isic2018Task3,
     /// Pictures, ground truth and metadata of ISIC 2019, as a folder or a zip archive.
     Isic2019,
-    /// `PH2_dataset.txt` and a folder for each case, as a folder or a zip archive.
+    /// `PH2_dataset.txt` or `.xlsx`, and a folder for each case, as a folder or a zip archive.
     Ph2,
     /// A folder for each class, also in folders for each part.
     ClassFolders,
@@ -196,6 +196,8 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// The samples, in a fixed order.
     pub samples: Vec<Sample>,
+    /// Samples that balancing left out.
+    pub unused: Vec<Sample>,
     /// What a user should know: images without labels, samples left out, generated pictures.
     pub notes: Vec<String>,
     /// Whether bad samples are left out (with a note) where they are found, as asked at opening.
@@ -221,6 +223,7 @@ impl Dataset {
             layout,
             classes: classes.into_iter().map(Into::into).collect(),
             samples,
+            unused: vec![],
             notes: vec![],
             skip_bad: false,
             faults: Faults::default(),
@@ -239,7 +242,7 @@ impl Dataset {
     /// - a folder or zip archive in the layout of HAM10000: its metadata table, and images in folders of any name,
     ///   or (in a folder) still in the archives `HAM10000_images_part_1.zip` and `_2.zip`
     /// - one in the layout of ISIC 2018 Task 3 or ISIC 2019: tables whose names end in `GroundTruth.csv`, and images
-    /// - one in the layout of PH2: `PH2_dataset.txt`, and a folder for each case
+    /// - one in the layout of PH2: `PH2_dataset.txt` or `PH2_dataset.xlsx`, and a folder for each case
     /// - one with a folder for each class, also in folders `train`, `val` and `test`
     /// - with masks, one in the layout of ISIC 2018 Task 1, or with folders `images` and `masks`
     /// - a CSV file with the columns `path,label` (with masks `path,mask`) and optionally `group` and `split` (train, val,

@@ -112,6 +112,11 @@ impl<'a> Row<'a> {
     }
 }
 
+/// The column of tables that marks what a leaky split was made of, or measured with.
+pub const LEAK: &str = "leak";
+/// How it marks that.
+pub const LEAKY: &str = "LEAKY";
+
 /// Rows of text as CSV, below their header.
 ///
 /// # Errors
@@ -125,6 +130,19 @@ pub fn csv_of<T: AsRef<[u8]>, R: AsRef<[u8]>>(
     csv.write_record(header).map_err(|e| failed(&e))?;
     rows.into_iter().try_for_each(|row| csv.write_record(row).map_err(|e| failed(&e)))?;
     csv.into_inner().map_err(|e| failed(&e))
+}
+
+/// [`csv_of`] rows about samples of a split. Where that is `leaky`, a last column `leak` says so in each.
+///
+/// # Errors
+/// As [`csv_of`].
+pub fn csv_of_split(
+    leaky: bool,
+    header: impl IntoIterator<Item = String>,
+    rows: impl IntoIterator<Item: IntoIterator<Item = String>>,
+) -> Result<Vec<u8>> {
+    let column = |text: &str| leaky.then(|| text.to_owned());
+    csv_of(header.into_iter().chain(column(LEAK)), rows.into_iter().map(|row| row.into_iter().chain(column(LEAKY))))
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub use dataset::{Dataset, Layout, Masks, OpenOptions, Patient, Sample, Split};
 pub use decode::{
     decode_image_bytes, decode_image_file, decode_rgb, decode_rgb_file, is_image_name, list_images, resize_rgb,
 };
-pub use delimited::csv_of;
+pub use delimited::{LEAK, LEAKY, csv_of, csv_of_split};
 pub use faults::{Fault, FaultKind, Faults};
 pub use ham10000::CLASSES as HAM10000_CLASSES;
 pub use loader::{Batch, LastBatch, Loader, LoaderOptions, Visit, balanced_order, epoch_order};
@@ -63,7 +63,7 @@ pub use masks::{SampleReader, masks_of_files, resize_probabilities};
 pub use preprocess::{Preparation, Preprocess};
 pub use sheet::Sheet;
 pub use size::ImageSize;
-pub use split::{Fold, Leak, SplitAssignment, SplitSpec, split};
+pub use split::{Fold, Leak, SplitAssignment, SplitSpec, UNUSED, split};
 pub use store::{Cache, PixelStore};
 pub use tree::Source;
 pub use views::View;

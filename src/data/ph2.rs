@@ -1,15 +1,19 @@
 //! The layout of PH2 (Mendonça et al., "PH2 - a dermoscopic image database for research and benchmarking", 2013): a
-//! folder for each of 200 cases, with the picture in `IMDnnn_Dermoscopic_Image` and its mask in `IMDnnn_lesion`, and
-//! `PH2_dataset.txt`, a table drawn with bars:
+//! folder for each of 200 cases, with the picture in `IMDnnn_Dermoscopic_Image` and its mask in `IMDnnn_lesion`, and the
+//! diagnoses twice. In `PH2_dataset.txt` they are a table drawn with bars:
 //!
 //! ```text
 //! || IMD003 ||                        ||        0          ||    0    ||  T  ...
 //! ```
 //!
-//! The third column is the clinical diagnosis: 0 common nevus, 1 atypical nevus, 2 melanoma.
+//! The third column is the clinical diagnosis: 0 common nevus, 1 atypical nevus, 2 melanoma. In `PH2_dataset.xlsx`, which is
+//! read where the text is not there, each diagnosis has a column of its own, with an `X` in that of the case.
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::path::Path;
+
+use calamine::{Data, Reader, Xlsx};
 
 use super::dataset::{Dataset, Layout, Masks, Sample};
 use super::decode::is_image_name;
@@ -19,7 +23,12 @@ use crate::error::{Error, Kind, Result};
 
 /// Diagnoses by their number.
 const CLASSES: [&str; 3] = ["common_nevus", "atypical_nevus", "melanoma"];
-const TABLE: &str = "ph2_dataset.txt";
+/// The columns of the sheet that stand for them.
+const COLUMNS: [&str; 3] = ["Common Nevus", "Atypical Nevus", "Melanoma"];
+/// The column of the cases' ids.
+const NAME: &str = "Image Name";
+const TEXT: &str = "ph2_dataset.txt";
+const SHEET: &str = "ph2_dataset.xlsx";
 
 /// The files that lie in a folder whose name ends like this, by case: `IMD003`.
 fn cases<'a>(tree: &'a Tree, folder: &str) -> BTreeMap<&'a str, &'a Entry> {
@@ -37,45 +46,99 @@ fn pictures(tree: &Tree) -> BTreeMap<&str, &Entry> {
 
 /// Whether a tree is in this layout.
 pub(super) fn is_layout(tree: &Tree) -> bool {
-    !pictures(tree).is_empty() || tree.entries.iter().any(is_table)
+    !pictures(tree).is_empty() || [TEXT, SHEET].iter().any(|name| find(tree, name).is_some())
 }
 
-fn is_table(entry: &Entry) -> bool {
-    entry.file_name().eq_ignore_ascii_case(TABLE)
+fn find<'a>(tree: &'a Tree, name: &str) -> Option<&'a Entry> {
+    tree.entries.iter().find(|entry| entry.file_name().eq_ignore_ascii_case(name))
+}
+
+/// What a table says of a case.
+struct Row {
+    /// Its line or row, from 1.
+    number: usize,
+    id: String,
+    /// The number of its class; else what is there instead.
+    label: Result<usize, String>,
+}
+
+/// The rows of a table drawn with bars.
+fn rows_of_text(bytes: &[u8]) -> Vec<Row> {
+    let row = |(number, line): (usize, &str)| {
+        let cells: Vec<&str> = line.split("||").map(str::trim).collect();
+        // Legends stand below the table, and its head above it.
+        let [_, id, _, diagnosis, ..] = cells[..] else { return None };
+        let label = diagnosis.parse::<usize>().ok().filter(|&label| label < CLASSES.len());
+        let label = label.ok_or_else(|| format!("has the clinical diagnosis `{diagnosis}`, not 0, 1 or 2"));
+        let is_case = !id.is_empty() && !id.eq_ignore_ascii_case("name");
+        is_case.then(|| Row { number: number + 1, id: id.to_owned(), label })
+    };
+    String::from_utf8_lossy(bytes).lines().enumerate().filter_map(row).collect()
+}
+
+/// The rows of the first sheet of a workbook, below those of legends and the head.
+fn rows_of_sheet(bytes: Vec<u8>, place: &str) -> Result<Vec<Row>> {
+    let bad = |what: String| {
+        Error::new(Kind::Data, what)
+            .at(place)
+            .next("take the file as it comes with PH2, or put PH2_dataset.txt beside it")
+    };
+    let damaged = |e: calamine::XlsxError| bad(format!("this is no workbook that can be read: {e}"));
+    let mut book = Xlsx::new(Cursor::new(bytes)).map_err(damaged)?;
+    let sheet =
+        book.worksheet_range_at(0).ok_or_else(|| bad("the workbook has no sheet".to_owned()))?.map_err(damaged)?;
+    let text = |cell: &Data| cell.to_string().trim().to_owned();
+    let first = sheet.start().map_or(0, |(row, _)| row as usize);
+    let mut rows = sheet.rows().enumerate();
+    let head = rows.find(|(_, row)| row.iter().any(|cell| text(cell) == NAME));
+    let head: Vec<String> = head.map(|(_, row)| row.iter().map(text).collect()).unwrap_or_default();
+    let column = |name: &str| {
+        let at = head.iter().position(|cell| cell == name);
+        at.ok_or_else(|| bad(format!("the first sheet has no column `{name}`")))
+    };
+    let name = column(NAME)?;
+    let marks = COLUMNS.map(column).into_iter().collect::<Result<Vec<_>>>()?;
+    let row = |(number, row): (usize, &[Data])| {
+        let field = |at: usize| row.get(at).map(text).unwrap_or_default();
+        let marked: Vec<usize> = (0..marks.len()).filter(|&class| !field(marks[class]).is_empty()).collect();
+        let label = match marked[..] {
+            [label] => Ok(label),
+            _ => Err(format!("marks {} of the columns {}, not one", marked.len(), COLUMNS.join(", "))),
+        };
+        let id = field(name);
+        (!id.is_empty()).then_some(Row { number: first + number + 1, id, label })
+    };
+    Ok(rows.filter_map(row).collect())
 }
 
 /// Reads the listing of `root`.
 pub(super) fn open(tree: &Tree, root: &Path, wanted: &Masks) -> Result<Dataset> {
     let (mut faults, mut notes, mut samples) = (Faults::default(), Vec::new(), Vec::new());
     let images = pictures(tree);
-    let table = tree.entries.iter().find(|e| is_table(e)).ok_or_else(|| {
-        Error::new(Kind::Data, "this looks like PH2, but there is no PH2_dataset.txt")
+    let mut reader = SourceReader::default();
+    let (table, rows) = match (find(tree, TEXT), find(tree, SHEET)) {
+        (Some(table), _) => (table, rows_of_text(&reader.read(&table.source)?)),
+        (None, Some(table)) => (table, rows_of_sheet(reader.read(&table.source)?, &table.path)?),
+        (None, None) => {
+            return Err(Error::new(
+                Kind::Data,
+                "this looks like PH2, but there is no PH2_dataset.txt and no PH2_dataset.xlsx",
+            )
             .at(root.display())
-            .next("put the file beside the folder of images: it tells the diagnoses (PH2_dataset.xlsx is not read)")
-    })?;
-    let text = SourceReader::default().read(&table.source)?;
-    let text = String::from_utf8_lossy(&text);
+            .next("put one of the files beside the folder of images: they tell the diagnoses"));
+        }
+    };
+    let unit = if table.file_name().eq_ignore_ascii_case(TEXT) { "line" } else { "row" };
     let drawn = if *wanted == Masks::OfDataset { cases(tree, "_lesion") } else { BTreeMap::new() };
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    for (number, line) in text.lines().enumerate() {
-        let cells: Vec<&str> = line.split("||").map(str::trim).collect();
-        // Legends stand below the table, and its head above it.
-        let [_, id, _, diagnosis, ..] = cells[..] else { continue };
-        if id.is_empty() || id.eq_ignore_ascii_case("name") {
+    for Row { number, id, label } in &rows {
+        let (place, id) = (format!("{unit} {number}"), id.as_str());
+        if let Some(first) = seen.insert(id, *number) {
+            faults.push(FaultKind::DuplicateId, place, format!("names {id}, as {unit} {first} does"));
             continue;
         }
-        let place = format!("line {}", number + 1);
-        if let Some(first) = seen.insert(id, number + 1) {
-            faults.push(FaultKind::DuplicateId, place, format!("names {id}, as line {first} does"));
-            continue;
-        }
-        let label = diagnosis.parse::<usize>().ok().filter(|&label| label < CLASSES.len());
-        if label.is_none() {
-            faults.push(
-                FaultKind::UnknownLabel,
-                &place,
-                format!("has the clinical diagnosis `{diagnosis}`, not 0, 1 or 2"),
-            );
+        if let Err(what) = label {
+            faults.push(FaultKind::UnknownLabel, &place, what);
         }
         let image = find_picture(images.get(id).copied(), id, &place, &mut faults);
         let mask = drawn.get(id).map(|entry| entry.source.clone());
@@ -83,8 +146,8 @@ pub(super) fn open(tree: &Tree, root: &Path, wanted: &Masks) -> Result<Dataset> 
             faults.push(FaultKind::MissingMask, &place, format!("there is no {id}_lesion"));
             continue;
         }
-        if let (Some(label), Some(image)) = (label, image) {
-            samples.push(Sample { mask, ..Sample::new(id, image.source.clone(), label, "") });
+        if let (Ok(label), Some(image)) = (label, image) {
+            samples.push(Sample { mask, ..Sample::new(id, image.source.clone(), *label, "") });
         }
     }
     notes.extend(unlabelled(images.keys().copied().filter(|id| !seen.contains_key(id)), "row in the table"));

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use super::dataset::{Dataset, Split};
 use super::decode::read_limited;
-use super::delimited::Delimited;
+use super::delimited::{Delimited, LEAKY};
 use super::faults::{FaultKind, Faults};
 use crate::error::{Error, Kind, Result};
 use crate::rng::Stream;
@@ -135,7 +135,7 @@ impl Leak {
 impl fmt::Display for Leak {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { torn, groups, example } = self;
-        write!(f, "LEAKY: {torn} of {groups} lesions are in more than one part of the split, for example {example}")
+        write!(f, "{LEAKY}: {torn} of {groups} lesions are in more than one part of the split, for example {example}")
     }
 }
 
@@ -195,8 +195,11 @@ pub fn split(dataset: &Dataset, spec: &SplitSpec) -> Result<SplitAssignment> {
     Ok(SplitAssignment::collect(parts.into_iter(), false))
 }
 
+/// The part, in a run's `split.csv`, of samples that balancing left out.
+pub const UNUSED: &str = "unused";
+
 /// Gives each sample the split that a table says: columns `image_id` (or `image`, or `path`) and `split`, as in the
-/// `split.csv` of a run. Samples that the table does not name become faults.
+/// `split.csv` of a run. Samples that are [`UNUSED`] are left out; those that the table does not name become faults.
 ///
 /// # Errors
 /// [`Kind::Io`] and [`Kind::Data`] for a table that cannot be read.
@@ -207,10 +210,11 @@ pub(super) fn take_splits(dataset: &mut Dataset, file: &Path) -> Result<()> {
     let column = ["image_id", "image", "path"].into_iter().find(|column| table.has(column)).ok_or_else(|| {
         Error::new(Kind::Data, "the table has no column `image_id`").at(&place).next("name the images by their ids")
     })?;
-    let mut splits: HashMap<&str, Split> = HashMap::new();
+    let mut splits: HashMap<&str, Option<Split>> = HashMap::new();
     for row in table.rows() {
         match Split::named(row.get("split")) {
-            Some(split) => drop(splits.insert(row.get(column), split)),
+            Some(split) => drop(splits.insert(row.get(column), Some(split))),
+            None if row.get("split") == UNUSED => drop(splits.insert(row.get(column), None)),
             None => {
                 let what = format!("has the unknown split `{}` (known: train, val, test)", row.get("split"));
                 faults.push(FaultKind::MalformedRow, format!("{place}, {}", row.place()), what);
@@ -218,13 +222,20 @@ pub(super) fn take_splits(dataset: &mut Dataset, file: &Path) -> Result<()> {
         }
     }
     let Dataset { samples, notes, .. } = dataset;
+    let mut unused = 0;
     samples.retain_mut(|sample| {
-        sample.split = splits.remove(&*sample.id);
-        if sample.split.is_none() {
-            faults.push(FaultKind::NoSplit, &sample.id, format!("is not in {place}"));
+        let part = splits.remove(&*sample.id);
+        match part {
+            Some(Some(_)) => {}
+            Some(None) => unused += 1,
+            None => faults.push(FaultKind::NoSplit, &sample.id, format!("is not in {place}")),
         }
+        sample.split = part.flatten();
         sample.split.is_some()
     });
+    if unused > 0 {
+        notes.push(format!("{unused} image(s) are {UNUSED}, as {place} says"));
+    }
     if let Some(first) = splits.keys().min() {
         notes.push(format!("{} image(s) of {place} are not in the dataset, for example {first}", splits.len()));
     }

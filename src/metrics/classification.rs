@@ -373,7 +373,7 @@ pub fn average_precision(positive: &[bool], scores: &[f64]) -> Result<Option<f64
 }
 
 /// How many samples are positive and how many negative, if there are both.
-fn both(positive: &[bool], scores: &[f64]) -> Result<Option<(usize, usize)>> {
+pub(super) fn both(positive: &[bool], scores: &[f64]) -> Result<Option<(usize, usize)>> {
     if positive.len() != scores.len() {
         return Err(Error::new(Kind::Shape, format!("{} labels but {} scores", positive.len(), scores.len())));
     }

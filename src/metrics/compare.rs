@@ -40,6 +40,8 @@ pub enum Answers {
         labels: Vec<usize>,
         /// What was answered.
         predictions: Vec<usize>,
+        /// The probabilities of the classes, `[N, K]`.
+        probabilities: Vec<f64>,
     },
     /// Masks: the scores of each, by name.
     Masks(Vec<[f64; MASK_SCORES.len()]>),
@@ -134,7 +136,7 @@ impl Sheet {
     /// The scores of pictures that count as often as `weights` say.
     fn scores(&self, weights: &[u32]) -> Vec<f64> {
         match &self.answers {
-            Answers::Classes { names, labels, predictions } => {
+            Answers::Classes { names, labels, predictions, .. } => {
                 let matrix = ConfusionMatrix::weighted(names.len(), labels, predictions, weights);
                 vec![matrix.accuracy(), matrix.balanced_accuracy(), matrix.macro_f1(), matrix.weighted_f1()]
             }
@@ -166,9 +168,16 @@ impl Sheet {
             images: rows.iter().map(|&i| self.images[i].clone()).collect(),
             lesions: rows.iter().map(|&i| self.lesions[i].clone()).collect(),
             answers: match &self.answers {
-                Answers::Classes { names, labels, predictions } => {
-                    Answers::Classes { names: names.clone(), labels: pick(labels), predictions: pick(predictions) }
-                }
+                Answers::Classes { names, labels, predictions, probabilities } => Answers::Classes {
+                    names: names.clone(),
+                    labels: pick(labels),
+                    predictions: pick(predictions),
+                    probabilities: rows
+                        .iter()
+                        .flat_map(|&i| &probabilities[i * names.len()..][..names.len()])
+                        .copied()
+                        .collect(),
+                },
                 Answers::Masks(masks) => Answers::Masks(rows.iter().map(|&i| masks[i]).collect()),
             },
         }
@@ -194,8 +203,8 @@ pub fn compare(first: &Sheet, second: &Sheet) -> Result<Comparison> {
     let mcnemar = match (&first.answers, &second.answers) {
         (Answers::Masks(_), Answers::Masks(_)) => None,
         (
-            Answers::Classes { names, labels, predictions },
-            Answers::Classes { names: others, labels: same, predictions: answers },
+            Answers::Classes { names, labels, predictions, .. },
+            Answers::Classes { names: others, labels: same, predictions: answers, .. },
         ) => {
             if names != others {
                 return Err(refuse(format!("one has the classes {}, the other {}", names.join(","), others.join(","))));
@@ -240,7 +249,12 @@ mod tests {
         Sheet {
             images: (0..count).map(|i| format!("i{i}")).collect(),
             lesions: (0..count).map(|i| format!("l{}", i / 2)).collect(),
-            answers: Answers::Classes { names: ["a", "b", "c"].map(str::to_owned).to_vec(), labels, predictions },
+            answers: Answers::Classes {
+                names: ["a", "b", "c"].map(str::to_owned).to_vec(),
+                probabilities: vec![0.0; 3 * labels.len()],
+                labels,
+                predictions,
+            },
         }
     }
 

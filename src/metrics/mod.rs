@@ -3,6 +3,7 @@
 pub mod calibration;
 pub mod classification;
 pub mod compare;
+pub mod curves;
 pub mod detailed;
 pub mod multi_label;
 pub mod segmentation;
@@ -12,6 +13,7 @@ pub use classification::{
     ClassScores, ClassificationReport, ConfusionMatrix, argmax, average_precision, roc_auc, sigmoid, softmax,
 };
 pub use compare::{Answers, Comparison, Sheet, compare};
+pub use curves::{precision_recall_curve, roc_curve};
 pub use detailed::{DetailedReport, Scored};
 pub use multi_label::MultiLabelReport;
 pub use segmentation::{PixelCounts, SegmentationReport};

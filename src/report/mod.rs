@@ -1,12 +1,18 @@
-//! Tables and charts of runs. Host types only.
+//! Tables, charts and pages of runs. Host types only.
 //!
+//! - `run`: the report of a run
 //! - `reproduction`: published scores beside ours, under the published protocol and under a leak-free one
 //! - `comparison`: runs beside each other, with tests of their differences
-//! - `text`: columns for a terminal, Markdown
+//! - `page`: sections, figures and tables as one HTML file; `charts`: figures; `text`: columns for a terminal, Markdown
 
+mod charts;
 mod comparison;
+mod page;
 mod reproduction;
+mod run;
 mod text;
 
 pub use comparison::RunComparison;
+pub use page::{Figure, Image, Page, Part, Section, Table};
 pub use reproduction::{Reproduced, Reproduction};
+pub use run::{Additions, run_report};

@@ -1,11 +1,11 @@
 //! A run's answers to its test images, `test.csv`: what runs are compared by.
 //!
 //! Of classes the columns are `image_id,lesion,label,prediction` and the probability `p:NAME` of each class; of masks
-//! `image_id,lesion` and the scores of each mask.
+//! `image_id,lesion` and the scores of each mask. Where the split leaks, a last column says so in each row.
 
 use std::path::Path;
 
-use crate::data::csv_of;
+use crate::data::csv_of_split;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::compare::MASK_SCORES;
 use crate::metrics::{Answers, PixelCounts, Sheet, argmax};
@@ -29,11 +29,12 @@ pub enum Given {
     Masks(Vec<PixelCounts>),
 }
 
-/// The table of a classifier's answers: labels, and probabilities `[N, K]`.
+/// The table of a classifier's answers, to images of a split that may be `leaky`: labels, and probabilities `[N, K]`.
 ///
 /// # Errors
 /// [`Kind::Internal`] if it cannot be encoded.
 pub(super) fn class_table(
+    leaky: bool,
     classes: &[String],
     asked: &[Asked<'_>],
     labels: &[usize],
@@ -46,20 +47,20 @@ pub(super) fn class_table(
         let row = row.iter().map(|p| format!("{p:.6}"));
         [asked.image, asked.lesion, label, prediction].map(str::to_owned).into_iter().chain(row)
     });
-    csv_of(header, rows)
+    csv_of_split(leaky, header, rows)
 }
 
-/// The table of masks.
+/// The table of masks, of images of a split that may be `leaky`.
 ///
 /// # Errors
 /// [`Kind::Internal`] if it cannot be encoded.
-pub(super) fn mask_table(asked: &[Asked<'_>], counts: &[PixelCounts]) -> Result<Vec<u8>> {
-    let header = ["image_id", "lesion"].into_iter().chain(MASK_SCORES);
+pub(super) fn mask_table(leaky: bool, asked: &[Asked<'_>], counts: &[PixelCounts]) -> Result<Vec<u8>> {
+    let header = ["image_id", "lesion"].into_iter().chain(MASK_SCORES).map(str::to_owned);
     let rows = asked.iter().zip(counts).map(|(asked, counts)| {
         let scores = mask_scores(*counts).map(|score| format!("{score:.6}"));
         [asked.image, asked.lesion].map(str::to_owned).into_iter().chain(scores)
     });
-    csv_of(header, rows)
+    csv_of_split(leaky, header, rows)
 }
 
 /// The scores of a mask, in the order of [`MASK_SCORES`].
@@ -95,7 +96,9 @@ pub fn read_answers(path: &Path) -> Result<Sheet> {
     let (image, lesion) = (column("image_id")?, column("lesion")?);
     let answers = if masks { vec![] } else { vec![column("label")?, column("prediction")?] };
     let scores = if masks { MASK_SCORES.map(column).into_iter().collect::<Result<Vec<_>>>()? } else { vec![] };
+    let shares = names.iter().map(|name| column(&format!("{PROBABILITY}{name}"))).collect::<Result<Vec<_>>>()?;
     let (mut images, mut lesions, mut classes, mut found) = (vec![], vec![], [vec![], vec![]], vec![]);
+    let mut probabilities = vec![];
     for (number, record) in csv.records().enumerate() {
         let line = number + 2;
         let record = record.map_err(|e| bad(format!("line {line}: {e}")))?;
@@ -106,11 +109,17 @@ pub fn read_answers(path: &Path) -> Result<Sheet> {
             let class = names.iter().position(|name| name == field(at));
             list.push(class.ok_or_else(|| bad(format!("line {line}: there is no class '{}'", field(at))))?);
         }
+        let number = |at: usize| {
+            let parsed = field(at).parse::<f64>().ok().filter(|number| number.is_finite());
+            parsed.ok_or_else(|| bad(format!("line {line}: '{}' is no score", field(at))))
+        };
+        for &at in &shares {
+            probabilities.push(number(at)?);
+        }
         if masks {
             let mut row = [0.0; MASK_SCORES.len()];
             for (score, &at) in row.iter_mut().zip(&scores) {
-                let parsed = field(at).parse::<f64>().ok().filter(|score| score.is_finite());
-                *score = parsed.ok_or_else(|| bad(format!("line {line}: '{}' is no score", field(at))))?;
+                *score = number(at)?;
             }
             found.push(row);
         }
@@ -119,7 +128,10 @@ pub fn read_answers(path: &Path) -> Result<Sheet> {
         return Err(bad("the table is empty".into()));
     }
     let [labels, predictions] = classes;
-    let answers = if masks { Answers::Masks(found) } else { Answers::Classes { names, labels, predictions } };
+    let answers = match masks {
+        true => Answers::Masks(found),
+        false => Answers::Classes { names, labels, predictions, probabilities },
+    };
     Ok(Sheet { images, lesions, answers })
 }
 
@@ -137,17 +149,25 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             read_answers(&path)
         };
-        let table = class_table(&classes, &asked, &[1, 0], &[0.25, 0.75, 0.125, 0.875]).unwrap();
+        let table = class_table(false, &classes, &asked, &[1, 0], &[0.25, 0.75, 0.125, 0.875]).unwrap();
         assert!(String::from_utf8_lossy(&table).contains("\"a, b\",1,mel,mel,0.250000,0.750000"));
         let sheet = read(&table).unwrap();
         assert_eq!(
             (sheet.images, sheet.lesions),
             (vec!["a, b".to_owned(), "c".into()], vec!["1".to_owned(), "2".into()])
         );
-        let answers = Answers::Classes { names: classes.to_vec(), labels: vec![1, 0], predictions: vec![1, 1] };
+        let answers = Answers::Classes {
+            names: classes.to_vec(),
+            labels: vec![1, 0],
+            predictions: vec![1, 1],
+            probabilities: vec![0.25, 0.75, 0.125, 0.875],
+        };
         assert_eq!(sheet.answers, answers);
+        let leaky = class_table(true, &classes, &asked, &[1, 0], &[0.25, 0.75, 0.125, 0.875]).unwrap();
+        assert_eq!(String::from_utf8_lossy(&leaky).matches(",LEAKY\n").count(), 2);
+        assert_eq!(read(&leaky).unwrap().answers, answers);
         let counts = PixelCounts::of([(true, true), (true, false), (false, false), (false, false)]);
-        let sheet = read(&mask_table(&asked, &[counts, counts]).unwrap()).unwrap();
+        let sheet = read(&mask_table(false, &asked, &[counts, counts]).unwrap()).unwrap();
         let Answers::Masks(masks) = sheet.answers else { panic!("not masks") };
         assert_eq!((masks.len(), masks[1][1], masks[0][5]), (2, 0.5, 0.75));
         for wrong in ["", "image_id,lesion\n", "image_id,lesion,label,prediction,p:a\nx,1,a,b\n", "a,b\n1,2\n"] {

@@ -21,7 +21,7 @@ use super::session::StepResult;
 use super::{Precision, Protocol, Sampling, ScheduleKind, TrainConfig};
 use crate::autograd::Tunable;
 use crate::data::{
-    Cache, Dataset, LastBatch, Leak, LoaderOptions, Masks, SplitAssignment, balanced_order, epoch_order,
+    Cache, Dataset, LEAK, LEAKY, LastBatch, Leak, LoaderOptions, Masks, SplitAssignment, balanced_order, epoch_order,
 };
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Choices, Gpu};
@@ -157,7 +157,7 @@ pub fn run(
             notes.into_iter().for_each(|note| notify(Event::Note(note)));
             let folder = RunFolder::create(options.run.as_deref(), &options.runs_root, &config.model)?;
             folder.write_config(config)?;
-            folder.write_environment(gpu, &choices, features_each_step)?;
+            folder.write_environment(gpu, &choices, features_each_step, memory.total())?;
             folder.write_split(&dataset, &split)?;
             folder.write_skipped(&dataset)?;
             (folder, Progress::default())
@@ -177,7 +177,9 @@ pub fn run(
     let keep = options.resume.then_some(progress.step);
     let steps_table = folder.table("steps.csv", "step,epoch,lr,loss", keep)?;
     let columns = objective.result_columns().join(",");
-    let results_header = format!("epoch,steps,lr,train_loss,{columns},seconds,images_per_second");
+    let marked = leak.as_ref().map_or(String::new(), |_| format!(",{LEAK}"));
+    let results_header =
+        format!("epoch,steps,lr,train_loss,{columns},seconds,waited_seconds,images_per_second{marked}");
     let keep = options.resume.then_some(u64::from(progress.epoch) + 1);
     let results = folder.table("results.csv", &results_header, keep)?;
     let loader =
@@ -188,7 +190,7 @@ pub fn run(
         dataset,
         split,
         leak,
-        samples: Samples { pixels: Arc::new(pixels), labels },
+        samples: Samples { pixels, labels },
         objective,
         model,
         caps,
@@ -211,7 +213,9 @@ pub fn run(
     }
     let mut engine = engine.train()?;
     let test = engine.test()?;
-    Ok(RunSummary { folder: engine.folder, progress: engine.progress, test, leak: engine.leak })
+    let Engine { folder, progress, leak, dataset, split, samples, .. } = engine;
+    let material = Material { dataset, pixels: samples.pixels, split };
+    Ok(RunSummary { folder, progress, test, leak, material })
 }
 
 /// The leak between the parts of a split, if there is one.
@@ -419,11 +423,15 @@ impl<'a> Engine<'a> {
         let batches = self.place.batches(&self.samples, order, self.loader)?;
         let started = Instant::now();
         // When a checkpoint was last written, up to which the seconds are counted.
-        let mut kept = started;
-        for (i, batch) in batches.enumerate() {
+        let (mut kept, mut waited) = (started, Duration::ZERO);
+        let mut batches = batches.into_iter().enumerate();
+        loop {
+            let asked = Instant::now();
+            let Some((i, batch)) = batches.next() else { break };
             let batch = batch?;
-            let rate = self.rate(self.progress.step);
             let partners = partners.as_mut().and_then(Iterator::next).transpose()?;
+            waited += asked.elapsed();
+            let rate = self.rate(self.progress.step);
             let rows = (&batch, partners.as_ref());
             let finished = self.place.train.step_mixed(self.gpu, rows, self.progress.step, epoch, rate)?;
             self.progress.step += 1;
@@ -477,6 +485,7 @@ impl<'a> Engine<'a> {
             train_accuracy: self.objective.counts_correct().then(|| correct / images.max(1.0)),
             val,
             seconds,
+            waited: waited.as_secs_f64(),
             images_per_second: (count * config.batch) as f64 / seconds.max(1e-9),
             best,
         };
@@ -486,7 +495,12 @@ impl<'a> Engine<'a> {
             format!("{:e}", result.lr),
             format!("{:.6}", result.train_loss),
         ];
-        let behind = [format!("{:.3}", result.seconds), format!("{:.1}", result.images_per_second)];
+        let behind = [
+            format!("{:.3}", result.seconds),
+            format!("{:.3}", result.waited),
+            format!("{:.1}", result.images_per_second),
+        ];
+        let behind = behind.into_iter().chain(self.leak.as_ref().map(|_| LEAKY.to_owned()));
         let fields = self.objective.result_fields(result.train_accuracy, result.val.as_ref());
         self.results.row(&before.into_iter().chain(fields).chain(behind).collect::<Vec<_>>())?;
         self.progress.rank(value, config.keep.best);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::TrainConfig;
 use super::checkpoint::Progress;
+use super::material::Material;
 use super::run_folder::RunFolder;
 use super::scores::Scores;
 use crate::autograd::Memory;
@@ -84,6 +85,8 @@ pub struct EpochResult {
     pub val: Option<Scores>,
     /// Seconds of training, without the evaluation.
     pub seconds: f64,
+    /// Of these, how many steps waited for their pictures: from the cache, and where these are mixed for their partners.
+    pub waited: f64,
     /// Training images a second.
     pub images_per_second: f64,
     /// Whether it is the best so far.
@@ -161,4 +164,6 @@ pub struct RunSummary {
     pub test: Option<Scores>,
     /// What leaks between the parts of the split, where that is accepted: the scores are too good.
     pub leak: Option<Leak>,
+    /// What it was made from.
+    pub material: Material,
 }

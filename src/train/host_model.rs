@@ -156,6 +156,15 @@ pub fn describe(config: &TrainConfig, classes: &[String], size: ImageSize) -> Ve
     description
 }
 
+/// How pictures are preprocessed where the user does not choose: as a checkpoint or an exported file says, else not at all.
+///
+/// # Errors
+/// Those of [`metadata`](crate::weights::metadata) of the weight file; [`Kind::Weights`] if what it says is not understood.
+pub fn preprocess_of(weights: Option<&Path>) -> Result<Preprocess> {
+    let Some(file) = weights else { return Ok(Preprocess::default()) };
+    stated_preprocess(&bare_metadata(weights::metadata(file)?)).map_err(|e| e.at(file.display()))
+}
+
 /// How pictures are preprocessed, by the [description](describe); not at all if it does not say.
 fn stated_preprocess(metadata: &BTreeMap<String, String>) -> Result<Preprocess> {
     let Some(text) = metadata.get(PREPROCESS) else { return Ok(Preprocess::default()) };

@@ -1,15 +1,18 @@
 //! What a run works on: its dataset, decoded, split and perhaps balanced.
 
+use std::sync::Arc;
+
 use super::{Protocol, TrainConfig};
 use crate::data::{Cache, Dataset, PixelStore, SplitAssignment, balance_all, balance_train, split};
 use crate::error::Result;
 
 /// A dataset with its pixels and its split.
+#[derive(Debug, Clone)]
 pub struct Material {
     /// The dataset.
     pub dataset: Dataset,
     /// Its pixels, in the order of its samples.
-    pub pixels: PixelStore,
+    pub pixels: Arc<PixelStore>,
     /// Its split.
     pub split: SplitAssignment,
 }
@@ -41,6 +44,6 @@ impl Material {
             pixels = PixelStore::prepare(&mut dataset, config.preparation(), cache, progress)?;
         }
         dataset.notes.extend_from_slice(pixels.notes());
-        Ok(Self { dataset, pixels, split })
+        Ok(Self { dataset, pixels: Arc::new(pixels), split })
     }
 }

@@ -161,17 +161,17 @@ impl Objective {
         self.result_columns().iter().map(|name| text(value(name))).collect()
     }
 
-    /// The table of answers to the samples `indices` of `dataset`.
+    /// The table of answers to the samples `indices` of `dataset`, of a split that may be `leaky`.
     ///
     /// # Errors
     /// [`Kind::Internal`] if it cannot be encoded.
-    pub(super) fn answers(&self, dataset: &Dataset, indices: &[usize], given: &Given) -> Result<Vec<u8>> {
+    pub(super) fn answers(&self, leaky: bool, dataset: &Dataset, indices: &[usize], given: &Given) -> Result<Vec<u8>> {
         let samples = || indices.iter().map(|&i| &dataset.samples[i]);
         let asked: Vec<Asked<'_>> = samples().map(|s| Asked { image: &s.id, lesion: &s.group }).collect();
         let labels: Vec<usize> = samples().map(|s| s.label).collect();
         match given {
-            Given::Probabilities(p) => class_table(&dataset.classes, &asked, &labels, p),
-            Given::Masks(counts) => mask_table(&asked, counts),
+            Given::Probabilities(p) => class_table(leaky, &dataset.classes, &asked, &labels, p),
+            Given::Masks(counts) => mask_table(leaky, &asked, counts),
         }
     }
 

@@ -4,15 +4,16 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
+use super::ensemble::Answering;
 use super::scores::{ClassLoss, Scores, not_finite, score};
 use super::session::EvalSession;
 use super::verdicts::{Verdicts, logits_of};
 use super::{EvalGraph, HostModel, Normalisation, Outputs, Precision, TrainConfig};
-use crate::data::preprocess::{Area, Steps};
-use crate::data::{Batch, ImageSize, Sample, SampleReader, View, resize_probabilities};
-use crate::error::Result;
+use crate::data::preprocess::Steps;
+use crate::data::{Batch, ImageSize, View};
+use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
-use crate::metrics::{DetailedReport, PixelCounts, Scored, SegmentationReport, fit_temperature, sigmoid, tempered};
+use crate::metrics::{DetailedReport, Scored, fit_temperature, sigmoid, tempered};
 use crate::models::{Model, Task};
 use crate::tune::TuningCache;
 use crate::weights::Difference;
@@ -39,6 +40,16 @@ pub enum ModelSource {
         /// Accept a file that lacks some of the parameters.
         allow_partial: bool,
     },
+}
+
+impl ModelSource {
+    /// What it is called: the run, or the file.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Run(path) => path.display().to_string(),
+            Self::Weights { file, .. } => file.display().to_string(),
+        }
+    }
 }
 
 /// A model ready to run on a device.
@@ -86,6 +97,11 @@ impl Predictor {
         let HostModel { config, classes, temperature, notes, .. } = host;
         let (task, views) = (model.task(), vec![View::PLAIN]);
         Ok(Self { config, task, classes, difference, notes, temperature, outputs, views, session })
+    }
+
+    /// What it answers.
+    pub fn answering(&self) -> Answering {
+        Answering { task: self.task, classes: self.classes.clone(), outputs: self.outputs }
     }
 
     /// What turns its raw outputs into probabilities.
@@ -238,6 +254,30 @@ pub struct Said {
 }
 
 impl Said {
+    /// Of these raw outputs and probabilities.
+    #[cfg(test)]
+    pub(super) fn of(logits: Vec<f32>, probabilities: Vec<f64>) -> Self {
+        let finite = logits.iter().all(|v| v.is_finite());
+        Self { logits, plain: vec![], probabilities, finite }
+    }
+
+    /// The mean of what several models say; the raw outputs are those of the first.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`](crate::Kind::Internal) if there are none.
+    pub fn mean(all: &[Self]) -> Result<Self> {
+        let (first, others) = all.split_first().ok_or_else(|| Error::new(Kind::Internal, "nobody says anything"))?;
+        // A model with a temperature has probabilities without it besides, one without has one kind only.
+        let both = |said: &Self| match said.plain.is_empty() {
+            true => Self { plain: said.probabilities.clone(), ..said.clone() },
+            false => said.clone(),
+        };
+        let mut sum = both(first);
+        others.iter().for_each(|said| sum.add(&both(said)));
+        sum.divide(all.len());
+        Ok(sum)
+    }
+
     /// Checks that the outputs are numbers.
     ///
     /// # Errors
@@ -266,83 +306,5 @@ impl Said {
             false => logits_of(&plain, outputs),
         };
         Ok(Verdicts { logits, plain, probabilities: self.probabilities.clone() })
-    }
-}
-
-/// What a model that segments says of a picture.
-#[derive(Debug, Clone, Copy)]
-pub struct MaskMap<'a> {
-    /// The probabilities of the pixels, row by row.
-    pub said: &'a Said,
-    /// Their size.
-    pub size: ImageSize,
-}
-
-impl MaskMap<'_> {
-    /// The mask of a picture, row by row, where the model saw an `area` of it: the probabilities are brought to that area's
-    /// size, and count as inside above one half. What was cut off is outside.
-    ///
-    /// # Errors
-    /// [`Kind::Diverged`](crate::Kind::Diverged) if the logits are not numbers.
-    pub fn on(self, picture: ImageSize, area: Area) -> Result<Vec<bool>> {
-        self.said.check()?;
-        let probabilities: Vec<f32> = self.said.probabilities.iter().map(|&p| p as f32).collect();
-        let probabilities = resize_probabilities(&probabilities, self.size, area.size)?;
-        let mut mask = vec![false; picture.area()];
-        let rows = mask.chunks_exact_mut(picture.width).skip(area.y).zip(probabilities.chunks_exact(area.size.width));
-        for (row, probabilities) in rows {
-            row[area.x..].iter_mut().zip(probabilities).for_each(|(inside, &p)| *inside = p > 0.5);
-        }
-        Ok(mask)
-    }
-}
-
-impl Predictor {
-    /// Scores the masks of `samples` at the size these were drawn in; batches of the same pictures.
-    ///
-    /// # Errors
-    /// As [`each_picture`](Self::each_picture); [`Kind::Data`](crate::Kind::Data) for a mask that cannot be read any more.
-    pub fn evaluate_masks(
-        &mut self,
-        gpu: &Gpu,
-        samples: &[&Sample],
-        batches: impl IntoIterator<Item = Result<Batch>>,
-        progress: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<SegmentationReport> {
-        let (mut reader, recipe) = (SampleReader::default(), self.config.preparation());
-        let mut counts = vec![];
-        self.each_picture(gpu, batches, progress, &mut |picture, said| {
-            let (drawn, area) = reader.mask_and_area(samples[picture], &recipe)?;
-            let own = ImageSize { width: drawn.width() as usize, height: drawn.height() as usize };
-            let found = MaskMap { said, size: recipe.size }.on(own, area)?;
-            counts.push(PixelCounts::of(found.into_iter().zip(drawn.pixels().map(|p| p[0] > 0))));
-            Ok(())
-        })?;
-        SegmentationReport::new(&counts)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mask_lies_where_the_picture_was_seen() {
-        let size = |width, height| ImageSize { width, height };
-        let said = |probabilities: [f64; 4], finite| Said {
-            logits: vec![],
-            plain: vec![],
-            probabilities: probabilities.to_vec(),
-            finite,
-        };
-        let drawn = said([0.9, 0.1, 0.1, 0.9], true);
-        let map = MaskMap { said: &drawn, size: size(2, 2) };
-        assert_eq!(map.on(size(2, 2), Area::whole(size(2, 2))).unwrap(), [true, false, false, true]);
-        let mask = map.on(size(5, 4), Area { x: 2, y: 1, size: size(2, 2) }).unwrap();
-        let inside: Vec<usize> = (0..20).filter(|&at| mask[at]).collect();
-        assert_eq!(inside, [5 + 2, 10 + 3]);
-        let broken = said([f64::NAN; 4], false);
-        let broken = MaskMap { said: &broken, size: size(2, 2) };
-        assert!(broken.on(size(2, 2), Area::whole(size(2, 2))).is_err());
     }
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::TrainConfig;
 use super::checkpoint::Checkpoint;
-use crate::data::{Dataset, Split, SplitAssignment, csv_of};
+use crate::data::{Dataset, Sample, Split, SplitAssignment, UNUSED, csv_of, csv_of_split};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Choices, Gpu};
 use crate::weights::{write_atomically, write_atomically_from};
@@ -208,12 +208,12 @@ impl RunFolder {
             .map_err(|e| Error::new(Kind::Checkpoint, format!("the run's scores are damaged: {e}")).at(path.display()))
     }
 
-    /// Writes what the run ran on, the tuned choices it was made with, and whether it computes the features of a frozen
-    /// backbone in each step.
+    /// Writes what the run ran on, the tuned choices it was made with, whether it computes the features of a frozen backbone in
+    /// each step, and the bytes on the device of its first phase.
     ///
     /// # Errors
     /// [`Kind::Io`].
-    pub fn write_environment(&self, gpu: &Gpu, choices: &Choices, features_each_step: bool) -> Result<()> {
+    pub fn write_environment(&self, gpu: &Gpu, choices: &Choices, features_each_step: bool, memory: u64) -> Result<()> {
         let adapter = gpu.adapter();
         self.write_json(
             "environment.json",
@@ -231,6 +231,7 @@ impl RunFolder {
                 "command": std::env::args().collect::<Vec<_>>(),
                 "tuning": choices,
                 "features_each_step": features_each_step,
+                "memory": memory,
             }),
         )
     }
@@ -251,17 +252,27 @@ impl RunFolder {
         self.environment("features_each_step")
     }
 
-    /// An entry of `environment.json`; its default where there is none.
-    fn environment<T: DeserializeOwned + Default>(&self, key: &str) -> Result<T> {
+    /// What the run ran on.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] if `environment.json` is damaged, [`Kind::Io`].
+    pub fn environment_json(&self) -> Result<serde_json::Value> {
         let path = self.file("environment.json");
         let text = std::fs::read(&path).map_err(|e| Error::io("read what the run ran on", &path, &e))?;
-        let read = serde_json::from_slice::<serde_json::Value>(&text)
-            .and_then(|all| all.get(key).map_or(Ok(T::default()), |value| serde_json::from_value(value.clone())));
-        read.map_err(|e| {
-            Error::new(Kind::Checkpoint, format!("the run's environment is damaged: {e}"))
-                .at(path.display())
-                .next("put \"tuning\": {} there to go on with the built-in choice of kernels")
-        })
+        serde_json::from_slice(&text).map_err(|e| self.damaged_environment(&e))
+    }
+
+    /// An entry of `environment.json`; its default where there is none.
+    fn environment<T: DeserializeOwned + Default>(&self, key: &str) -> Result<T> {
+        let all = self.environment_json()?;
+        let value = all.get(key).map_or(Ok(T::default()), |value| serde_json::from_value(value.clone()));
+        value.map_err(|e| self.damaged_environment(&e))
+    }
+
+    fn damaged_environment(&self, e: &serde_json::Error) -> Error {
+        Error::new(Kind::Checkpoint, format!("the run's environment is damaged: {e}"))
+            .at(self.file("environment.json").display())
+            .next("put \"tuning\": {} there to go on with the built-in choice of kernels")
     }
 
     /// Writes a JSON file.
@@ -274,18 +285,21 @@ impl RunFolder {
         write_atomically(&self.file(name), (text + "\n").as_bytes())
     }
 
-    /// The split as CSV, one line for each sample: `image_id,label,group,split`.
+    /// The split as CSV, one line for each sample: `image_id,label,group,split`. Samples that balancing left out are in the
+    /// part `unused`, and a leaky split is marked.
     ///
     /// # Errors
     /// [`Kind::Internal`] if it cannot be encoded.
     fn split_csv(dataset: &Dataset, split: &SplitAssignment) -> Result<Vec<u8>> {
         let parts = [(Split::Train, "train"), (Split::Val, "val"), (Split::Test, "test")];
-        let rows = parts.iter().flat_map(|&(part, name)| split.indices(part).iter().map(move |&i| (i, name)));
-        let row = |(i, part): (usize, &'static str)| {
-            let sample = &dataset.samples[i];
+        let used = parts.iter().flat_map(|&(part, name)| split.indices(part).iter().map(move |&i| (i, name)));
+        let used = used.map(|(i, part)| (&dataset.samples[i], part));
+        let rows = used.chain(dataset.unused.iter().map(|sample| (sample, UNUSED)));
+        let row = |(sample, part): (&Sample, &str)| {
             [sample.id.as_str(), &dataset.classes[sample.label], &sample.group, part].map(str::to_owned)
         };
-        csv_of(["image_id", "label", "group", "split"], rows.map(row))
+        let header = ["image_id", "label", "group", "split"].map(str::to_owned);
+        csv_of_split(split.leak(dataset).is_some(), header, rows.map(row))
     }
 
     /// Writes the split.

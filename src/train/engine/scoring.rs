@@ -89,7 +89,7 @@ impl Engine<'_> {
         let logits = self.class_logits(&test)?;
         let answered = self.scores_at(&test, logits, temperature)?;
         if let Some((_, given)) = &answered {
-            let table = self.objective.answers(&self.dataset, &test, given)?;
+            let table = self.objective.answers(self.leak.is_some(), &self.dataset, &test, given)?;
             write_atomically(&self.folder.file("test.csv"), &table)?;
         }
         let test = answered.map(|(scores, _)| scores);

@@ -1,0 +1,315 @@
+//! `lesion-gpu report`: a run as a page. Charts come from the run's folder; pictures from its data and, where the model is
+//! asked, from the device.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use image::{GrayImage, Rgb, RgbImage};
+
+use super::eval::groups_of;
+use super::progress::Progress;
+use super::{DeviceArgs, LoadArgs, interrupted, say};
+use crate::data::{Batch, Dataset, ImageSize, SampleReader, Sheet, Visit, epoch_order, resize_rgb};
+use crate::error::{Error, Kind, Result};
+use crate::gpu::Gpu;
+use crate::metrics::{self, Answers};
+use crate::models::{Model, Task};
+use crate::report::{Additions, Figure, Image, Part, Table, run_report};
+use crate::train::{
+    Ensemble, Interrupt, MaskMap, Material, ModelSource, Predictor, RunFolder, augmented, mask_of, masks_of,
+    read_answers,
+};
+
+/// Training pictures on their sheet.
+const TRAINING: [usize; 2] = [8, 3];
+/// Test pictures that are shown.
+const SHOWN: usize = 12;
+/// The side of shown pictures in pixels.
+const SIDE: usize = 160;
+
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  lesion-gpu report runs/resnet18-001            writes runs/resnet18-001/report.html again
+  lesion-gpu report runs/resnet18-001 --no-pictures")]
+pub(super) struct ReportArgs {
+    /// A finished run
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Charts and tables only: the data are not opened, and no GPU is needed
+    #[arg(long)]
+    no_pictures: bool,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(super) fn run(args: &ReportArgs, interrupt: &Interrupt) -> Result<()> {
+    let folder = RunFolder::open(&args.run)?;
+    folder.metrics()?;
+    let mut progress = Progress::new();
+    let additions = match args.no_pictures {
+        true => Additions::default(),
+        false => match material(args, &folder, &mut progress, interrupt) {
+            Ok(material) => {
+                let gpu = args.device.open();
+                additions(gpu.as_ref(), &folder, &material, &mut progress, interrupt)?
+            }
+            Err(e) if e.kind() == Kind::Interrupted => return Err(e),
+            Err(e) => Additions { notes: vec![format!("Without pictures: {}.", e.what())], ..Additions::default() },
+        },
+    };
+    additions.notes.iter().for_each(|note| progress.line(&format!("note     {note}")));
+    progress.clear();
+    run_report(&folder, additions)?.write(folder.path())?;
+    say(format!("report: {}", folder.file("report.html").display()));
+    Ok(())
+}
+
+/// The report of a run that has just ended, and whether it is there. That it cannot be made is no fault of the run.
+pub(super) fn after_training(
+    gpu: &Gpu,
+    folder: &RunFolder,
+    material: &Material,
+    progress: &mut Progress,
+    interrupt: &Interrupt,
+) -> Result<bool> {
+    let made = additions(Ok(gpu), folder, material, progress, interrupt)
+        .and_then(|additions| run_report(folder, additions)?.write(folder.path()));
+    match made {
+        Err(e) if e.kind() != Kind::Interrupted => {
+            progress.line(&format!("note     there is no report: {}; `lesion-gpu report` makes one", e.what()));
+            Ok(false)
+        }
+        made => made.map(|()| true),
+    }
+}
+
+/// The run's data, split as they were.
+fn material(args: &ReportArgs, folder: &RunFolder, progress: &mut Progress, interrupt: &Interrupt) -> Result<Material> {
+    let config = folder.config()?;
+    let masks = masks_of(Model::find(&config.model)?.task(), &config);
+    let dataset = Dataset::open(&config.data, &config.open_options(masks))?;
+    let material = Material::prepare(dataset, &config, args.load.cache(), &mut |done, total| {
+        progress.show("decoding", done, total, String::new);
+        interrupted(interrupt)
+    })?;
+    folder.check_split(&material.dataset, &material.split)?;
+    Ok(material)
+}
+
+/// What the data add, and the device where there is one.
+fn additions(
+    gpu: std::result::Result<&Gpu, &Error>,
+    folder: &RunFolder,
+    material: &Material,
+    progress: &mut Progress,
+    interrupt: &Interrupt,
+) -> Result<Additions> {
+    progress.show("report", 0, 1, String::new);
+    let (config, dataset) = (folder.config()?, &material.dataset);
+    let groups = dataset.samples.iter().map(|sample| (sample.id.clone(), groups_of(sample))).collect();
+    let mut all = Additions { groups, ..Additions::default() };
+    match gpu {
+        Err(e) => all.notes.push(format!("Without what the model makes of pictures: {}.", e.what())),
+        Ok(gpu) => all.training.push(training_sheet(gpu, folder, material)?),
+    }
+    interrupted(interrupt)?;
+    let answers = folder.file("test.csv");
+    if !answers.is_file() {
+        return Ok(all);
+    }
+    let by_id: HashMap<&str, usize> = dataset.samples.iter().enumerate().map(|(i, s)| (s.id.as_str(), i)).collect();
+    let sheet = read_answers(&answers)?;
+    all.test = match (&sheet.answers, Model::find(&config.model)?.task(), gpu) {
+        (Answers::Classes { .. }, ..) => mistakes(&sheet, dataset, &by_id)?,
+        (Answers::Masks(scores), Task::Segment, Ok(gpu)) => overlays(gpu, folder, &sheet, scores, material, &by_id)?,
+        _ => vec![],
+    };
+    Ok(all)
+}
+
+/// Training pictures as the model saw them in its first epoch.
+fn training_sheet(gpu: &Gpu, folder: &RunFolder, material: &Material) -> Result<Figure> {
+    let config = folder.config()?;
+    let [columns, rows] = TRAINING;
+    let order = epoch_order(&material.split.train, config.seed, 0, config.shuffle);
+    let visits: Vec<Visit> = order.into_iter().take(columns * rows).collect();
+    let seen = augmented(gpu, &config, &material.pixels, &material.split.train, &visits, 0)?;
+    let mut sheet = Sheet::new(cell(config.size), columns, visits.len().div_ceil(columns))?;
+    let masks = if seen.iter().any(|one| one.mask.is_some()) { " Their masks are outlined." } else { "" };
+    for one in seen {
+        let picture = match &one.mask {
+            Some(mask) => outlined(one.picture, &[(mask, DRAWN)]),
+            None => one.picture,
+        };
+        sheet.push(picture);
+    }
+    Ok(Figure {
+        name: "training",
+        alt: format!("{} training pictures after augmentation", visits.len()),
+        caption: format!("Training pictures as the model saw them in its first epoch, augmented on the device.{masks}"),
+        image: Image::Png(sheet.png()?),
+    })
+}
+
+/// A cell as large as shown pictures are, of a picture's shape.
+fn cell(size: ImageSize) -> ImageSize {
+    let long = size.width.max(size.height);
+    let side = |side: usize| (side * SIDE).div_ceil(long);
+    ImageSize { width: side(size.width), height: side(size.height) }
+}
+
+/// The wrong answers that were surest of themselves.
+fn mistakes(sheet: &metrics::Sheet, dataset: &Dataset, by_id: &HashMap<&str, usize>) -> Result<Vec<Part>> {
+    let Answers::Classes { names, labels, predictions, probabilities } = &sheet.answers else { return Ok(vec![]) };
+    let sure = |i: usize| probabilities[i * names.len() + predictions[i]];
+    let mut wrong: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] != predictions[i]).collect();
+    wrong.sort_by(|&a, &b| sure(b).total_cmp(&sure(a)));
+    let shown: Vec<(usize, usize)> =
+        wrong.iter().filter_map(|&i| Some((i, *by_id.get(sheet.images[i].as_str())?))).take(SHOWN).collect();
+    if shown.is_empty() {
+        return Ok(vec![Part::Text("No test image was answered wrongly.".to_owned())]);
+    }
+    let mut reader = SampleReader::default();
+    let (mut pictures, mut rows) = (vec![], vec![]);
+    for (number, &(i, sample)) in shown.iter().enumerate() {
+        pictures.push(reader.picture(&dataset.samples[sample], SIDE.into())?);
+        let right = probabilities[i * names.len() + labels[i]];
+        rows.push(vec![
+            format!("{}", number + 1),
+            sheet.images[i].clone(),
+            names[labels[i]].clone(),
+            format!("{} {:.3}", names[predictions[i]], sure(i)),
+            format!("{right:.3}"),
+        ]);
+    }
+    let figure = Figure {
+        name: "mistakes",
+        alt: format!("{} test images that were answered wrongly; the table names them", shown.len()),
+        caption: format!(
+            "The surest of {} wrong answers to {} test images, row by row as in the table.",
+            wrong.len(),
+            labels.len()
+        ),
+        image: Image::Png(grid(pictures)?),
+    };
+    let header = ["", "image", "is", "answered", "probability of what it is"].map(str::to_owned).to_vec();
+    let table = Table { caption: "The surest wrong answers".to_owned(), header, rows };
+    Ok(vec![Part::Figure(figure), Part::Table(table)])
+}
+
+/// Pictures of a dataset, which are mostly of one shape, in rows of four.
+fn grid(pictures: Vec<RgbImage>) -> Result<Vec<u8>> {
+    let first = pictures.first().map_or(ImageSize::from(SIDE), |picture| ImageSize {
+        width: picture.width() as usize,
+        height: picture.height() as usize,
+    });
+    let mut sheet = Sheet::new(cell(first), 4, pictures.len().div_ceil(4))?;
+    pictures.into_iter().for_each(|picture| sheet.push(picture));
+    sheet.png()
+}
+
+/// Colours of outlines.
+const DRAWN: Rgb<u8> = Rgb([255, 255, 255]);
+const FOUND: Rgb<u8> = Rgb([230, 30, 30]);
+
+/// Test pictures with the masks that were drawn and those that the model marks: the worst, and what is usual.
+fn overlays(
+    gpu: &Gpu,
+    folder: &RunFolder,
+    sheet: &metrics::Sheet,
+    scores: &[[f64; metrics::compare::MASK_SCORES.len()]],
+    material: &Material,
+    by_id: &HashMap<&str, usize>,
+) -> Result<Vec<Part>> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[a][1].total_cmp(&scores[b][1]));
+    let half = SHOWN / 2;
+    let middle = order.len().saturating_sub(half) / 2;
+    let usual = order.iter().skip(middle.max(half)).take(half);
+    let chosen: Vec<usize> = order.iter().take(half).chain(usual).copied().collect();
+    let found: Vec<(usize, usize)> =
+        chosen.into_iter().filter_map(|i| Some((i, *by_id.get(sheet.images[i].as_str())?))).collect();
+    let source = ModelSource::Run(folder.path().to_owned());
+    let predictor = Predictor::load(gpu, &source, found.len().max(1), None, None)?;
+    let mut model = Ensemble::new(vec![(source.name(), predictor)])?;
+    let recipe = model.preparations().remove(0);
+    let visits: Vec<Visit> = found.iter().map(|&(_, sample)| sample.into()).collect();
+    let batch = Batch::assemble(&material.pixels, &material.dataset.labels(), &visits, visits.len())?;
+    let (mut reader, mut pictures) = (SampleReader::default(), vec![]);
+    model.each_picture(gpu, [Ok(vec![batch])], &mut |_| Ok(()), &mut |number, said| {
+        let sample = &material.dataset.samples[found[number].1];
+        let (drawn, area) = reader.mask_and_area(sample, &recipe)?;
+        let own = ImageSize { width: drawn.width() as usize, height: drawn.height() as usize };
+        let mask = mask_of(&[(MaskMap { said: &said[0], size: recipe.size }, area)], own)?;
+        let mask = mask.into_iter().map(|inside| if inside { 255 } else { 0 }).collect();
+        let mask = GrayImage::from_raw(drawn.width(), drawn.height(), mask).unwrap_or_default();
+        let picture = resize_rgb(reader.picture(sample, recipe.size)?, own);
+        pictures.push(outlined(picture, &[(&drawn, DRAWN), (&mask, FOUND)]));
+        Ok(())
+    })?;
+    let header = ["", "image", "Dice", "Jaccard"].map(str::to_owned).to_vec();
+    let row = |(number, &(i, _)): (usize, &(usize, usize))| {
+        let [dice, jaccard, ..] = scores[i];
+        vec![format!("{}", number + 1), sheet.images[i].clone(), format!("{dice:.3}"), format!("{jaccard:.3}")]
+    };
+    let rows = found.iter().enumerate().map(row).collect();
+    let figure = Figure {
+        name: "overlays",
+        alt: format!("{} test images with outlines of lesions; the table names them", found.len()),
+        caption: "Test images, row by row as in the table: first the worst, then what is usual. White is what was drawn, red \
+                  what the model marks."
+            .to_owned(),
+        image: Image::Png(grid(pictures)?),
+    };
+    let table = Table { caption: "The test images shown, at the size the model sees".to_owned(), header, rows };
+    Ok(vec![Part::Figure(figure), Part::Table(table)])
+}
+
+/// A picture with the outlines of masks of its size, as wide as can be seen.
+fn outlined(mut picture: RgbImage, masks: &[(&GrayImage, Rgb<u8>)]) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    let reach = (width.max(height) / SIDE as u32).max(1);
+    for (mask, colour) in masks {
+        let inside = |x: u32, y: u32| mask.get_pixel(x, y)[0] > 127;
+        for (x, y) in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
+            // The inner edge: what is inside and has something outside within reach.
+            let near = [(reach, 0), (0, reach)].into_iter().any(|(dx, dy)| {
+                let before = x >= dx && y >= dy && !inside(x - dx, y - dy);
+                let behind = x + dx < width && y + dy < height && !inside(x + dx, y + dy);
+                before || behind
+            });
+            if near && inside(x, y) {
+                picture.put_pixel(x, y, *colour);
+            }
+        }
+    }
+    picture
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outline_is_the_inner_edge_of_a_mask() {
+        let mask = GrayImage::from_fn(9, 7, |x, y| {
+            image::Luma([if (2..7).contains(&x) && (1..6).contains(&y) { 255 } else { 0 }])
+        });
+        let picture = outlined(RgbImage::new(9, 7), &[(&mask, FOUND)]);
+        let marked = picture.pixels().filter(|&&p| p == FOUND).count();
+        assert_eq!(marked, 16);
+        assert!(
+            *picture.get_pixel(2, 1) == FOUND && *picture.get_pixel(3, 2) != FOUND && *picture.get_pixel(1, 1) != FOUND
+        );
+    }
+
+    #[test]
+    fn cells_keep_the_shape_of_pictures() {
+        assert_eq!(cell(ImageSize { width: 600, height: 450 }), ImageSize { width: 160, height: 120 });
+        assert_eq!(cell(64.into()), SIDE.into());
+    }
+}

@@ -1,0 +1,513 @@
+//! The report of a run, from what its folder holds: how it learned, what it answers to its test images, what it was made from,
+//! and what that is good for.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::charts::{self, Axes, Line};
+use super::page::{Figure, Image, Page, Part, Section, Table};
+use crate::data::LEAKY;
+use crate::error::{Error, Kind, Result};
+use crate::metrics::{Answers, DetailedReport, Scored, Sheet, calibration_error, precision_recall_curve, roc_curve};
+use crate::train::{RunFolder, TrainConfig, read_answers};
+
+/// What only the dataset and the device can add.
+#[derive(Debug, Clone, Default)]
+pub struct Additions {
+    /// What there is to know of each test image by its id: `("sex", "female")`, for scores by group.
+    pub groups: BTreeMap<String, Vec<(&'static str, String)>>,
+    /// Training pictures as the model saw them.
+    pub training: Vec<Figure>,
+    /// Test pictures, with what the model makes of them.
+    pub test: Vec<Part>,
+    /// Why something is not there.
+    pub notes: Vec<String>,
+}
+
+/// A finished run, as its folder tells it.
+struct Run<'a> {
+    folder: &'a RunFolder,
+    config: TrainConfig,
+    metrics: Value,
+    environment: Value,
+    /// The columns of `results.csv`.
+    results: Vec<(String, Vec<f64>)>,
+    answers: Option<Sheet>,
+}
+
+/// The report of a finished run.
+///
+/// # Errors
+/// [`Kind::Checkpoint`] if the run is not finished or a file in it is damaged, [`Kind::Data`] for damaged answers,
+/// [`Kind::Io`], and [`Kind::Internal`] if a chart cannot be drawn.
+pub fn run_report(folder: &RunFolder, additions: Additions) -> Result<Page> {
+    let answers = folder.file("test.csv");
+    let run = Run {
+        folder,
+        config: folder.config()?,
+        metrics: folder.metrics()?,
+        environment: folder.environment_json()?,
+        results: results(folder)?,
+        answers: if answers.is_file() { Some(read_answers(&answers)?) } else { None },
+    };
+    let Additions { groups, training, test, notes } = additions;
+    let mut sections = vec![run.summary(), run.learning()?];
+    match &run.answers {
+        Some(sheet) => sections.extend(test_sections(&run, sheet, &groups)?),
+        None => sections.push(section("Test", vec![text("The split has no test images.")])),
+    }
+    if !test.is_empty() {
+        sections.push(section("Pictures", test));
+    }
+    sections.push(run.data(training)?);
+    sections.push(run.time());
+    sections.push(run.made_with()?);
+    sections.push(run.card());
+    let leak = run.metrics["leak"].as_str().map(str::to_owned);
+    let warnings = leak.into_iter().chain(notes).collect();
+    let name = folder.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    Ok(Page { title: format!("{name}: {} on {}", run.config.model, run.dataset()), warnings, sections })
+}
+
+fn section(heading: &'static str, parts: Vec<Part>) -> Section {
+    Section { heading, parts }
+}
+
+fn text(text: impl Into<String>) -> Part {
+    Part::Text(text.into())
+}
+
+fn svg(name: &'static str, alt: impl Into<String>, caption: impl Into<String>, svg: String) -> Part {
+    Part::Figure(Figure { name, alt: alt.into(), caption: caption.into(), image: Image::Svg(svg) })
+}
+
+fn table(caption: impl Into<String>, header: &[&str], rows: Vec<Vec<String>>) -> Part {
+    let header = header.iter().map(|&name| name.to_owned()).collect();
+    Part::Table(Table { caption: caption.into(), header, rows })
+}
+
+/// The columns of `results.csv`; what is no number is none.
+fn results(folder: &RunFolder) -> Result<Vec<(String, Vec<f64>)>> {
+    let path = folder.file("results.csv");
+    let bad = |e: csv::Error| {
+        Error::new(Kind::Checkpoint, format!("the results of the epochs cannot be read: {e}")).at(path.display())
+    };
+    let mut csv = csv::Reader::from_path(&path).map_err(bad)?;
+    let mut columns: Vec<(String, Vec<f64>)> =
+        csv.headers().map_err(bad)?.iter().map(|name| (name.to_owned(), vec![])).collect();
+    for row in csv.records() {
+        let row = row.map_err(bad)?;
+        for ((_, values), field) in columns.iter_mut().zip(&row) {
+            values.push(field.parse().unwrap_or(f64::NAN));
+        }
+    }
+    Ok(columns)
+}
+
+/// A number as it is shown.
+fn shown(value: f64) -> String {
+    format!("{value:.4}")
+}
+
+/// A name of a score as it is written.
+fn words(name: &str) -> String {
+    name.replace('_', " ").replace("auc", "AUC").replace("f1", "F1")
+}
+
+impl Run<'_> {
+    fn column(&self, name: &str) -> Option<&[f64]> {
+        let column = self.results.iter().find(|(column, _)| column == name)?;
+        column.1.iter().any(|v| v.is_finite()).then_some(&column.1)
+    }
+
+    fn dataset(&self) -> &str {
+        self.metrics["dataset"].as_str().unwrap_or("its data")
+    }
+
+    fn best_epoch(&self) -> f64 {
+        self.metrics["best_epoch"].as_f64().unwrap_or(f64::NAN)
+    }
+
+    /// The scores of a part, with the intervals that answers give.
+    fn summary(&self) -> Section {
+        let mut parts = vec![];
+        let TrainConfig { model, size, epochs, batch, lr, .. } = &self.config;
+        let done = self.metrics["epochs"].as_u64().unwrap_or(0);
+        let protocol = match self.metrics["leak"].as_str() {
+            Some(_) => format!("image by image ({LEAKY})"),
+            None => "by lesion, or as given: no lesion is in two parts".to_owned(),
+        };
+        let mut rows: Vec<Vec<String>> = [
+            ("model", format!("{model} at {size} pixels")),
+            ("data", self.dataset().to_owned()),
+            ("split", protocol),
+            ("training", format!("{done} of {epochs} epochs, batch {batch}, learning rate {lr:e}")),
+            ("best epoch", format!("{:.0}, by {} of validation", self.best_epoch(), self.config.monitor)),
+        ]
+        .into_iter()
+        .map(|(name, value)| vec![name.to_owned(), value])
+        .collect();
+        if let Some(recipe) = &self.config.recipe {
+            rows.push(vec!["recipe".to_owned(), recipe.clone()]);
+        }
+        for stop in self.metrics["stopped"].as_array().into_iter().flatten() {
+            rows.push(vec!["stopped".to_owned(), stop["why"].as_str().unwrap_or_default().to_owned()]);
+        }
+        parts.push(table("The run", &["", ""], rows));
+        let intervals: BTreeMap<&str, [f64; 2]> = self
+            .answers
+            .iter()
+            .flat_map(|sheet| sheet.intervals())
+            .map(|interval| (interval.score, interval.interval))
+            .collect();
+        let names: Vec<&str> = ["val", "test"]
+            .iter()
+            .flat_map(|part| self.metrics[part].as_object().into_iter().flatten())
+            .filter(|(name, value)| value.is_f64() && name.as_str() != "loss")
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let mut rows: Vec<Vec<String>> = vec![];
+        for name in names {
+            let name_shown = words(name);
+            if rows.iter().any(|row| row[0] == name_shown) {
+                continue;
+            }
+            let of = |part: &str| self.metrics[part][name].as_f64().map_or("-".to_owned(), shown);
+            let interval = intervals.get(name).map_or("-".to_owned(), |[low, high]| format!("{low:.3} to {high:.3}"));
+            rows.push(vec![name_shown, of("val"), of("test"), interval]);
+        }
+        let caption = "Scores of the best epoch; intervals of 95 % by bootstrap over lesions";
+        parts.push(table(caption, &["score", "validation", "test", "95 % interval"], rows));
+        section("Summary", parts)
+    }
+
+    /// Curves over epochs.
+    fn learning(&self) -> Result<Section> {
+        let epochs: Vec<f64> = self.column("epoch").unwrap_or_default().to_vec();
+        let line = |column: &str, name: &str| {
+            let points = self.column(column)?.iter().zip(&epochs).map(|(&y, &x)| [x, y]).collect();
+            Some(Line { name: name.to_owned(), points })
+        };
+        let mark = Some((self.best_epoch(), "best epoch"));
+        let axes = |title, y| Axes { title, x: "epoch", y, mark, whole: true, ..Axes::default() };
+        let mut parts = vec![];
+        let losses: Vec<Line> =
+            [("train_loss", "training"), ("val_loss", "validation")].iter().filter_map(|(c, n)| line(c, n)).collect();
+        let chart = charts::lines(&axes("Loss", "loss"), &losses)?;
+        let alt = "Loss of training and validation pictures by epoch";
+        parts.push(svg(
+            "loss",
+            alt,
+            "The mean loss of training pictures (as augmented) and of validation pictures.",
+            chart,
+        ));
+        let scores: Vec<Line> = self
+            .results
+            .iter()
+            .filter_map(|(name, _)| line(name, &words(name.strip_prefix("val_")?)))
+            .filter(|line| line.name != "loss")
+            .collect();
+        if !scores.is_empty() {
+            let chart = charts::lines(&axes("Scores of validation pictures", "score"), &scores)?;
+            let names: Vec<&str> = scores.iter().map(|line| line.name.as_str()).collect();
+            parts.push(svg(
+                "scores",
+                format!("By epoch: {}", names.join(", ")),
+                "Scores of validation pictures.",
+                chart,
+            ));
+        }
+        if let Some(rate) =
+            line("lr", "learning rate").filter(|line| line.points.windows(2).any(|w| w[0][1] != w[1][1]))
+        {
+            let chart = charts::lines(&axes("Learning rate", "rate"), &[rate])?;
+            parts.push(svg("rate", "Learning rate by epoch", "The rate of each epoch's last step.", chart));
+        }
+        Ok(section("Learning", parts))
+    }
+
+    /// How many images each class has in each part, and training pictures.
+    fn data(&self, training: Vec<Figure>) -> Result<Section> {
+        let path = self.folder.file("split.csv");
+        let bad = |e: csv::Error| {
+            Error::new(Kind::Checkpoint, format!("the split of the run cannot be read: {e}")).at(path.display())
+        };
+        let mut counts: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for row in csv::Reader::from_path(&path).map_err(bad)?.into_records() {
+            let row = row.map_err(bad)?;
+            let field = |at: usize| row.get(at).unwrap_or_default().to_owned();
+            *counts.entry(field(1)).or_default().entry(field(3)).or_default() += 1;
+        }
+        let kinds: Vec<&str> = ["train", "val", "test", "unused"]
+            .into_iter()
+            .filter(|kind| counts.values().any(|of_class| of_class.contains_key(*kind)))
+            .collect();
+        let of = |class: &str, kind: &str| counts.get(class).and_then(|c| c.get(kind)).copied().unwrap_or(0);
+        let groups: Vec<(String, Vec<f64>)> = counts
+            .keys()
+            .map(|class| (class.clone(), kinds.iter().map(|kind| of(class, kind) as f64).collect()))
+            .collect();
+        let chart = charts::bars("Images by class", "images", &kinds, &groups)?;
+        let caption = "Images of each class in each part of the split.";
+        let mut parts = vec![svg("classes", "How many images each class has in each part", caption, chart)];
+        parts.extend(training.into_iter().map(Part::Figure));
+        let rows = counts.keys().map(|class| {
+            let numbers = kinds.iter().map(|kind| of(class, kind).to_string());
+            [class.clone()].into_iter().chain(numbers).collect()
+        });
+        parts.push(table("Images", &[&["class"], kinds.as_slice()].concat(), rows.collect()));
+        Ok(section("Data", parts))
+    }
+
+    fn time(&self) -> Section {
+        let sum = |name: &str| self.column(name).map(|v| v.iter().filter(|v| v.is_finite()).sum::<f64>());
+        let mean = |name: &str| self.column(name).map(|v| v.iter().sum::<f64>() / v.len() as f64);
+        let mut rows = vec![];
+        let mut row = |name: &str, value: Option<String>| {
+            rows.extend(value.map(|value| vec![name.to_owned(), value]));
+        };
+        row("training", self.metrics["training_seconds"].as_f64().map(|s| format!("{s:.1} s")));
+        row("of these, steps waited for pictures", sum("waited_seconds").map(|s| format!("{s:.1} s")));
+        row("images a second", mean("images_per_second").map(|n| format!("{n:.1}")));
+        row("steps", self.metrics["steps"].as_u64().map(|n| n.to_string()));
+        let bytes = self.environment["memory"].as_u64();
+        row("memory on the device", bytes.map(|bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))));
+        section("Time and memory", vec![table("Training", &["", ""], rows)])
+    }
+
+    /// What is needed to make it again.
+    fn made_with(&self) -> Result<Section> {
+        let field = |name: &str| match &self.environment[name] {
+            Value::String(text) => text.clone(),
+            Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+            Value::Null => "-".to_owned(),
+            other => other.to_string(),
+        };
+        let names = ["lesion_gpu", "adapter", "driver", "backend", "os", "arch", "features", "command"];
+        let rows = names.iter().map(|name| vec![name.replace('_', "-"), field(name)]).collect();
+        let path = self.folder.file("config.toml");
+        let config = std::fs::read_to_string(&path).map_err(|e| Error::io("read the configuration", &path, &e))?;
+        let parts = vec![
+            table("Environment", &["", ""], rows),
+            text("The same configuration on the same data, device and tuning repeats the run bit for bit."),
+            Part::File("config.toml".to_owned(), config),
+        ];
+        Ok(section("Made with", parts))
+    }
+
+    /// The model card (Mitchell et al., "Model cards for model reporting", 2019), as far as a run knows it.
+    fn card(&self) -> Section {
+        let (model, data) = (&self.config.model, self.dataset());
+        let masks = matches!(self.answers, Some(Sheet { answers: Answers::Masks(_), .. }));
+        let does = if masks {
+            "marks lesions in dermoscopic pictures"
+        } else {
+            "classifies dermoscopic pictures of skin lesions"
+        };
+        let classes: Vec<&str> =
+            self.metrics["classes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let mut parts = vec![text(format!("This {model} {does}. It was trained on {data}."))];
+        if !masks {
+            parts.push(text(format!("It knows these classes and no others: {}.", classes.join(", "))));
+        }
+        let mut lines = vec![
+            "Intended use: research on such pictures, comparison with other systems, teaching.".to_owned(),
+            "Not intended: any decision about a person's health. It is not a medical device, and its answers are no diagnosis."
+                .to_owned(),
+            format!(
+                "Limits: scores hold for pictures like those of {data}. Other dermoscopes, clinical photographs, skin tones, ages \
+                 and lesions that are rare there or missing may be answered wrongly and with great certainty. A picture of \
+                 anything else gets one of its answers too."
+            ),
+        ];
+        if self.metrics["leak"].is_string() {
+            lines.push(
+                "Its split leaks: lesions of the test images were trained on, so the scores say little of new lesions."
+                    .to_owned(),
+            );
+        }
+        if self.metrics["temperature"].is_f64() {
+            lines.push("Its probabilities are calibrated by a temperature fitted to validation pictures.".to_owned());
+        }
+        lines.push(
+            "Licences: weights may fall under those of the data and of the weights that training started from. HAM10000 and the \
+             ISIC challenges' data are for non-commercial use."
+                .to_owned(),
+        );
+        parts.extend(lines.into_iter().map(Part::Text));
+        section("Model card", parts)
+    }
+}
+
+/// What the answers to test images say.
+fn test_sections(
+    run: &Run<'_>,
+    sheet: &Sheet,
+    groups: &BTreeMap<String, Vec<(&'static str, String)>>,
+) -> Result<Vec<Section>> {
+    match &sheet.answers {
+        Answers::Classes { names, labels, predictions, probabilities } => {
+            let pictures: Vec<Scored<'_>> = sheet
+                .images
+                .iter()
+                .zip(&sheet.lesions)
+                .zip(labels)
+                .map(|((image, lesion), &label)| Scored {
+                    label,
+                    lesion,
+                    groups: groups.get(image).cloned().unwrap_or_default(),
+                })
+                .collect();
+            let detailed = DetailedReport::new(names, &pictures, probabilities, None)?;
+            let mut all = vec![
+                confusions(names, labels, predictions)?,
+                by_class(run, names, &detailed)?,
+                curves(names, labels, probabilities)?,
+                calibration(run, names, labels, probabilities)?,
+            ];
+            all.extend(by_group(&detailed)?);
+            Ok(all)
+        }
+        Answers::Masks(scores) => Ok(vec![masks(sheet, scores)?]),
+    }
+}
+
+fn confusions(names: &[String], labels: &[usize], predictions: &[usize]) -> Result<Section> {
+    let mut counts = vec![vec![0_u64; names.len()]; names.len()];
+    labels.iter().zip(predictions).for_each(|(&label, &prediction)| counts[label][prediction] += 1);
+    let count = charts::confusion("Confusion matrix, counts", names, &counts, &|n, _| n.to_string())?;
+    let share = charts::confusion("Confusion matrix, shares of each class", names, &counts, &|_, s| format!("{s:.2}"))?;
+    let row = |(name, row): (&String, &Vec<u64>)| {
+        [name.clone()].into_iter().chain(row.iter().map(u64::to_string)).collect::<Vec<_>>()
+    };
+    let header: Vec<&str> = ["true class"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let rows = names.iter().zip(&counts).map(row).collect();
+    let alt = "Counts of test images by true and by predicted class; the table below has the numbers";
+    let parts = vec![
+        svg("confusion", alt, "Test images by true class and by what was predicted.", count),
+        svg(
+            "confusion-shares",
+            "The same as shares of each true class",
+            "The same, as shares of each true class.",
+            share,
+        ),
+        table("Test images: a row per true class, a column per predicted class", &header, rows),
+    ];
+    Ok(section("Confusion", parts))
+}
+
+fn by_class(run: &Run<'_>, names: &[String], detailed: &DetailedReport) -> Result<Section> {
+    let scores: Vec<&Value> = run.metrics["test"]["per_class"].as_array().into_iter().flatten().collect();
+    let of = |class: usize, name: &str| scores.get(class).and_then(|s| s[name].as_f64()).unwrap_or(f64::NAN);
+    let kinds = ["precision", "recall", "f1"];
+    let group = |(class, name): (usize, &String)| (name.clone(), kinds.iter().map(|kind| of(class, kind)).collect());
+    let groups: Vec<(String, Vec<f64>)> = names.iter().enumerate().map(group).collect();
+    let chart = charts::bars("Scores of each class", "score", &["precision", "recall", "F1"], &groups)?;
+    let rows = detailed.classes.iter().enumerate().map(|(class, detail)| {
+        let auc = match (detail.auc, detail.auc_interval) {
+            (Some(auc), Some([low, high])) => format!("{auc:.3} ({low:.3} to {high:.3})"),
+            (Some(auc), None) => format!("{auc:.3}"),
+            (None, _) => "-".to_owned(),
+        };
+        let precision = detail.average_precision.map_or("-".to_owned(), |p| format!("{p:.3}"));
+        let largest = kinds.iter().map(|kind| format!("{:.3}", of(class, kind)));
+        let fields = [detail.name.clone(), detail.support.to_string()].into_iter().chain(largest);
+        fields.chain([format!("{:.3}", detail.specificity), auc, precision]).collect::<Vec<_>>()
+    });
+    let header =
+        ["class", "images", "precision", "recall", "F1", "specificity", "AUC (95 % interval)", "average precision"];
+    let caption =
+        "Precision, recall and F1 by the largest probability; specificity where that of the class is above one half";
+    let parts = vec![
+        svg("class-scores", "Precision, recall and F1 of each class", "By the largest probability.", chart),
+        table(caption, &header, rows.collect()),
+    ];
+    Ok(section("Classes", parts))
+}
+
+fn curves(names: &[String], labels: &[usize], probabilities: &[f64]) -> Result<Section> {
+    let (mut roc, mut recall) = (vec![], vec![]);
+    for (class, name) in names.iter().enumerate() {
+        let positive: Vec<bool> = labels.iter().map(|&label| label == class).collect();
+        let scores: Vec<f64> = probabilities.iter().skip(class).step_by(names.len()).copied().collect();
+        let line = |points: Option<Vec<[f64; 2]>>| points.map(|points| Line { name: name.clone(), points });
+        roc.extend(line(roc_curve(&positive, &scores)?));
+        recall.extend(line(precision_recall_curve(&positive, &scores)?));
+    }
+    let axes = |title, x, y| Axes { title, x, y, unit: true, ..Axes::default() };
+    let roc_axes = Axes { diagonal: true, ..axes("ROC curves", "false alarms (1 - specificity)", "sensitivity") };
+    let parts = vec![
+        svg(
+            "roc",
+            "ROC curve of each class against all others; areas are in the table of classes",
+            "Each class against all others, at every threshold of its probability.",
+            charts::lines(&roc_axes, &roc)?,
+        ),
+        svg(
+            "precision-recall",
+            "Precision and recall of each class at every threshold; average precisions are in the table of classes",
+            "What is among those found, and how many are found.",
+            charts::lines(&axes("Precision and recall", "recall", "precision"), &recall)?,
+        ),
+    ];
+    Ok(section("Curves", parts))
+}
+
+fn calibration(run: &Run<'_>, names: &[String], labels: &[usize], probabilities: &[f64]) -> Result<Section> {
+    let (error, bins) = calibration_error(probabilities, names.len(), labels)?;
+    let chart = charts::calibration(&bins)?;
+    let temperature = match run.metrics["temperature"].as_f64() {
+        Some(temperature) => format!(" Probabilities are those at the fitted temperature, {temperature:.4}."),
+        None => String::new(),
+    };
+    let caption = format!(
+        "The expected calibration error is {error:.4}. Below the diagonal, the model is surer of itself than it is right.{temperature}"
+    );
+    let rows = bins.iter().enumerate().filter(|(_, bin)| bin.images > 0).map(|(number, bin)| {
+        let ends = [number, number + 1].map(|n| format!("{:.2}", n as f64 / bins.len() as f64));
+        vec![ends.join(" to "), bin.images.to_string(), shown(bin.confidence), shown(bin.accuracy)]
+    });
+    let header = ["largest probability", "images", "its mean", "answered rightly"];
+    let alt = "Share answered rightly by the largest probability; the table has the numbers";
+    let parts = vec![svg("calibration", alt, caption, chart), table("Calibration", &header, rows.collect())];
+    Ok(section("Calibration", parts))
+}
+
+/// Scores of groups of patients, where they are known.
+fn by_group(detailed: &DetailedReport) -> Result<Option<Section>> {
+    if detailed.groups.is_empty() {
+        return Ok(None);
+    }
+    let rows = detailed.groups.iter().map(|group| {
+        let name = format!("{}: {}", group.by, group.name);
+        vec![name, group.images.to_string(), shown(group.accuracy), shown(group.balanced_accuracy)]
+    });
+    let caption = "Test images by what is known of the patient. Of few images, scores say little; classes are not equally frequent \
+                   in all groups";
+    let parts = vec![table(caption, &["group", "images", "accuracy", "balanced accuracy"], rows.collect())];
+    Ok(Some(section("Groups", parts)))
+}
+
+/// The scores of masks: how many images reach how much.
+fn masks(sheet: &Sheet, scores: &[[f64; crate::metrics::compare::MASK_SCORES.len()]]) -> Result<Section> {
+    const BINS: usize = 20;
+    let mut counts = vec![0.0; BINS];
+    scores.iter().for_each(|s| counts[((s[1] * BINS as f64) as usize).min(BINS - 1)] += 1.0);
+    let name =
+        |bin: usize| if bin.is_multiple_of(2) { format!("{:.1}", bin as f64 / BINS as f64) } else { String::new() };
+    let groups: Vec<(String, Vec<f64>)> = counts.iter().enumerate().map(|(bin, &n)| (name(bin), vec![n])).collect();
+    let chart = charts::bars("Jaccard index of the test images", "images", &["images"], &groups)?;
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[a][1].total_cmp(&scores[b][1]));
+    let rows = order.iter().take(12).map(|&i| {
+        [sheet.images[i].clone()].into_iter().chain(scores[i].iter().map(|&v| format!("{v:.3}"))).collect::<Vec<_>>()
+    });
+    let names = crate::metrics::compare::MASK_SCORES.map(words);
+    let header: Vec<&str> = ["image"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let parts = vec![
+        svg("jaccard", "How many test images have which Jaccard index", "Each bar spans 0.05.", chart),
+        table("The test images with the smallest overlap", &header, rows.collect()),
+    ];
+    Ok(section("Masks", parts))
+}
