@@ -157,56 +157,46 @@ impl<'a> MaskView<'a> {
     /// The borders: around each part with the inside to the right, around each hole to the right as well. Parts that touch at
     /// corners only have borders of their own.
     pub fn contours(self) -> Vec<Contour> {
-        // Edges between corners by where they begin: the inside lies to the right of each.
-        let mut edges: BTreeMap<[usize; 2], Vec<[usize; 2]>> = BTreeMap::new();
-        for (pixel, _) in self.inside.iter().enumerate().filter(|(_, inside)| **inside) {
-            let (x, y) = (pixel % self.width, pixel / self.width);
+        // The edges that begin at each corner, a bit for each direction: the inside lies to the right of each.
+        let (width, height) = (self.width, self.height());
+        let mut edges = vec![0_u8; (width + 1) * (height + 1)];
+        let corner = |x: usize, y: usize| y * (width + 1) + x;
+        for pixel in (0..self.inside.len()).filter(|&pixel| self.inside[pixel]) {
+            let (x, y) = (pixel % width, pixel / width);
             let (sx, sy) = (x as i64, y as i64);
             let sides = [
-                (self.at(sx, sy - 1), [x, y], [x + 1, y]),
-                (self.at(sx + 1, sy), [x + 1, y], [x + 1, y + 1]),
-                (self.at(sx, sy + 1), [x + 1, y + 1], [x, y + 1]),
-                (self.at(sx - 1, sy), [x, y + 1], [x, y]),
+                (self.at(sx, sy - 1), corner(x, y)),
+                (self.at(sx + 1, sy), corner(x + 1, y)),
+                (self.at(sx, sy + 1), corner(x + 1, y + 1)),
+                (self.at(sx - 1, sy), corner(x, y + 1)),
             ];
-            sides.iter().filter(|side| !side.0).for_each(|&(_, from, to)| edges.entry(from).or_default().push(to));
+            for (direction, (covered, from)) in sides.into_iter().enumerate() {
+                edges[from] |= u8::from(!covered) << direction;
+            }
         }
         let mut contours = vec![];
-        while let Some((&start, _)) = edges.iter().find(|(_, to)| !to.is_empty()) {
-            let (mut contour, mut at, mut heading) = (vec![start], start, None);
-            while let Some(to) = edges.get_mut(&at).and_then(|open| turn(at, heading, open)) {
-                heading = Some(direction(at, to));
-                at = to;
-                if at == start {
-                    break;
+        for start in 0..edges.len() {
+            while edges[start] != 0 {
+                let (mut contour, mut at, mut heading) = (vec![], start, edges[start].trailing_zeros() as usize);
+                // To the right first: where two parts touch at a corner, that keeps to one of them.
+                while let Some(next) =
+                    [1, 0, 3].iter().map(|turn| (heading + turn) % 4).find(|d| edges[at] & 1 << d != 0)
+                {
+                    edges[at] &= !(1 << next);
+                    if next != heading || contour.is_empty() {
+                        contour.push([at % (width + 1), at / (width + 1)]);
+                    }
+                    heading = next;
+                    at = [at + 1, at + width + 1, at.wrapping_sub(1), at.wrapping_sub(width + 1)][next];
+                    if at == start {
+                        break;
+                    }
                 }
-                contour.push(at);
+                contours.push(contour);
             }
-            edges.retain(|_, to| !to.is_empty());
-            contours.push(corners(contour));
         }
         contours
     }
-}
-
-fn direction(from: [usize; 2], to: [usize; 2]) -> [i64; 2] {
-    [to[0] as i64 - from[0] as i64, to[1] as i64 - from[1] as i64]
-}
-
-/// Takes the edge that goes on from a corner: where there are two, that which keeps to the same pixel, to the right.
-fn turn(at: [usize; 2], heading: Option<[i64; 2]>, open: &mut Vec<[usize; 2]>) -> Option<[usize; 2]> {
-    let right = heading.map(|[x, y]| [-y, x]);
-    let chosen = open.iter().position(|&to| Some(direction(at, to)) == right).unwrap_or(0);
-    (!open.is_empty()).then(|| open.swap_remove(chosen))
-}
-
-/// The corners of a closed line at which it turns.
-fn corners(line: Contour) -> Contour {
-    let count = line.len();
-    let turns = |&i: &usize| {
-        let (before, here, behind) = (line[(i + count - 1) % count], line[i], line[(i + 1) % count]);
-        direction(before, here) != direction(here, behind)
-    };
-    (0..count).filter(turns).map(|i| line[i]).collect()
 }
 
 /// The convex hull of points (A. M. Andrew, "Another efficient algorithm for convex hulls in two dimensions", 1979).

@@ -77,7 +77,12 @@ pub(super) fn lines(axes: &Axes, lines: &[Line]) -> Result<String> {
     let points = || lines.iter().flat_map(|line| &line.points).filter(|p| p.iter().all(|v| v.is_finite()));
     let (x, y) = match axes.unit {
         true => (-0.01..1.01, -0.01..1.01),
-        false => (range(points().map(|p| p[0])), range(points().map(|p| p[1]))),
+        false => {
+            let y = range(points().map(|p| p[1]));
+            // Above the lines there is room for their names.
+            let room = 0.07 * (lines.len() + 1) as f64 * (y.end - y.start);
+            (range(points().map(|p| p[0])), y.start..y.end + room)
+        }
     };
     let size = if axes.unit { (480, 440) } else { (560, 380) };
     svg(size, |root| {
