@@ -77,6 +77,38 @@ fn a_run_that_classifies_leaves_a_report_that_can_be_made_again() {
 }
 
 #[test]
+fn a_report_says_what_it_does_not_know() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    lesion_gpu::data::synthetic::write(&dir.join("made"), 5, 40, 48).unwrap();
+    let label = |i: usize| ["a", "b", "a|b", "<c>"][i % 4];
+    let rows = (0..40).map(|i| format!("made/HAM10000_images_part_1/SYN_{i:07}.png,{}\n", label(i)));
+    std::fs::write(dir.join("set.csv"), "path,label\n".to_owned() + &rows.collect::<String>()).unwrap();
+    let train = |extra: &[&str]| {
+        let args = ["train", "--data", "set.csv", "--model", "simple-cnn", "--size", "32", "--batch", "8", "--no-tune"];
+        ok(dir, &[&args[..], &["--epochs", "1", "--loss", "bce"], extra].concat())
+    };
+    // Of several classes, what is true of each by itself is not in the table of answers.
+    train(&["--run", "several"]);
+    let several = page(dir, "several");
+    assert!(several.contains("a picture may have several") && several.contains("exact match"), "{several}");
+    assert!(!several.contains("ROC curve") && !several.contains("<c>") && several.contains("&lt;c&gt;"));
+    // Without validation images the last epoch is scored, without test images nothing is.
+    train(&["--run", "no-val", "--split", "0.8,0,0.2"]);
+    assert!(page(dir, "no-val").contains("the last: there are no validation images"));
+    train(&["--run", "no-test", "--split", "0.8,0.2,0"]);
+    assert!(page(dir, "no-test").contains("The split has no test images"));
+    // What one picture lacks does not cost the page.
+    std::fs::remove_file(dir.join("several/weights/best.safetensors")).unwrap();
+    let printed = ok(dir, &["report", "several"]);
+    assert!(printed.contains("Without test pictures: "), "{printed}");
+    assert!(page(dir, "several").contains("Model card"));
+}
+
+#[test]
 fn a_run_that_segments_shows_its_masks() {
     if common::gpu().is_none() {
         return;

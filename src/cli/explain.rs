@@ -22,6 +22,8 @@ use crate::weights::write_atomically;
 const ENDINGS: [&str; 3] = ["_overlay.png", "_heat.png", "_cam.npy"];
 /// The columns of a table of answers.
 const COLUMNS: [&str; 7] = ["image", "class", "probability", "inside", "overlay", "heat", "raw"];
+/// Pictures below each other on a sheet.
+const ROWS: usize = 100;
 /// A cell of a sheet.
 const CELL: ImageSize = ImageSize { width: 256, height: 192 };
 
@@ -190,7 +192,9 @@ pub(super) fn run(args: &ExplainArgs, interrupt: &Interrupt) -> Result<()> {
 /// A sheet for so many pictures, to be written to a file that is not there.
 fn new_sheet(file: &Path, pictures: usize) -> Result<Sheet> {
     free(file)?;
-    Sheet::new(CELL, 4, pictures)
+    // So many that fit below each other, then side by side.
+    let beside = pictures.div_ceil(ROWS).max(1);
+    Sheet::new(CELL, 4 * beside, pictures.div_ceil(beside))
 }
 
 /// Refuses a file for the sheet that is there.

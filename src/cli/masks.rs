@@ -81,6 +81,11 @@ pub(super) fn predict(args: &PredictArgs, gpu: &Gpu, models: &mut Ensemble, job:
     if args.logits {
         return Err(Error::new(Kind::Usage, "--logits is for models that classify").next("leave --logits away"));
     }
+    if args.isic {
+        return Err(
+            Error::new(Kind::Usage, "--isic is for models that classify").next("leave --isic away, and name --out")
+        );
+    }
     let Some(folder) = &args.out else {
         return Err(Error::new(Kind::Usage, "this model draws masks, and where they go is not clear")
             .next("name a folder with --out"));

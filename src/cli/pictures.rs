@@ -158,7 +158,8 @@ pub(super) fn targets<const N: usize>(
                 .at(there.display())
                 .next("choose another --out"));
         }
-        if let Some(other) = seen.insert(stem, file) {
+        // Many file systems do not tell large letters from small ones.
+        if let Some(other) = seen.insert(stem.to_lowercase(), file) {
             let (one, two) = (other.display(), file.display());
             return Err(Error::new(Kind::Usage, format!("{one} and {two} would have one and the same {what}"))
                 .at(own.first().unwrap_or(file).display())
@@ -254,7 +255,10 @@ fn decode(files: &[PathBuf], first: usize, recipes: &[Preparation], rows: usize)
         let picture = decode_rgb_file(file)?;
         let own = ImageSize { width: picture.width() as usize, height: picture.height() as usize };
         let areas: Vec<Area> = recipes.iter().map(|recipe| recipe.preprocess.area(&picture)).collect();
-        let made: Vec<RgbImage> = distinct.iter().map(|&i| recipes[i].make(picture.clone())).collect();
+        // Pictures may be large: only what is needed once more is copied.
+        let (last, others) = distinct.split_last().map_or((0, &[][..]), |(&last, others)| (last, others));
+        let mut made: Vec<RgbImage> = others.iter().map(|&i| recipes[i].make(picture.clone())).collect();
+        made.extend(recipes.get(last).map(|recipe| recipe.make(picture)));
         Ok((made, own, areas))
     };
     let results: Vec<Result<_>> = files.par_iter().map(|file| read(file)).collect();

@@ -54,8 +54,8 @@ pub(super) struct PredictArgs {
     format: Format,
     /// A table as the ISIC challenges of 2018 (Task 3) and 2019 take it: image names without endings, and their columns of
     /// classes
-    #[arg(long, conflicts_with_all = ["format", "logits", "out"])]
-    isic: bool,
+    #[arg(long, conflicts_with_all = ["format", "logits"])]
+    pub(super) isic: bool,
     /// Pictures at a time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
@@ -134,7 +134,7 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
     let gpu = args.device.open()?;
     let batch = (args.batch as usize).min(files.len());
     let tuning = args.tuning.cache(&gpu);
-    let (mut models, mut views) = (vec![], None);
+    let (mut models, mut shown) = (vec![], vec![]);
     for source in &sources {
         let mut predictor = Predictor::load(&gpu, source, batch, args.precision, tuning.as_ref())?;
         predictor.notes.iter().for_each(|note| eprintln!("note: {note}"));
@@ -145,7 +145,7 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
             predictor.temperature = None;
         }
         if args.tta {
-            views = views.max(Some(predictor.show_all_views()));
+            shown.push(predictor.show_all_views());
         }
         models.push((source.name(), predictor));
     }
@@ -153,7 +153,11 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
     if sources.len() > 1 {
         eprintln!("note: the mean of {} runs", sources.len());
     }
-    views.iter().for_each(|views| eprintln!("note: the mean of {views} views of each picture"));
+    if !shown.is_empty() {
+        let list: Vec<String> = shown.iter().map(usize::to_string).collect();
+        eprintln!("note: the mean of {} views of each picture", list.join(", "));
+    }
+    let views = shown.first().copied().filter(|&first| shown.iter().all(|&views| views == first));
     let job = |columns| Job { files: &files, batch, format: args.format, columns, interrupt };
     let Answering { task, classes, .. } = models.members()[0].answering();
     if task == Task::Segment {

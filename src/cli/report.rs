@@ -39,7 +39,7 @@ pub(super) struct ReportArgs {
     /// A finished run
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// Charts and tables only: the data are not opened, and no GPU is needed
+    /// Charts and tables only, without groups of patients: the data are not opened, and no GPU is needed
     #[arg(long)]
     no_pictures: bool,
     #[command(flatten)]
@@ -77,15 +77,10 @@ pub(super) fn after_training(
     material: &Material,
     progress: &mut Progress,
     interrupt: &Interrupt,
-) -> Result<Option<String>> {
+) -> Option<String> {
     let made = additions(Ok(gpu), folder, material, progress, interrupt)
         .and_then(|additions| run_report(folder, additions)?.write(folder.path()));
-    match made {
-        Err(e) if e.kind() != Kind::Interrupted => {
-            Ok(Some(format!("there is no report: {}; `lesion-gpu report` makes one", e.what())))
-        }
-        made => made.map(|()| None),
-    }
+    made.err().map(|e| format!("there is no report: {}; `lesion-gpu report` makes one", e.what()))
 }
 
 /// The run's data, split as they were.
@@ -115,7 +110,10 @@ fn additions(
     let mut all = Additions { groups, ..Additions::default() };
     match gpu {
         Err(e) => all.notes.push(format!("Without what the model makes of pictures: {}.", e.what())),
-        Ok(gpu) => all.training.push(training_sheet(gpu, folder, material)?),
+        Ok(gpu) => match training_sheet(gpu, folder, material) {
+            Ok(figure) => all.training.push(figure),
+            Err(e) => all.notes.push(format!("Without training pictures: {}.", e.what())),
+        },
     }
     interrupted(interrupt)?;
     let answers = folder.file("test.csv");
@@ -124,11 +122,15 @@ fn additions(
     }
     let by_id: HashMap<&str, usize> = dataset.samples.iter().enumerate().map(|(i, s)| (s.id.as_str(), i)).collect();
     let sheet = read_answers(&answers)?;
-    all.test = match (&sheet.answers, Model::find(&config.model)?.task(), gpu) {
-        (Answers::Classes { .. }, _, gpu) => mistakes(gpu.ok(), folder, &sheet, material, &by_id)?,
-        (Answers::Masks(scores), Task::Segment, Ok(gpu)) => overlays(gpu, folder, &sheet, scores, material, &by_id)?,
-        _ => vec![],
+    let test = match (&sheet.answers, Model::find(&config.model)?.task(), gpu) {
+        (Answers::Classes { .. }, _, gpu) => mistakes(gpu.ok(), folder, &sheet, material, &by_id),
+        (Answers::Masks(scores), Task::Segment, Ok(gpu)) => overlays(gpu, folder, &sheet, scores, material, &by_id),
+        _ => Ok(vec![]),
     };
+    match test {
+        Ok(parts) => all.test = parts,
+        Err(e) => all.notes.push(format!("Without test pictures: {}.", e.what())),
+    }
     Ok(all)
 }
 
@@ -212,7 +214,7 @@ fn mistakes(
         ),
         image: Image::Png(grid(pictures)?),
     };
-    let header = ["", "image", "is", "answered", "probability of what it is"].map(str::to_owned).to_vec();
+    let header = ["no.", "image", "is", "answered", "probability of what it is"].map(str::to_owned).to_vec();
     let table = Table { caption: "The surest wrong answers".to_owned(), header, rows };
     Ok([figure].into_iter().chain(looked).map(Part::Figure).chain([Part::Table(table)]).collect())
 }
@@ -258,7 +260,7 @@ fn grid(pictures: Vec<RgbImage>) -> Result<Vec<u8>> {
     sheet.png()
 }
 
-/// Test pictures with the masks that were drawn and those that the model marks: the worst, and what is usual.
+/// Test pictures with the masks that were drawn and those that the model marks: the worst, and some from the middle.
 fn overlays(
     gpu: &Gpu,
     folder: &RunFolder,
@@ -293,7 +295,7 @@ fn overlays(
         pictures.push(outlined(picture, &[(&drawn, DRAWN), (&mask, FOUND)]));
         Ok(())
     })?;
-    let header = ["", "image", "Dice", "Jaccard"].map(str::to_owned).to_vec();
+    let header = ["no.", "image", "Dice", "Jaccard"].map(str::to_owned).to_vec();
     let row = |(number, &(i, _)): (usize, &(usize, usize))| {
         let [dice, jaccard, ..] = scores[i];
         vec![format!("{}", number + 1), sheet.images[i].clone(), format!("{dice:.3}"), format!("{jaccard:.3}")]
@@ -302,7 +304,7 @@ fn overlays(
     let figure = Figure {
         name: "overlays",
         alt: format!("{} test images with outlines of lesions; the table names them", found.len()),
-        caption: "Test images, row by row as in the table: first the worst, then what is usual. White is what was drawn, red \
+        caption: "Test images, row by row as in the table: first the worst, then some from the middle. White is what was drawn, red \
                   what the model marks."
             .to_owned(),
         image: Image::Png(grid(pictures)?),

@@ -562,9 +562,9 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
     });
     progress.clear();
     let summary = result?;
-    let report = || -> Result<Option<String>> {
+    let report = || -> Option<String> {
         if args.no_report {
-            return Ok(None);
+            return None;
         }
         let mut progress = Progress::quiet_in_a_pipe();
         let missing = report::after_training(&gpu, &summary.folder, &summary.material, &mut progress, interrupt);
@@ -572,7 +572,7 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
         missing
     };
     if args.json {
-        let missing = report()?.map(Event::Note);
+        let missing = report().map(Event::Note);
         missing.iter().for_each(|note| say(events::of(note).to_string()));
         say(events::end(&summary).to_string());
         return Ok(());
@@ -591,7 +591,7 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
             say(format!("\nprobabilities are calibrated: {calibration}"));
         }
     }
-    let missing = report()?;
+    let missing = report();
     missing.iter().for_each(|why| say(format!("note     {why}")));
     let folder = summary.folder.path().display();
     if summary.test.as_ref().is_some_and(|test| matches!(test.report, Report::Masks(_))) {

@@ -221,20 +221,20 @@ pub(super) fn take_splits(dataset: &mut Dataset, file: &Path) -> Result<()> {
             }
         }
     }
-    let Dataset { samples, notes, .. } = dataset;
-    let mut unused = 0;
+    let Dataset { samples, notes, unused, .. } = dataset;
+    let before = unused.len();
     samples.retain_mut(|sample| {
         let part = splits.remove(&*sample.id);
         match part {
             Some(Some(_)) => {}
-            Some(None) => unused += 1,
+            Some(None) => unused.push(sample.clone()),
             None => faults.push(FaultKind::NoSplit, &sample.id, format!("is not in {place}")),
         }
         sample.split = part.flatten();
         sample.split.is_some()
     });
-    if unused > 0 {
-        notes.push(format!("{unused} image(s) are {UNUSED}, as {place} says"));
+    if unused.len() > before {
+        notes.push(format!("{} image(s) are {UNUSED}, as {place} says", unused.len() - before));
     }
     if let Some(first) = splits.keys().min() {
         notes.push(format!("{} image(s) of {place} are not in the dataset, for example {first}", splits.len()));

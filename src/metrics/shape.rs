@@ -1,7 +1,7 @@
 //! Shapes of lesions, from their masks: what of the ABCD rule (F. Nachbar et al., "The ABCD rule of dermatoscopy", 1994) can be
 //! measured without colours, in pixels. They describe masks. They are no score of that rule and no diagnosis.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ pub struct Shape {
     /// "Design and FPGA implementation of a perimeter estimator", 2000).
     pub perimeter: f64,
     /// How irregular that border is: the square of its length by 4 pi times the area. About 1.1 for a disc, whose border the
-    /// estimate makes a little too long, more for all else.
+    /// estimate makes a little too long, and more for other large shapes; of less than some hundred pixels it says little.
     pub border: f64,
     /// The share that is not covered by its own mirror image, along its long axis and along its short one, through its
     /// centre: 0 where both halves are alike.
@@ -140,15 +140,15 @@ impl<'a> MaskView<'a> {
     /// The largest distance between corners of a part's pixels.
     fn diameter(self, part: &[usize]) -> f64 {
         // Of each row only the outermost corners can be the ends.
-        let mut rows: BTreeMap<i64, [i64; 2]> = BTreeMap::new();
+        let mut rows = vec![[i64::MAX, i64::MIN]; self.height() + 1];
         for &pixel in part {
-            let (x, y) = ((pixel % self.width) as i64, (pixel / self.width) as i64);
-            for y in [y, y + 1] {
-                let ends = rows.entry(y).or_insert([x, x + 1]);
+            let (x, y) = ((pixel % self.width) as i64, pixel / self.width);
+            for ends in &mut rows[y..y + 2] {
                 *ends = [ends[0].min(x), ends[1].max(x + 1)];
             }
         }
-        let hull = hull(rows.into_iter().flat_map(|(y, [left, right])| [[left, y], [right, y]]).collect());
+        let rows = rows.into_iter().zip(0_i64..).filter(|([left, right], _)| left < right);
+        let hull = hull(rows.flat_map(|([left, right], y)| [[left, y], [right, y]]).collect());
         let square = |a: [i64; 2], b: [i64; 2]| (a[0] - b[0]).pow(2) + (a[1] - b[1]).pow(2);
         let pairs = hull.iter().enumerate().flat_map(|(i, &a)| hull[i..].iter().map(move |&b| square(a, b)));
         (pairs.max().unwrap_or(0) as f64).sqrt()

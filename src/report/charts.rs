@@ -111,10 +111,11 @@ pub(super) fn lines(axes: &Axes, lines: &[Line]) -> Result<String> {
         }
         for (number, line) in lines.iter().enumerate() {
             let colour = colour(number);
-            let points = line.points.iter().filter(|p| p.iter().all(|v| v.is_finite())).map(|p| (p[0], p[1]));
+            let finite = line.points.iter().filter(|p| p.iter().all(|v| v.is_finite()));
+            let points: Vec<(f64, f64)> = finite.map(|p| (p[0], p[1])).collect();
             let style = colour.stroke_width(2);
-            let drawn = match line.points.len() {
-                1 => chart.draw_series(points.map(|p| Circle::new(p, 3, colour.filled())))?,
+            let drawn = match points[..] {
+                [point] => chart.draw_series([Circle::new(point, 3, colour.filled())])?,
                 _ => chart.draw_series(LineSeries::new(points, style))?,
             };
             drawn.label(&line.name).legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], style));

@@ -75,6 +75,9 @@ pub struct Page {
     pub sections: Vec<Section>,
 }
 
+/// Tables of more columns than this may be wider than a phone.
+const WIDE: usize = 4;
+
 /// Colours follow the reader's choice of light or dark; charts keep a white ground.
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --ground: #ffffff; --line: #d1d9e0; --warn: #fff1e5;
@@ -134,8 +137,8 @@ impl Table {
         let facts = self.header.iter().all(String::is_empty);
         html! {
             // What is wider than the page is scrolled, by the keyboard too.
-            div.table tabindex="0" role="region" aria-label=(self.caption) {
-                table.facts[facts] {
+            div.table tabindex=[(self.header.len() > WIDE).then_some("0")] {
+                table class=[facts.then_some("facts")] {
                     caption { (self.caption) }
                     @if !facts { thead { tr { @for name in &self.header { th scope="col" { (name) } } } } }
                     tbody {

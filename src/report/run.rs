@@ -55,7 +55,13 @@ pub fn run_report(folder: &RunFolder, additions: Additions) -> Result<Page> {
     let mut sections = vec![run.summary(), run.learning()?];
     match &run.answers {
         Some(sheet) => sections.extend(test_sections(&run, sheet, &groups)?),
-        None => sections.push(section("Test", vec![text("The split has no test images.")])),
+        None => {
+            let why = match run.metrics["test"].is_null() {
+                true => "The split has no test images.",
+                false => "The run left no answers to its test images (test.csv), only the scores above.",
+            };
+            sections.push(section("Test", vec![text(why)]));
+        }
     }
     if !test.is_empty() {
         sections.push(section("Pictures", test));
@@ -69,6 +75,11 @@ pub fn run_report(folder: &RunFolder, additions: Additions) -> Result<Page> {
     let name = folder.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     Ok(Page { title: format!("{name}: {} on {}", run.config.model, run.dataset()), warnings, sections })
 }
+
+/// Classes that a chart has room for.
+const MANY: usize = 20;
+/// Lines that can be told apart in a chart.
+const LINES: usize = 8;
 
 fn section(heading: &'static str, parts: Vec<Part>) -> Section {
     Section { heading, parts }
@@ -136,14 +147,18 @@ impl Run<'_> {
         let done = self.metrics["epochs"].as_u64().unwrap_or(0);
         let protocol = match self.metrics["leak"].as_str() {
             Some(_) => format!("image by image ({LEAKY})"),
-            None => "by lesion, or as given: no lesion is in two parts".to_owned(),
+            None => "no lesion is known to be in two parts".to_owned(),
+        };
+        let best = match self.metrics["val"].is_null() {
+            true => format!("{:.0}, the last: there are no validation images", self.best_epoch()),
+            false => format!("{:.0}, by {} of validation", self.best_epoch(), self.config.monitor),
         };
         let mut rows: Vec<Vec<String>> = [
             ("model", format!("{model} at {size} pixels")),
             ("data", self.dataset().to_owned()),
             ("split", protocol),
             ("training", format!("{done} of {epochs} epochs, batch {batch}, learning rate {lr:e}")),
-            ("best epoch", format!("{:.0}, by {} of validation", self.best_epoch(), self.config.monitor)),
+            ("best epoch", best),
         ]
         .into_iter()
         .map(|(name, value)| vec![name.to_owned(), value])
@@ -246,6 +261,7 @@ impl Run<'_> {
         let of = |class: &str, kind: &str| counts.get(class).and_then(|c| c.get(kind)).copied().unwrap_or(0);
         let groups: Vec<(String, Vec<f64>)> = counts
             .keys()
+            .take(MANY)
             .map(|class| (class.clone(), kinds.iter().map(|kind| of(class, kind) as f64).collect()))
             .collect();
         let chart = charts::bars("Images by class", "images", &kinds, &groups)?;
@@ -262,7 +278,10 @@ impl Run<'_> {
 
     fn time(&self) -> Section {
         let sum = |name: &str| self.column(name).map(|v| v.iter().filter(|v| v.is_finite()).sum::<f64>());
-        let mean = |name: &str| self.column(name).map(|v| v.iter().sum::<f64>() / v.len() as f64);
+        let mean = |name: &str| {
+            let finite: Vec<f64> = self.column(name)?.iter().copied().filter(|v| v.is_finite()).collect();
+            Some(finite.iter().sum::<f64>() / finite.len() as f64)
+        };
         let mut rows = vec![];
         let mut row = |name: &str, value: Option<String>| {
             rows.extend(value.map(|value| vec![name.to_owned(), value]));
@@ -359,13 +378,19 @@ fn test_sections(
                     groups: groups.get(image).cloned().unwrap_or_default(),
                 })
                 .collect();
+            // The table of answers has the first class of a picture alone: for each class by itself that is not the truth.
+            if let Some(each) = run.metrics["test"]["multi_label"].as_object() {
+                let mut all = vec![several_classes(names, each)];
+                all.extend(confusions(names, labels, predictions)?);
+                return Ok(all);
+            }
             let detailed = DetailedReport::new(names, &pictures, probabilities, None)?;
-            let mut all = vec![
-                confusions(names, labels, predictions)?,
+            let mut all: Vec<Section> = confusions(names, labels, predictions)?.into_iter().collect();
+            all.extend([
                 by_class(run, names, &detailed)?,
                 curves(names, labels, probabilities)?,
                 calibration(run, names, labels, probabilities)?,
-            ];
+            ]);
             all.extend(by_group(&detailed)?);
             Ok(all)
         }
@@ -373,7 +398,29 @@ fn test_sections(
     }
 }
 
-fn confusions(names: &[String], labels: &[usize], predictions: &[usize]) -> Result<Section> {
+/// Scores of models whose classes do not exclude each other.
+fn several_classes(names: &[String], scores: &serde_json::Map<String, Value>) -> Section {
+    let of = |name: &str| scores.get(name).and_then(Value::as_f64).map_or("-".to_owned(), shown);
+    let rows = ["exact_match", "macro_f1", "macro_auc"].map(|name| vec![words(name), of(name)]);
+    let aucs = scores.get("auc").and_then(Value::as_array);
+    let auc = |class: usize| aucs.and_then(|all| all.get(class)?.as_f64()).map_or("-".to_owned(), shown);
+    let by_class = names.iter().enumerate().map(|(class, name)| vec![name.clone(), auc(class)]);
+    let parts = vec![
+        text(
+            "Each class has a probability of its own, and a picture may have several. Elsewhere on this page a picture counts for \
+             the first of its classes.",
+        ),
+        table("Test images, all their classes", &["score", "test"], rows.to_vec()),
+        table("Each class", &["class", "AUC"], by_class.collect()),
+    ];
+    section("Classes", parts)
+}
+
+/// The matrix, unless there are too many classes for one.
+fn confusions(names: &[String], labels: &[usize], predictions: &[usize]) -> Result<Option<Section>> {
+    if names.len() > MANY {
+        return Ok(None);
+    }
     let mut counts = vec![vec![0_u64; names.len()]; names.len()];
     labels.iter().zip(predictions).for_each(|(&label, &prediction)| counts[label][prediction] += 1);
     let count = charts::confusion("Confusion matrix, counts", names, &counts, &|n, _| n.to_string())?;
@@ -394,7 +441,7 @@ fn confusions(names: &[String], labels: &[usize], predictions: &[usize]) -> Resu
         ),
         table("Test images: a row per true class, a column per predicted class", &header, rows),
     ];
-    Ok(section("Confusion", parts))
+    Ok(Some(section("Confusion", parts)))
 }
 
 fn by_class(run: &Run<'_>, names: &[String], detailed: &DetailedReport) -> Result<Section> {
@@ -402,7 +449,7 @@ fn by_class(run: &Run<'_>, names: &[String], detailed: &DetailedReport) -> Resul
     let of = |class: usize, name: &str| scores.get(class).and_then(|s| s[name].as_f64()).unwrap_or(f64::NAN);
     let kinds = ["precision", "recall", "f1"];
     let group = |(class, name): (usize, &String)| (name.clone(), kinds.iter().map(|kind| of(class, kind)).collect());
-    let groups: Vec<(String, Vec<f64>)> = names.iter().enumerate().map(group).collect();
+    let groups: Vec<(String, Vec<f64>)> = names.iter().enumerate().map(group).take(MANY).collect();
     let chart = charts::bars("Scores of each class", "score", &["precision", "recall", "F1"], &groups)?;
     let rows = detailed.classes.iter().enumerate().map(|(class, detail)| {
         let auc = match (detail.auc, detail.auc_interval) {
@@ -428,7 +475,12 @@ fn by_class(run: &Run<'_>, names: &[String], detailed: &DetailedReport) -> Resul
 
 fn curves(names: &[String], labels: &[usize], probabilities: &[f64]) -> Result<Section> {
     let (mut roc, mut recall) = (vec![], vec![]);
-    for (class, name) in names.iter().enumerate() {
+    // Of many classes those with most pictures: lines have eight colours.
+    let mut classes: Vec<usize> = (0..names.len()).collect();
+    classes.sort_by_key(|class| std::cmp::Reverse(labels.iter().filter(|label| *label == class).count()));
+    classes.truncate(LINES);
+    classes.sort_unstable();
+    for (class, name) in classes.into_iter().map(|class| (class, &names[class])) {
         let positive: Vec<bool> = labels.iter().map(|&label| label == class).collect();
         let scores: Vec<f64> = probabilities.iter().skip(class).step_by(names.len()).copied().collect();
         let line = |points: Option<Vec<[f64; 2]>>| points.map(|points| Line { name: name.clone(), points });
@@ -441,7 +493,11 @@ fn curves(names: &[String], labels: &[usize], probabilities: &[f64]) -> Result<S
         svg(
             "roc",
             "ROC curve of each class against all others; areas are in the table of classes",
-            "Each class against all others, at every threshold of its probability.",
+            if names.len() > LINES {
+                "The most frequent classes, each against all others, at every threshold of its probability."
+            } else {
+                "Each class against all others, at every threshold of its probability."
+            },
             charts::lines(&roc_axes, &roc)?,
         ),
         svg(

@@ -123,6 +123,7 @@ pub fn run(
     };
     note.into_iter().for_each(|note| notify(Event::Note(note)));
     let memory = first.memory();
+    let most = graphs.iter().map(|(graphs, _)| graphs.memory().total()).fold(memory.total(), u64::max);
     let memory_f32 = match config.precision {
         Precision::F32 => None,
         // For comparison only: where f32 does not fit, there is nothing to show.
@@ -157,7 +158,7 @@ pub fn run(
             notes.into_iter().for_each(|note| notify(Event::Note(note)));
             let folder = RunFolder::create(options.run.as_deref(), &options.runs_root, &config.model)?;
             folder.write_config(config)?;
-            folder.write_environment(gpu, &choices, features_each_step, memory.total())?;
+            folder.write_environment(gpu, &choices, features_each_step, most)?;
             folder.write_split(&dataset, &split)?;
             folder.write_skipped(&dataset)?;
             (folder, Progress::default())

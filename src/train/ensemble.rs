@@ -138,9 +138,10 @@ impl Ensemble {
             let drawn = drawn.ok_or_else(none)?;
             let own = ImageSize { width: drawn.width() as usize, height: drawn.height() as usize };
             let compare = |found: Vec<bool>| PixelCounts::of(found.into_iter().zip(drawn.pixels().map(|p| p[0] > 0)));
-            counts.together.push(compare(mask_of(&maps, own)?));
+            let together = compare(mask_of(&maps, own)?);
+            counts.together.push(together);
             for (map, list) in maps.iter().zip(&mut counts.each) {
-                list.push(compare(mask_of(std::slice::from_ref(map), own)?));
+                list.push(if maps.len() == 1 { together } else { compare(mask_of(std::slice::from_ref(map), own)?) });
             }
             Ok(())
         })?;

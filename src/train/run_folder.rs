@@ -209,7 +209,7 @@ impl RunFolder {
     }
 
     /// Writes what the run ran on, the tuned choices it was made with, whether it computes the features of a frozen backbone in
-    /// each step, and the bytes on the device of its first phase.
+    /// each step, and the most bytes that a phase takes on the device.
     ///
     /// # Errors
     /// [`Kind::Io`].
@@ -330,7 +330,13 @@ impl RunFolder {
     pub fn check_split(&self, dataset: &Dataset, split: &SplitAssignment) -> Result<()> {
         let path = self.file("split.csv");
         let before = std::fs::read(&path).map_err(|e| Error::io("read the split of the run", &path, &e))?;
-        if before == Self::split_csv(dataset, split)? {
+        // Runs from before there was a mark of leaks and a part of what is unused are as good.
+        let used = |bytes: &[u8]| -> Vec<Vec<String>> {
+            let rows = csv::Reader::from_reader(bytes).into_records().flatten();
+            let row = |row: csv::StringRecord| row.iter().take(4).map(str::to_owned).collect::<Vec<_>>();
+            rows.map(row).filter(|row| row.last().is_none_or(|part| part != UNUSED)).collect()
+        };
+        if used(&before) == used(&Self::split_csv(dataset, split)?) {
             return Ok(());
         }
         Err(Error::new(Kind::Checkpoint, "the dataset has changed since the run began: its split is not the same")
@@ -358,7 +364,7 @@ impl RunFolder {
     }
 
     /// Opens a CSV file for appending rows; `header` starts a new file. With `keep`, only the rows whose first field is
-    /// below that number stay (a resumed run writes the others again).
+    /// below that number stay (a resumed run writes the others again), with empty fields in columns that they do not have.
     ///
     /// # Errors
     /// [`Kind::Io`].
@@ -372,9 +378,16 @@ impl RunFolder {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("read", &path, &e)),
                     text => text.unwrap_or_default(),
                 };
-                let first = |line: &str| line.split(',').next().and_then(|f| f.parse::<u64>().ok());
-                let rows = text.lines().skip(1).filter(|line| first(line).is_some_and(|n| n < limit));
-                let kept: String = std::iter::once(header).chain(rows).map(|line| format!("{line}\n")).collect();
+                let fields = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<_>>();
+                let names = text.lines().next().map(fields).unwrap_or_default();
+                let row = |row: Vec<String>| -> String {
+                    let field = |name: &str| names.iter().position(|n| n == name).and_then(|at| row.get(at)).cloned();
+                    header.split(',').map(|name| field(name).unwrap_or_default()).collect::<Vec<_>>().join(",")
+                };
+                let below = |row: &Vec<String>| row[0].parse::<u64>().is_ok_and(|number| number < limit);
+                let rows = text.lines().skip(1).map(fields).filter(below).map(row);
+                let kept: String =
+                    std::iter::once(header.to_owned()).chain(rows).map(|line| format!("{line}\n")).collect();
                 write_atomically(&path, kept.as_bytes())?;
             }
         }
@@ -425,5 +438,8 @@ mod tests {
         }
         drop(run.table("t.csv", "step,x", Some(3)).unwrap());
         assert_eq!(std::fs::read_to_string(run.file("t.csv")).unwrap(), "step,x\n0,1\n1,1\n2,1\n");
+        // Of an older version, whose columns were others.
+        drop(run.table("t.csv", "step,new,x", Some(2)).unwrap());
+        assert_eq!(std::fs::read_to_string(run.file("t.csv")).unwrap(), "step,new,x\n0,,1\n1,,1\n");
     }
 }
