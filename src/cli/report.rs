@@ -12,12 +12,13 @@ use super::progress::Progress;
 use super::{DeviceArgs, LoadArgs, interrupted, say};
 use crate::data::{Batch, Dataset, ImageSize, SampleReader, Sheet, Visit, epoch_order, resize_rgb};
 use crate::error::{Error, Kind, Result};
+use crate::explain::{Explainer, Look, Method, overlay};
 use crate::gpu::Gpu;
 use crate::metrics::{self, Answers};
 use crate::models::{Model, Task};
 use crate::report::{Additions, Figure, Image, Part, Table, run_report};
 use crate::train::{
-    Ensemble, Interrupt, MaskMap, Material, ModelSource, Predictor, RunFolder, augmented, mask_of, masks_of,
+    Ensemble, HostModel, Interrupt, MaskMap, Material, ModelSource, Predictor, RunFolder, augmented, mask_of, masks_of,
     read_answers,
 };
 
@@ -124,7 +125,7 @@ fn additions(
     let by_id: HashMap<&str, usize> = dataset.samples.iter().enumerate().map(|(i, s)| (s.id.as_str(), i)).collect();
     let sheet = read_answers(&answers)?;
     all.test = match (&sheet.answers, Model::find(&config.model)?.task(), gpu) {
-        (Answers::Classes { .. }, ..) => mistakes(&sheet, dataset, &by_id)?,
+        (Answers::Classes { .. }, _, gpu) => mistakes(gpu.ok(), folder, &sheet, material, &by_id)?,
         (Answers::Masks(scores), Task::Segment, Ok(gpu)) => overlays(gpu, folder, &sheet, scores, material, &by_id)?,
         _ => vec![],
     };
@@ -162,8 +163,15 @@ fn cell(size: ImageSize) -> ImageSize {
     ImageSize { width: side(size.width), height: side(size.height) }
 }
 
-/// The wrong answers that were surest of themselves.
-fn mistakes(sheet: &metrics::Sheet, dataset: &Dataset, by_id: &HashMap<&str, usize>) -> Result<Vec<Part>> {
+/// The wrong answers that were surest of themselves; with a device also where the model looked.
+fn mistakes(
+    gpu: Option<&Gpu>,
+    folder: &RunFolder,
+    sheet: &metrics::Sheet,
+    material: &Material,
+    by_id: &HashMap<&str, usize>,
+) -> Result<Vec<Part>> {
+    let dataset = &material.dataset;
     let Answers::Classes { names, labels, predictions, probabilities } = &sheet.answers else { return Ok(vec![]) };
     let sure = |i: usize| probabilities[i * names.len() + predictions[i]];
     let mut wrong: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] != predictions[i]).collect();
@@ -186,6 +194,14 @@ fn mistakes(sheet: &metrics::Sheet, dataset: &Dataset, by_id: &HashMap<&str, usi
             format!("{right:.3}"),
         ]);
     }
+    let looked = match gpu {
+        None => None,
+        Some(gpu) => {
+            let samples: Vec<usize> = shown.iter().map(|&(_, sample)| sample).collect();
+            let answered: Vec<usize> = shown.iter().map(|&(i, _)| predictions[i]).collect();
+            Some(looked(gpu, folder, material, &samples, &answered, &pictures)?)
+        }
+    };
     let figure = Figure {
         name: "mistakes",
         alt: format!("{} test images that were answered wrongly; the table names them", shown.len()),
@@ -198,7 +214,37 @@ fn mistakes(sheet: &metrics::Sheet, dataset: &Dataset, by_id: &HashMap<&str, usi
     };
     let header = ["", "image", "is", "answered", "probability of what it is"].map(str::to_owned).to_vec();
     let table = Table { caption: "The surest wrong answers".to_owned(), header, rows };
-    Ok(vec![Part::Figure(figure), Part::Table(table)])
+    Ok([figure].into_iter().chain(looked).map(Part::Figure).chain([Part::Table(table)]).collect())
+}
+
+/// Where the model looked for what it answered to pictures.
+fn looked(
+    gpu: &Gpu,
+    folder: &RunFolder,
+    material: &Material,
+    samples: &[usize],
+    answered: &[usize],
+    pictures: &[RgbImage],
+) -> Result<Figure> {
+    let model = HostModel::read(&ModelSource::Run(folder.path().to_owned()))?;
+    let mut explainer = Explainer::new(gpu, model, samples.len(), &Look::default(), None)?;
+    let visits: Vec<Visit> = samples.iter().map(|&sample| sample.into()).collect();
+    let batch = Batch::assemble(&material.pixels, &material.dataset.labels(), &visits, visits.len())?;
+    let classes: Vec<Option<usize>> =
+        answered.iter().map(|&class| Some(class).filter(|_| explainer.method() != Method::Rollout)).collect();
+    let found = explainer.explain(gpu, &batch, &classes)?;
+    let preprocess = &explainer.config.preprocess;
+    let overlays = found.iter().zip(pictures).map(|(found, picture)| {
+        let map = found.map.on(picture.into(), preprocess.area(picture))?;
+        overlay(picture, &map)
+    });
+    let (method, layer) = (explainer.method(), explainer.layer().unwrap_or("all layers"));
+    Ok(Figure {
+        name: "looked",
+        alt: "The same images, coloured where the model looked".to_owned(),
+        caption: format!("What raised those wrong answers, by {method} of {layer}: the lighter, the more."),
+        image: Image::Png(grid(overlays.collect::<Result<_>>()?)?),
+    })
 }
 
 /// Pictures of a dataset, which are mostly of one shape, in rows of four.
