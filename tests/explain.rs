@@ -309,17 +309,17 @@ fn runs_of_both_tasks_are_explained() {
     let dir = folder.path();
     let (drawn, _) = synthetic::render(5, 2, 64);
     drawn.save(dir.join("spot.png")).unwrap();
-    let train = |model: &str, run: &str| {
-        let args = ["train", "--data", "synthetic:48", "--size", "32", "--batch", "8", "--epochs", "1", "--no-tune"];
+    let train = |model: &str, run: &str, precision: &str| {
+        let args = ["train", "--data", "synthetic:48", "--size", "32", "--batch", "8", "--steps", "3", "--no-tune"];
         ok(dir, &[&args[..], &["--model", model, "--run", run, "--precision", precision]].concat());
     };
-    train("simple-cnn", "classes");
+    train("simple-cnn", "classes", precision);
     let predicted = &json(&ok(dir, &["predict", "classes", "spot.png", "--format", "json", "--precision", "f32"]))[0];
     let explained = &json(&ok(dir, &["explain", "classes", "spot.png", "--format", "json"]))[0];
     assert_eq!(explained["class"], predicted["label"]);
     let difference = explained["probability"].as_f64().unwrap() - predicted["top"][0]["score"].as_f64().unwrap();
     assert!(difference.abs() < 1e-5, "{explained} {predicted}");
-    train("unet-small", "masks");
+    train("unet-small", "masks", "f32");
     let printed =
         ok(dir, &["explain", "masks", "spot.png", "--layer", "decoder1", "--out", "drawn", "--format", "json"]);
     let explained = &json(&printed)[0];
