@@ -43,7 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Where in a picture a model looks.
     ("explain", &["gpu", "tensor", "autograd", "ops", "nn", "models", "weights", "data", "metrics", "tune", "train"]),
     // Tables and charts of runs. Host types only.
-    ("report", &["data", "metrics", "train"]),
+    ("report", &["weights", "data", "metrics", "train"]),
     // Subcommands.
     (
         "cli",

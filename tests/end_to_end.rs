@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::io::Write as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use common::{fails, ok};
 use lesion_gpu::train::{Checkpoint, Precision};
@@ -69,6 +71,14 @@ fn a_run_leaves_everything_and_is_repeatable_scored_and_used() {
     let checkpoint = |run: &str| Checkpoint::read(&dir.join(run).join("weights/best.safetensors")).unwrap();
     assert!(checkpoint("a").weights == checkpoint("b").weights, "the weights differ");
 
+    // What happens, line by line, for programs.
+    let events = train(dir, &["--epochs", "1", "--steps", "3", "--run", "events", "--json"]);
+    let events: Vec<serde_json::Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |name: &str| events.iter().filter(|event| event["event"] == name).collect::<Vec<_>>();
+    assert_eq!((of("ready").len(), of("step").len(), of("epoch").len(), of("end").len()), (1, 3, 1, 1), "{events:?}");
+    assert_eq!(events.last().unwrap()["test"]["samples"], of("ready")[0]["split"]["test"]);
+    assert!(of("epoch")[0]["val"]["balanced_accuracy"].is_f64() && dir.join("events/report.html").is_file());
+
     // A run folder is never overwritten.
     let args = [TRAIN, &["--run", "a"]].concat();
     assert!(fails(dir, 10, &args).contains("never overwritten"));
@@ -92,6 +102,43 @@ fn a_run_leaves_everything_and_is_repeatable_scored_and_used() {
     let bare = ["predict", "--model", "simple-cnn", "--weights", "a/weights/best.safetensors", "--size", "32", picture];
     let same = [&bare[..], &["--format", "csv", "--logits"]].concat();
     assert_eq!(ok(dir, &same), csv);
+
+    ok(dir, &["man", "manual"]);
+    let page = std::fs::read_to_string(dir.join("manual/lesion-gpu-train.1")).unwrap();
+    assert!(page.contains("lesion\\-gpu\\-train") && page.contains("clip\\-norm"), "{page}");
+    assert!(dir.join("manual/lesion-gpu.1").is_file());
+    assert!(ok(dir, &["completions", "bash"]).contains("lesion-gpu"));
+
+    // JSON line by line; pictures from standard input, and by a pattern.
+    let lines = ok(dir, &["predict", "a", picture, picture, "--format", "jsonl", "--top-k", "2"]);
+    let parsed: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(parsed.len() == 2 && parsed[0] == answer[0] && parsed[1] == answer[0], "{lines}");
+    let pattern = Path::new(picture).with_file_name("*.png");
+    let all = ok(dir, &["predict", "a", pattern.to_str().unwrap(), "--format", "csv"]);
+    let mut listing = common::command(dir, &["predict", "a", "-", "--format", "csv"]);
+    let mut listing = listing.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let list: String = pictures
+        .iter()
+        .filter(|path| path.parent() == pictures[0].parent())
+        .map(|path| format!("{}\n", path.display()))
+        .collect();
+    listing.stdin.take().unwrap().write_all(list.as_bytes()).unwrap();
+    assert_eq!(common::text(&listing.wait_with_output().unwrap().stdout), all);
+    assert_eq!(all.lines().count(), 1 + list.lines().count());
+    assert!(fails(dir, 2, &["predict", "a", "nothing*.png"]).contains("no file fits"));
+    // As the challenge of 2018 wants it.
+    let submission = ok(dir, &["predict", "a", picture, "--isic"]);
+    let rows: Vec<Vec<&str>> = submission.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows[0], ["image", "MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]);
+    assert_eq!(rows[1][0], Path::new(picture).file_stem().unwrap().to_str().unwrap());
+    let plain = ok(dir, &["predict", "a", picture, "--format", "csv"]);
+    let plain: Vec<Vec<&str>> = plain.lines().map(|line| line.split(',').collect()).collect();
+    for (name, share) in rows[0].iter().zip(&rows[1]).skip(1) {
+        let column = plain[0].iter().position(|class| class.eq_ignore_ascii_case(name)).unwrap();
+        assert_eq!(*share, plain[1][column], "{name}");
+    }
+    let other = [&bare[..], &["--classes", "a,b,c,d,e,f,g", "--isic"]].concat();
+    assert!(fails(dir, 2, &other).contains("not those of an ISIC challenge"));
 
     std::fs::write(dir.join("broken.jpg"), b"not a picture").unwrap();
     assert!(fails(dir, 8, &["predict", "a", "broken.jpg"]).contains("broken.jpg"));

@@ -132,6 +132,26 @@ fn used(dir: &Path) {
         jaccard += both / either / 2.0;
         dice += 2.0 * both / (both + either) / 2.0;
     }
+    // Outlines as polygons around the white pixels, and on the picture; measures of the shape.
+    let outlined = ["predict", "whole", "photos", "--out", "outlined", "--contours", "--format", "json"];
+    let outlined: serde_json::Value = serde_json::from_str(&ok(&outlined)).unwrap();
+    for (answer, (width, height)) in outlined.as_array().unwrap().iter().zip([(70, 50), (31, 64)]) {
+        let inside = (answer["share"].as_f64().unwrap() * f64::from(width * height)).round();
+        let area = |polygon: &serde_json::Value| {
+            let at = |i: usize, axis: usize| polygon[i][axis].as_i64().unwrap();
+            let count = polygon.as_array().unwrap().len();
+            (0..count)
+                .map(|i| (i, (i + 1) % count))
+                .map(|(i, j)| at(i, 0) * at(j, 1) - at(j, 0) * at(i, 1))
+                .sum::<i64>()
+        };
+        let doubled: i64 = answer["contours"].as_array().unwrap().iter().map(area).sum();
+        assert_eq!(doubled as f64 / 2.0, inside, "{answer}");
+        let shape = &answer["shape"];
+        assert!(shape["area"].as_f64().unwrap() <= inside && shape["diameter"].as_f64().unwrap() > 1.0, "{shape}");
+        let drawn = image::open(dir.join(answer["outlined"].as_str().unwrap())).unwrap();
+        assert_eq!((drawn.width(), drawn.height()), (width, height));
+    }
     // What `eval` says of those pictures are the means over the masks that `predict` has written.
     let rows = ["path,mask", "photos/a.png,drawn/a_segmentation.png", "photos/b.png,drawn/b_segmentation.png"];
     std::fs::write(dir.join("own.csv"), rows.join("\n")).unwrap();

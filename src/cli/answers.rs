@@ -1,4 +1,4 @@
-//! What `predict` says of pictures, printed as it is found: lines, a JSON array or a CSV table.
+//! What `predict` says of pictures, printed as it is found: lines, a JSON array, JSON line by line, or a CSV table.
 
 use std::path::Path;
 
@@ -13,6 +13,8 @@ use crate::error::{Error, Kind, Result};
 pub(super) enum Format {
     Text,
     Json,
+    /// JSON, an answer on each line
+    Jsonl,
     Csv,
 }
 
@@ -41,7 +43,7 @@ impl Answers {
     pub fn begin(format: Format, columns: &[&str], progress: &mut Progress) -> Result<Self> {
         let mut answers = Self { format, held: None, closed: false };
         match format {
-            Format::Text => {}
+            Format::Text | Format::Jsonl => {}
             Format::Json => answers.put("[", progress)?,
             Format::Csv => answers.put(&record(columns)?, progress)?,
         }
@@ -55,6 +57,7 @@ impl Answers {
     pub fn print(&mut self, answer: &impl Answer, progress: &mut Progress) -> Result<()> {
         match self.format {
             Format::Text => self.put(&answer.line(), progress),
+            Format::Jsonl => self.put(&serde_json::to_string(answer).map_err(failed)?, progress),
             Format::Json => {
                 let text = serde_json::to_string_pretty(answer).map_err(failed)?;
                 let indented = format!("  {}", text.replace('\n', "\n  "));

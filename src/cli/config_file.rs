@@ -269,7 +269,8 @@ mod tests {
         let text = format!("data = 'set.csv'\nmasks = '../masks'\nweights = {:?}\n", other.display().to_string());
         std::fs::write(&file, text).unwrap();
         let read = || Base::of_file(&file).unwrap();
-        let config = merge(&read(), &TrainConfig::default(), &|flag| flag == "normalize").unwrap();
+        let config =
+            merge(&read(), &TrainConfig::default(), &|flag| ["normalize", "preprocess"].contains(&flag)).unwrap();
         let in_folder = |name: &str| Some(folder.path().join(name).display().to_string());
         assert_eq!((Some(config.data), config.masks), (in_folder("set.csv"), in_folder("../masks")));
         assert_eq!(config.weights, Some(other.display().to_string()));

@@ -1,23 +1,39 @@
 //! `lesion-gpu predict` with a model that segments: a mask for each picture, as large as the picture.
 
 use std::io::Cursor;
-use std::path::Path;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 
-use image::{GrayImage, ImageFormat};
+use image::{EncodableLayout, GrayImage, ImageBuffer, ImageFormat, Pixel, PixelWithColorType};
 use serde::Serialize;
 
 use super::answers::Answer;
+use super::outline::{FOUND, outlined};
 use super::pictures::{Job, targets};
 use super::predict::PredictArgs;
-use crate::data::ImageSize;
 use crate::data::preprocess::Area;
+use crate::data::{ImageSize, decode_rgb_file};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
+use crate::metrics::{Contour, MaskView, Shape};
 use crate::train::{Ensemble, MaskMap, mask_of};
 use crate::weights::write_atomically;
 
 /// The columns of a table of answers.
-pub(super) const COLUMNS: [&str; 5] = ["image", "mask", "width", "height", "share"];
+pub(super) const COLUMNS: [&str; 12] = [
+    "image",
+    "mask",
+    "width",
+    "height",
+    "share",
+    "parts",
+    "area",
+    "perimeter",
+    "border",
+    "asymmetry_long",
+    "asymmetry_short",
+    "diameter",
+];
 
 /// What there is to say of a mask.
 #[derive(Debug, Serialize)]
@@ -28,17 +44,35 @@ struct Mask {
     height: usize,
     /// Share of the picture inside the mask.
     share: f64,
+    /// The measures of its largest part, if there is any.
+    shape: Option<Shape>,
+    /// The picture with the outline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outlined: Option<String>,
+    /// The borders of parts and holes, in corners of pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contours: Option<Vec<Contour>>,
 }
 
 impl Answer for Mask {
     fn line(&self) -> String {
         let percent = 100.0 * self.share;
-        format!("{}: {} ({}x{}, {percent:.1} % inside)", self.image, self.mask, self.width, self.height)
+        let shape = self.shape.map_or(String::new(), |shape| {
+            let Shape { parts, asymmetry: [long, short], border, diameter, .. } = shape;
+            let parts = if parts > 1 { format!(" in {parts} parts") } else { String::new() };
+            format!("{parts}; asymmetry {long:.2} and {short:.2}, border {border:.2}, diameter {diameter:.0}")
+        });
+        format!("{}: {} ({}x{}, {percent:.1} % inside{shape})", self.image, self.mask, self.width, self.height)
     }
 
     fn row(&self) -> Vec<String> {
         let numbers = [self.width.to_string(), self.height.to_string(), format!("{:?}", self.share)];
-        [self.image.clone(), self.mask.clone()].into_iter().chain(numbers).collect()
+        let shape = self.shape.map_or(vec![String::new(); 7], |shape| {
+            let Shape { parts, area, perimeter, border, asymmetry: [long, short], diameter } = shape;
+            let measures = [perimeter, border, long, short, diameter].map(|v| format!("{v:.4}"));
+            [parts.to_string(), area.to_string()].into_iter().chain(measures).collect()
+        });
+        [self.image.clone(), self.mask.clone()].into_iter().chain(numbers).chain(shape).collect()
     }
 }
 
@@ -51,25 +85,35 @@ pub(super) fn predict(args: &PredictArgs, gpu: &Gpu, models: &mut Ensemble, job:
         return Err(Error::new(Kind::Usage, "this model draws masks, and where they go is not clear")
             .next("name a folder with --out"));
     };
-    let targets = targets(job.files, folder, ["_segmentation.png"], "mask")?;
+    let targets = targets(job.files, folder, ["_segmentation.png", "_outlined.png"], "mask")?;
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder of masks", folder, &e))?;
     let recipes = models.preparations();
     job.run(gpu, models, &mut |picture, said| {
         let maps = said.iter().zip(&recipes).map(|(said, recipe)| MaskMap { said, size: recipe.size });
         let maps: Vec<(MaskMap<'_>, Area)> = maps.zip(picture.areas.iter().copied()).collect();
         let mask = mask_of(&maps, picture.own)?;
-        save(&job.files[picture.index], &targets[picture.index][0], picture.own, &mask)
+        save(&job.files[picture.index], &targets[picture.index], picture.own, &mask, args.contours)
     })
 }
 
-/// Writes a mask, 255 inside and 0 outside.
-fn save(file: &Path, target: &Path, size: ImageSize, mask: &[bool]) -> Result<Mask> {
+/// Writes a mask, 255 inside and 0 outside, and where `contours` are asked for the picture with its outline.
+fn save(
+    file: &Path,
+    [target, on_picture]: &[PathBuf; 2],
+    size: ImageSize,
+    mask: &[bool],
+    contours: bool,
+) -> Result<Mask> {
     let pixels: Vec<u8> = mask.iter().map(|&inside| if inside { 255 } else { 0 }).collect();
     let failed = || Error::new(Kind::Internal, "a mask could not be encoded").at(target.display());
     let picture = GrayImage::from_raw(size.width as u32, size.height as u32, pixels).ok_or_else(failed)?;
-    let mut png = Cursor::new(vec![]);
-    picture.write_to(&mut png, ImageFormat::Png).map_err(|_| failed())?;
-    write_atomically(target, png.get_ref())?;
+    write_atomically(target, &png(&picture).ok_or_else(failed)?)?;
+    let view = MaskView::new(mask, size.width).ok_or_else(failed)?;
+    if contours {
+        // Decoded once more: at their own size, the pictures of a batch may be too large to be kept.
+        let outlined = outlined(decode_rgb_file(file)?, &[(&picture, FOUND)]);
+        write_atomically(on_picture, &png(&outlined).ok_or_else(failed)?)?;
+    }
     let inside = mask.iter().filter(|&&inside| inside).count();
     Ok(Mask {
         image: file.display().to_string(),
@@ -77,5 +121,20 @@ fn save(file: &Path, target: &Path, size: ImageSize, mask: &[bool]) -> Result<Ma
         width: size.width,
         height: size.height,
         share: inside as f64 / size.area() as f64,
+        shape: view.shape(),
+        outlined: contours.then(|| on_picture.display().to_string()),
+        contours: contours.then(|| view.contours()),
     })
+}
+
+/// A picture as a PNG file, if it can be one.
+fn png<P, C>(picture: &ImageBuffer<P, C>) -> Option<Vec<u8>>
+where
+    P: Pixel + PixelWithColorType,
+    [P::Subpixel]: EncodableLayout,
+    C: Deref<Target = [P::Subpixel]>,
+{
+    let mut png = Cursor::new(vec![]);
+    picture.write_to(&mut png, ImageFormat::Png).ok()?;
+    Some(png.into_inner())
 }

@@ -9,12 +9,14 @@ mod data;
 mod devices;
 mod doctor;
 mod eval;
+mod events;
 mod explain;
 mod export;
 mod fine_tune;
 mod masks;
 mod member;
 mod models;
+mod outline;
 mod pictures;
 mod predict;
 mod preview;
@@ -23,6 +25,7 @@ mod published;
 mod recipe;
 mod report;
 mod reproduce;
+mod shell;
 mod source;
 mod together;
 mod train;
@@ -110,6 +113,10 @@ enum Command {
     Tune(tune::TuneArgs),
     /// Check the adapter, then every kernel against its CPU reference
     Doctor(doctor::DoctorArgs),
+    /// Print a script that completes commands in a shell
+    Completions(shell::CompletionsArgs),
+    /// Write the pages of the manual
+    Man(shell::ManArgs),
 }
 
 /// Which GPU to use, and how.
@@ -232,6 +239,8 @@ pub fn main() -> ExitCode {
             Command::Bench(args) => bench::run(&args, &interrupt),
             Command::Tune(args) => tune::run(&args, &interrupt),
             Command::Doctor(args) => doctor::run(&args, &interrupt),
+            Command::Completions(args) => shell::completions(&args, Cli::command()),
+            Command::Man(args) => shell::man(&args, Cli::command()),
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,

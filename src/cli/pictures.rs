@@ -21,23 +21,46 @@ use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::train::{Ensemble, Interrupt, Said};
 
-/// The pictures that paths name: files, and those directly inside folders.
+/// The pictures that paths name: files, those directly inside folders, those that a pattern fits, and for `-` those that
+/// standard input names so, one a line.
 ///
 /// # Errors
-/// Those of [`list_images`]; [`Kind::Usage`] if there are none.
+/// Those of [`list_images`]; [`Kind::Usage`] if there are none, or none for a pattern; [`Kind::Io`] if standard input cannot be
+/// read.
 pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = vec![];
     for path in paths {
-        if path.is_dir() {
-            files.extend(list_images(path)?);
-        } else {
-            files.push(path.clone());
+        if path.as_os_str() != "-" {
+            files.extend(find_one(path)?);
+            continue;
+        }
+        for line in std::io::stdin().lines() {
+            let line = line.map_err(|e| Error::io("read the list of pictures", Path::new("standard input"), &e))?;
+            if !line.trim().is_empty() {
+                files.extend(find_one(line.trim().as_ref())?);
+            }
         }
     }
     if files.is_empty() {
         return Err(Error::new(Kind::Usage, "no pictures are named").next("name pictures or folders after the run"));
     }
     Ok(files)
+}
+
+/// The pictures that a path names.
+fn find_one(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.is_dir() {
+        return list_images(path);
+    }
+    let text = path.to_string_lossy();
+    // A file may be called like a pattern.
+    if path.exists() || !text.contains(['*', '?', '[']) {
+        return Ok(vec![path.to_owned()]);
+    }
+    let bad = |what: String| Error::new(Kind::Usage, what).at(&text).next("name pictures, folders or another pattern");
+    let found = glob::glob(&text).map_err(|e| bad(format!("this is no pattern: {e}")))?;
+    let files: Vec<PathBuf> = found.filter_map(|path| path.ok()).filter(|path| path.is_file()).collect();
+    if files.is_empty() { Err(bad("no file fits this pattern".to_owned())) } else { Ok(files) }
 }
 
 /// A picture that was read.

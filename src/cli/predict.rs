@@ -19,12 +19,14 @@ Examples:
   lesion-gpu predict runs/resnet18-001 photo.jpg
   lesion-gpu predict runs/resnet18-001 photos/ --format csv > labels.csv
   lesion-gpu predict runs/resnet18-001 photo.jpg --tta
+  find photos -name '*.jpg' | lesion-gpu predict runs/resnet18-001 - --format jsonl
+  lesion-gpu predict runs/resnet18-001 ISIC2018_Task3_Test_Input/ --isic > submission.csv
   lesion-gpu predict runs/a-001 runs/b-001 runs/c-001 photos/   the mean of several runs
   lesion-gpu predict runs/unet-small-001 photos/ --out masks/
   lesion-gpu predict --model resnet18 --weights w.safetensors photo.jpg --logits --format json")]
 pub(super) struct PredictArgs {
-    /// A run folder or checkpoint (unless --model and --weights are given), or several, whose mean answers; then pictures and
-    /// folders of pictures
+    /// A run folder or checkpoint (unless --model and --weights are given), or several, whose mean answers; then pictures,
+    /// folders of pictures, patterns such as 'photos/*.jpg', and - for a list of such on standard input, one a line
     #[arg(value_name = "RUN|PICTURE", required = true)]
     paths: Vec<PathBuf>,
     /// How many classes to name, the likeliest first
@@ -44,9 +46,16 @@ pub(super) struct PredictArgs {
     /// Nothing is overwritten
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
+    /// With --out: also NAME_outlined.png, the picture with the outline of its mask, and in JSON the outlines as polygons
+    #[arg(long, requires = "out")]
+    pub(super) contours: bool,
     /// Output format; csv has a column for every class, or what there is to say of a mask
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// A table as the ISIC challenges of 2018 (Task 3) and 2019 take it: image names without endings, and their columns of
+    /// classes
+    #[arg(long, conflicts_with_all = ["format", "logits", "out"])]
+    isic: bool,
     /// Pictures at a time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
@@ -91,6 +100,9 @@ struct Classified {
     /// Probabilities in that order.
     #[serde(skip)]
     probabilities: Vec<f64>,
+    /// A row of a submission.
+    #[serde(skip)]
+    submission: Option<Vec<String>>,
 }
 
 impl Answer for Classified {
@@ -100,6 +112,9 @@ impl Answer for Classified {
     }
 
     fn row(&self) -> Vec<String> {
+        if let Some(row) = &self.submission {
+            return row.clone();
+        }
         let mut row = vec![self.image.clone(), self.label.clone()];
         match &self.logits {
             Some(logits) => row.extend(logits.iter().map(|v| format!("{v:?}"))),
@@ -156,10 +171,42 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
     // Of several, each has its own.
     let temperature = temperatures.first().copied().filter(|_| sources.len() == 1);
     let runs = Some(sources.len()).filter(|&runs| runs > 1);
-    let columns: Vec<&str> = ["image", "label"].into_iter().chain(classes.iter().map(String::as_str)).collect();
-    job(&columns).run(&gpu, &mut models, &mut |picture, said| {
-        let answer = classify(args, files[picture.index].display().to_string(), &Said::mean(said)?, &classes)?;
-        Ok(Classified { temperature, views, runs, ..answer })
+    let challenge = if args.isic { Some(challenge(&classes)?) } else { None };
+    let columns: Vec<&str> = match &challenge {
+        Some(columns) => ["image"].into_iter().chain(columns.iter().map(|(name, _)| *name)).collect(),
+        None => ["image", "label"].into_iter().chain(classes.iter().map(String::as_str)).collect(),
+    };
+    let format = if args.isic { Format::Csv } else { args.format };
+    Job { format, ..job(&columns) }.run(&gpu, &mut models, &mut |picture, said| {
+        let file = &files[picture.index];
+        let answer = classify(args, file.display().to_string(), &Said::mean(said)?, &classes)?;
+        let submission = challenge.as_ref().map(|columns| {
+            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let share = |class: &Option<usize>| class.map_or(0.0, |class| answer.probabilities[class]);
+            let shares = columns.iter().map(|(_, class)| format!("{:.6}", share(class)));
+            [name].into_iter().chain(shares).collect()
+        });
+        Ok(Classified { temperature, views, runs, submission, ..answer })
+    })
+}
+
+/// Classes of the challenges, as their tables name them. Nobody knows what is unknown: its probability is 0.
+const CHALLENGES: [&[&str]; 2] = [
+    &["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"],
+    &["MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK"],
+];
+
+/// The columns of the challenge with these classes, each with the number of its class.
+fn challenge(classes: &[String]) -> Result<Vec<(&'static str, Option<usize>)>> {
+    let named = |name: &str| classes.iter().position(|class| class.eq_ignore_ascii_case(name));
+    let columns = CHALLENGES.iter().map(|names| names.iter().map(|&name| (name, named(name))).collect::<Vec<_>>());
+    let complete = |columns: &Vec<(&str, Option<usize>)>| {
+        let known = columns.iter().filter(|(_, class)| class.is_some()).count();
+        known == classes.len() && columns.iter().all(|(name, class)| class.is_some() || *name == "UNK")
+    };
+    columns.into_iter().find(complete).ok_or_else(|| {
+        let what = format!("the model's classes are not those of an ISIC challenge: {}", classes.join(", "));
+        Error::new(Kind::Usage, what).next("use --format csv")
     })
 }
 
@@ -192,5 +239,6 @@ fn classify(args: &PredictArgs, image: String, said: &Said, classes: &[String]) 
         runs: None,
         logits: args.logits.then(|| logits.clone()),
         probabilities: probabilities.clone(),
+        submission: None,
     })
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use image::{GrayImage, Rgb, RgbImage};
+use image::{GrayImage, RgbImage};
 
 use super::eval::groups_of;
+use super::outline::{DRAWN, FOUND, outlined};
 use super::progress::Progress;
 use super::{DeviceArgs, LoadArgs, interrupted, say};
 use crate::data::{Batch, Dataset, ImageSize, SampleReader, Sheet, Visit, epoch_order, resize_rgb};
@@ -69,22 +70,21 @@ pub(super) fn run(args: &ReportArgs, interrupt: &Interrupt) -> Result<()> {
     Ok(())
 }
 
-/// The report of a run that has just ended, and whether it is there. That it cannot be made is no fault of the run.
+/// Makes the report of a run that has just ended. That it cannot be made is no fault of the run: then it is said why.
 pub(super) fn after_training(
     gpu: &Gpu,
     folder: &RunFolder,
     material: &Material,
     progress: &mut Progress,
     interrupt: &Interrupt,
-) -> Result<bool> {
+) -> Result<Option<String>> {
     let made = additions(Ok(gpu), folder, material, progress, interrupt)
         .and_then(|additions| run_report(folder, additions)?.write(folder.path()));
     match made {
         Err(e) if e.kind() != Kind::Interrupted => {
-            progress.line(&format!("note     there is no report: {}; `lesion-gpu report` makes one", e.what()));
-            Ok(false)
+            Ok(Some(format!("there is no report: {}; `lesion-gpu report` makes one", e.what())))
         }
-        made => made.map(|()| true),
+        made => made.map(|()| None),
     }
 }
 
@@ -258,10 +258,6 @@ fn grid(pictures: Vec<RgbImage>) -> Result<Vec<u8>> {
     sheet.png()
 }
 
-/// Colours of outlines.
-const DRAWN: Rgb<u8> = Rgb([255, 255, 255]);
-const FOUND: Rgb<u8> = Rgb([230, 30, 30]);
-
 /// Test pictures with the masks that were drawn and those that the model marks: the worst, and what is usual.
 fn overlays(
     gpu: &Gpu,
@@ -315,43 +311,9 @@ fn overlays(
     Ok(vec![Part::Figure(figure), Part::Table(table)])
 }
 
-/// A picture with the outlines of masks of its size, as wide as can be seen.
-fn outlined(mut picture: RgbImage, masks: &[(&GrayImage, Rgb<u8>)]) -> RgbImage {
-    let (width, height) = picture.dimensions();
-    let reach = (width.max(height) / SIDE as u32).max(1);
-    for (mask, colour) in masks {
-        let inside = |x: u32, y: u32| mask.get_pixel(x, y)[0] > 127;
-        for (x, y) in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
-            // The inner edge: what is inside and has something outside within reach.
-            let near = [(reach, 0), (0, reach)].into_iter().any(|(dx, dy)| {
-                let before = x >= dx && y >= dy && !inside(x - dx, y - dy);
-                let behind = x + dx < width && y + dy < height && !inside(x + dx, y + dy);
-                before || behind
-            });
-            if near && inside(x, y) {
-                picture.put_pixel(x, y, *colour);
-            }
-        }
-    }
-    picture
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_outline_is_the_inner_edge_of_a_mask() {
-        let mask = GrayImage::from_fn(9, 7, |x, y| {
-            image::Luma([if (2..7).contains(&x) && (1..6).contains(&y) { 255 } else { 0 }])
-        });
-        let picture = outlined(RgbImage::new(9, 7), &[(&mask, FOUND)]);
-        let marked = picture.pixels().filter(|&&p| p == FOUND).count();
-        assert_eq!(marked, 16);
-        assert!(
-            *picture.get_pixel(2, 1) == FOUND && *picture.get_pixel(3, 2) != FOUND && *picture.get_pixel(1, 1) != FOUND
-        );
-    }
 
     #[test]
     fn cells_keep_the_shape_of_pictures() {

@@ -8,7 +8,7 @@ use clap::Args;
 use super::config_file::{Base, absolute, merge};
 use super::fine_tune::FineTuneArgs;
 use super::progress::Progress;
-use super::{DeviceArgs, LoadArgs, bytes, memory_budget, published, report, say, tuning_cache};
+use super::{DeviceArgs, LoadArgs, bytes, events, memory_budget, published, report, say, tuning_cache};
 use crate::data::preprocess::Steps;
 use crate::data::{Fold, ImageSize};
 use crate::error::{Error, Kind, Result};
@@ -138,6 +138,9 @@ pub(super) struct TrainArgs {
     /// Print nothing but the final scores
     #[arg(long, short)]
     quiet: bool,
+    /// Print what happens as JSON, an event on each line: ready, step, epoch, note, stopped, end and others
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
     /// Make no report.html in the end (`lesion-gpu report` makes it later)
     #[arg(long)]
     no_report: bool,
@@ -540,23 +543,40 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
         features_each_step: args.no_feature_cache,
         ..RunOptions::default()
     };
-    let mut progress = Progress::new();
-    if !args.quiet {
+    let (mut progress, silent) = (Progress::new(), args.quiet || args.json);
+    if !silent {
         let a = gpu.adapter();
         progress.line(&format!("device   {} ({}, {})", a.name, a.class.name(), a.driver));
         published.iter().for_each(|line| progress.line(line));
     }
     let chosen = config.normalisation;
-    if !args.quiet && args.resume.is_none() && args.normalize.is_none() && chosen != Normalisation::ImageNet {
+    if !silent && args.resume.is_none() && args.normalize.is_none() && chosen != Normalisation::ImageNet {
         progress.line(&format!("note     {}", chosen.note()));
     }
     let result = train(&gpu, &config, &options, interrupt, &mut |event| {
-        if !args.quiet {
+        if args.json {
+            say(events::of(&event).to_string());
+        } else if !silent {
             show(&mut progress, &config, event);
         }
     });
     progress.clear();
     let summary = result?;
+    let report = || -> Result<Option<String>> {
+        if args.no_report {
+            return Ok(None);
+        }
+        let mut progress = Progress::quiet_in_a_pipe();
+        let missing = report::after_training(&gpu, &summary.folder, &summary.material, &mut progress, interrupt);
+        progress.clear();
+        missing
+    };
+    if args.json {
+        let missing = report()?.map(Event::Note);
+        missing.iter().for_each(|note| say(events::of(note).to_string()));
+        say(events::end(&summary).to_string());
+        return Ok(());
+    }
     if let Some(test) = &summary.test {
         let size = match &test.report {
             Report::Classes(_) => String::new(),
@@ -571,15 +591,14 @@ pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &In
             say(format!("\nprobabilities are calibrated: {calibration}"));
         }
     }
-    let reported =
-        !args.no_report && report::after_training(&gpu, &summary.folder, &summary.material, &mut progress, interrupt)?;
-    progress.clear();
+    let missing = report()?;
+    missing.iter().for_each(|why| say(format!("note     {why}")));
     let folder = summary.folder.path().display();
     if summary.test.as_ref().is_some_and(|test| matches!(test.report, Report::Masks(_))) {
         say(format!("at the pictures' own size: lesion-gpu eval {folder}"));
     }
     say(format!("run folder: {folder}"));
-    if reported {
+    if missing.is_none() && !args.no_report {
         say(format!("report: {}", summary.folder.file("report.html").display()));
     }
     Ok(())

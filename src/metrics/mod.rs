@@ -7,6 +7,7 @@ pub mod curves;
 pub mod detailed;
 pub mod multi_label;
 pub mod segmentation;
+pub mod shape;
 
 pub use calibration::{Calibration, CalibrationBin, calibration_error, fit_temperature, nll, tempered};
 pub use classification::{
@@ -17,3 +18,4 @@ pub use curves::{precision_recall_curve, roc_curve};
 pub use detailed::{DetailedReport, Scored};
 pub use multi_label::MultiLabelReport;
 pub use segmentation::{PixelCounts, SegmentationReport};
+pub use shape::{Contour, MaskView, Shape};

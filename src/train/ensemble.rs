@@ -225,7 +225,8 @@ mod tests {
         let map = |said| (MaskMap { said, size: own }, Area::whole(own));
         assert_eq!(mask_of(&[map(&one), map(&other)], own).unwrap(), [true, false, true, false]);
         // What one of them did not see counts as outside for it.
-        let half = (MaskMap { said: &one, size: own }, Area { x: 0, y: 0, size: size(2, 1) });
-        assert_eq!(mask_of(&[half, map(&other)], own).unwrap(), [true, false, false, false]);
+        let (all, most) = (Said::of(vec![], vec![0.9; 4]), Said::of(vec![], vec![0.2, 0.2, 0.9, 0.9]));
+        let upper = (MaskMap { said: &all, size: own }, Area { x: 0, y: 0, size: size(2, 1) });
+        assert_eq!(mask_of(&[upper, map(&most)], own).unwrap(), [true, true, false, false]);
     }
 }
