@@ -146,6 +146,7 @@ fn a_map_that_is_known_by_hand() {
     let inside = sum(SIDE / 2) / sum(0);
     assert!((answer["inside"].as_f64().unwrap() - inside).abs() < 1e-5, "{answer} {inside}");
     assert!(inside > 0.7 && inside < 0.99, "{inside}");
+    assert_eq!(answer["lesion"].as_f64(), Some(0.5));
 
     // Drawn where it is: yellow in the box, dark blue far from it.
     let heat = picture(&dir.join("explained/box_heat.png"));
@@ -210,7 +211,7 @@ fn many_pictures_are_explained_as_each_by_itself_and_nothing_is_overwritten() {
         assert!(a.0 == b.0 && a.1.iter().zip(&b.1).all(|(a, b)| (a - b).abs() < 1e-6), "{a:?} {b:?}");
         let row: Vec<&str> = own.lines().nth(1).unwrap().split(',').collect();
         let heads: Vec<&str> = own.lines().next().unwrap().split(',').collect();
-        assert_eq!(heads, ["image", "class", "probability", "inside", "overlay", "heat", "raw"]);
+        assert_eq!(heads, ["image", "class", "probability", "inside", "lesion", "overlay", "heat", "raw"]);
         assert_eq!((row[0], row[1], row[3]), (file.as_str(), answer["class"].as_str().unwrap(), ""));
         assert_eq!(answer["inside"].is_null(), name == "c", "{answer}");
     }
@@ -308,17 +309,17 @@ fn runs_of_both_tasks_are_explained() {
     let dir = folder.path();
     let (drawn, _) = synthetic::render(5, 2, 64);
     drawn.save(dir.join("spot.png")).unwrap();
-    let train = |model: &str, run: &str| {
-        let args = ["train", "--data", "synthetic:48", "--size", "32", "--batch", "8", "--epochs", "1", "--no-tune"];
+    let train = |model: &str, run: &str, precision: &str| {
+        let args = ["train", "--data", "synthetic:48", "--size", "32", "--batch", "8", "--steps", "3", "--no-tune"];
         ok(dir, &[&args[..], &["--model", model, "--run", run, "--precision", precision]].concat());
     };
-    train("simple-cnn", "classes");
+    train("simple-cnn", "classes", precision);
     let predicted = &json(&ok(dir, &["predict", "classes", "spot.png", "--format", "json", "--precision", "f32"]))[0];
     let explained = &json(&ok(dir, &["explain", "classes", "spot.png", "--format", "json"]))[0];
     assert_eq!(explained["class"], predicted["label"]);
     let difference = explained["probability"].as_f64().unwrap() - predicted["top"][0]["score"].as_f64().unwrap();
     assert!(difference.abs() < 1e-5, "{explained} {predicted}");
-    train("unet-small", "masks");
+    train("unet-small", "masks", "f32");
     let printed =
         ok(dir, &["explain", "masks", "spot.png", "--layer", "decoder1", "--out", "drawn", "--format", "json"]);
     let explained = &json(&printed)[0];

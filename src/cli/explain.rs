@@ -21,7 +21,7 @@ use crate::weights::write_atomically;
 /// What the files of a picture add to its name.
 const ENDINGS: [&str; 3] = ["_overlay.png", "_heat.png", "_cam.npy"];
 /// The columns of a table of answers.
-const COLUMNS: [&str; 7] = ["image", "class", "probability", "inside", "overlay", "heat", "raw"];
+const COLUMNS: [&str; 8] = ["image", "class", "probability", "inside", "lesion", "overlay", "heat", "raw"];
 /// Pictures below each other on a sheet.
 const ROWS: usize = 100;
 /// A cell of a sheet.
@@ -89,8 +89,10 @@ struct Explained {
     layer: Option<String>,
     /// The map's largest value, at the model's own scale.
     peak: f32,
-    /// The share of the map inside the lesion's mask, if there is one.
+    /// The share of the map inside the lesion's mask, if there is one and the map is not empty.
     inside: Option<f64>,
+    /// The share of the picture inside that mask.
+    lesion: Option<f64>,
     overlay: String,
     heat: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,29 +105,44 @@ impl Explained {
         format!("{}{probability}", self.class)
     }
 
-    /// What there is to say of the map.
-    fn found(&self) -> Option<String> {
-        match self.inside {
-            _ if self.peak == 0.0 => Some("nothing speaks for it".to_owned()),
-            Some(inside) => Some(format!("{:.1} % inside", 100.0 * inside)),
-            None => None,
+    /// Whether nothing speaks for the class.
+    fn is_empty(&self) -> bool {
+        self.peak == 0.0
+    }
+
+    /// What there is to say of the map, for a line.
+    fn found(&self) -> String {
+        match (self.inside, self.lesion) {
+            _ if self.is_empty() => ", nothing speaks for it".to_owned(),
+            (Some(inside), Some(lesion)) => {
+                format!(", {:.1} % inside the lesion ({:.1} % of the picture)", 100.0 * inside, 100.0 * lesion)
+            }
+            _ => String::new(),
         }
+    }
+
+    /// The same and all else for a sheet, where lines are short.
+    fn lines(&self, name: String) -> Vec<String> {
+        let share = |share: Option<f64>, of: &str| share.map(|share| format!("{:.1} % {of}", 100.0 * share));
+        let empty = self.is_empty().then(|| "nothing for it".to_owned());
+        let head = [name, self.class_and_probability(), self.method.to_owned()].into_iter().chain(self.layer.clone());
+        head.chain(empty).chain(share(self.inside, "inside")).chain(share(self.lesion, "is lesion")).collect()
     }
 }
 
 impl Answer for Explained {
     fn line(&self) -> String {
         let layer = self.layer.as_ref().map_or(String::new(), |layer| format!(" of {layer}"));
-        let found = self.found().map_or(String::new(), |found| format!(", {found}"));
-        let (what, method) = (self.class_and_probability(), self.method);
+        let (what, method, found) = (self.class_and_probability(), self.method, self.found());
         format!("{}: {what}, {method}{layer}{found}: {}", self.image, self.overlay)
     }
 
     fn row(&self) -> Vec<String> {
         let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
-        let (probability, inside) = (number(self.probability), number(self.inside));
-        let raw = self.raw.clone().unwrap_or_default();
-        vec![self.image.clone(), self.class.clone(), probability, inside, self.overlay.clone(), self.heat.clone(), raw]
+        let [probability, inside, lesion] = [self.probability, self.inside, self.lesion].map(number);
+        let files = [self.overlay.clone(), self.heat.clone(), self.raw.clone().unwrap_or_default()];
+        let said = [self.image.clone(), self.class.clone(), probability, inside, lesion];
+        said.into_iter().chain(files).collect()
     }
 }
 
@@ -245,6 +262,7 @@ impl Drawing<'_> {
         if self.raw {
             write_atomically(raw, &found.map.npy())?;
         }
+        let mask = self.mask(loaded);
         let explained = Explained {
             image: file.display().to_string(),
             class: self.classes.get(found.class).cloned().unwrap_or_default(),
@@ -252,7 +270,8 @@ impl Drawing<'_> {
             method: self.method,
             layer: self.layer.clone(),
             peak: found.map.peak(),
-            inside: self.inside(loaded, &map),
+            inside: mask.as_ref().and_then(|mask| share_inside(&map, mask.iter().copied())),
+            lesion: mask.and_then(|mask| share_inside(&vec![1.0; mask.len()], mask)),
             overlay: on_picture.display().to_string(),
             heat: heat.display().to_string(),
             raw: self.raw.then(|| raw.display().to_string()),
@@ -260,19 +279,17 @@ impl Drawing<'_> {
         if let Some(sheet) = &mut self.sheet {
             let [overlay, heat] = drawn;
             let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let layer = explained.layer.clone().unwrap_or_default();
             [picture, heat, overlay].into_iter().for_each(|picture| sheet.push_whole(picture));
-            let lines = [name, explained.class_and_probability(), self.method.to_owned(), layer];
-            sheet.push_text(&lines.into_iter().chain(explained.found()).collect::<Vec<_>>());
+            sheet.push_text(&explained.lines(name));
         }
         Ok(explained)
     }
 
-    /// The share of a picture's map inside its mask. What is wrong with the mask is told at once, and is an error at the end.
-    fn inside(&mut self, loaded: &Loaded, map: &[f32]) -> Option<f64> {
+    /// A picture's mask, pixel by pixel. What is wrong with it is told at once, and is an error at the end.
+    fn mask(&mut self, loaded: &Loaded) -> Option<Vec<bool>> {
         let source = self.masks.as_ref()?.get(loaded.index)?.as_ref()?;
         match self.reader.mask_at(source, loaded.own) {
-            Ok(mask) => share_inside(map, mask.pixels().map(|p| p[0] > 0)),
+            Ok(mask) => Some(mask.pixels().map(|p| p[0] > 0).collect()),
             Err(fault) => {
                 eprintln!("left out: {source}: {}", fault.what());
                 self.faults.push(fault);

@@ -196,14 +196,15 @@ fn mistakes(
             format!("{right:.3}"),
         ]);
     }
-    let looked = match gpu {
-        None => None,
-        Some(gpu) => {
-            let samples: Vec<usize> = shown.iter().map(|&(_, sample)| sample).collect();
-            let answered: Vec<usize> = shown.iter().map(|&(i, _)| predictions[i]).collect();
-            Some(looked(gpu, folder, material, &samples, &answered, &pictures)?)
+    let looked = gpu.map(|gpu| {
+        let samples: Vec<usize> = shown.iter().map(|&(_, sample)| sample).collect();
+        let answered: Vec<usize> = shown.iter().map(|&(i, _)| predictions[i]).collect();
+        // Of small pictures there may be no map.
+        match looked(gpu, folder, material, &samples, &answered, &pictures) {
+            Ok(figure) => Part::Figure(figure),
+            Err(e) => Part::Text(format!("Where the model looked is not shown: {}.", e.what())),
         }
-    };
+    });
     let figure = Figure {
         name: "mistakes",
         alt: format!("{} test images that were answered wrongly; the table names them", shown.len()),
@@ -216,7 +217,7 @@ fn mistakes(
     };
     let header = ["no.", "image", "is", "answered", "probability of what it is"].map(str::to_owned).to_vec();
     let table = Table { caption: "The surest wrong answers".to_owned(), header, rows };
-    Ok([figure].into_iter().chain(looked).map(Part::Figure).chain([Part::Table(table)]).collect())
+    Ok([Part::Figure(figure)].into_iter().chain(looked).chain([Part::Table(table)]).collect())
 }
 
 /// Where the model looked for what it answered to pictures.
