@@ -548,7 +548,7 @@ fn by_group(detailed: &DetailedReport) -> Result<Option<Section>> {
 /// The scores of masks: how many images reach how much.
 fn masks(sheet: &Sheet, scores: &[[f64; crate::metrics::compare::MASK_SCORES.len()]]) -> Result<Section> {
     const BINS: usize = 20;
-    let mut counts = vec![0.0; BINS];
+    let mut counts = [0.0; BINS];
     scores.iter().for_each(|s| counts[((s[1] * BINS as f64) as usize).min(BINS - 1)] += 1.0);
     let name =
         |bin: usize| if bin.is_multiple_of(2) { format!("{:.1}", bin as f64 / BINS as f64) } else { String::new() };
