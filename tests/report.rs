@@ -54,7 +54,7 @@ fn a_run_that_classifies_leaves_a_report_that_can_be_made_again() {
         serde_json::from_slice(&std::fs::read(dir.join("a/metrics.json")).unwrap()).unwrap();
     let accuracy = format!("{:.4}", metrics["test"]["accuracy"].as_f64().unwrap());
     let leak = metrics["leak"].as_str().unwrap();
-    let words = ["simple-cnn on HAM10000", &accuracy, leak, "site: synthetic", "wrong answers", "no diagnosis"];
+    let words = [": simple-cnn on ", &accuracy, leak, "site: synthetic", "wrong answers", "no diagnosis"];
     let pictures = [CLASSES, &["training.png", "mistakes.png", "looked.png"]].concat();
     check(dir, "a", &pictures, &words);
     // Made again it is the same; without pictures it needs neither the data nor a device.
