@@ -16,6 +16,7 @@ mod fine_tune;
 mod masks;
 mod member;
 mod models;
+mod narration;
 mod outline;
 mod pictures;
 mod predict;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::config_file::{Base, absolute, merge};
+use super::narration::show;
 use super::progress::Progress;
-use super::train::{first_tuning, show};
+use super::train::first_tuning;
 use super::{DeviceArgs, LoadArgs, memory_budget, published, say, tuning_cache};
 use crate::data::{Dataset, ImageSize, Masks, OpenOptions};
 use crate::error::{Error, Kind, Result};

@@ -1,10 +1,11 @@
 //! Tables, charts and pages of runs. Host types only.
 //!
-//! - `run`: the report of a run
+//! - `run`: the report of a run; `answers`: what it says of the answers to test images
 //! - `reproduction`: published scores beside ours, under the published protocol and under a leak-free one
 //! - `comparison`: runs beside each other, with tests of their differences
 //! - `page`: sections, figures and tables as one HTML file; `charts`: figures; `text`: columns for a terminal, Markdown
 
+mod answers;
 mod charts;
 mod comparison;
 mod page;
