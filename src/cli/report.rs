@@ -230,7 +230,8 @@ fn looked(
     pictures: &[RgbImage],
 ) -> Result<Figure> {
     let model = HostModel::read(&ModelSource::Run(folder.path().to_owned()))?;
-    let mut explainer = Explainer::new(gpu, model, samples.len(), &Look::default(), None)?;
+    let look = Look::fine(Model::find(&model.config.model)?, &model.config)?;
+    let mut explainer = Explainer::new(gpu, model, samples.len(), &look, None)?;
     let visits: Vec<Visit> = samples.iter().map(|&sample| sample.into()).collect();
     let batch = Batch::assemble(&material.pixels, &material.dataset.labels(), &visits, visits.len())?;
     let classes: Vec<Option<usize>> =

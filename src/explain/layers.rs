@@ -45,6 +45,21 @@ impl Layer {
     }
 }
 
+/// The last layer before that called `name` whose map has at least so many places a side, of names with as many words; none if
+/// its own map has.
+pub(super) fn finer(tape: &Tape, name: &str, least: usize) -> Option<String> {
+    let named = values(tape);
+    let is_fine =
+        |value: Tensor| grid(tape, value, 1, None).is_some_and(|(sides, _)| sides.iter().all(|&s| s >= least));
+    let at = named.iter().position(|(layer, _)| layer == name)?;
+    if is_fine(named[at].1) {
+        return None;
+    }
+    let words = |name: &str| name.matches('.').count();
+    let before = named[..at].iter().rev().filter(|(layer, _)| words(layer) == words(name));
+    before.filter(|(_, value)| is_fine(*value)).map(|(layer, _)| layer.clone()).next()
+}
+
 /// All layers and groups of layers, by first appearance, with the last value that each makes.
 fn values(tape: &Tape) -> Vec<(String, Tensor)> {
     let mut named: Vec<(String, Tensor)> = vec![];
@@ -104,6 +119,16 @@ mod tests {
             let found = Layer::find(&tape, model.explained_layer(), 2, model.patches(size));
             assert!(found.is_ok(), "{}: {found:?}", model.name());
         }
+    }
+
+    #[test]
+    fn of_small_pictures_an_earlier_layer_has_a_finer_map() {
+        let of = |name: &str, side: usize, layer: &str| finer(&traced(name, [side; 2]).1, layer, 4);
+        assert_eq!(of("resnet18", 128, "layer4"), None);
+        assert_eq!(of("resnet18", 64, "layer4").as_deref(), Some("layer3"));
+        assert_eq!(of("resnet18", 32, "layer4").as_deref(), Some("layer2"));
+        assert_eq!(of("efficientnet-b0", 64, "features.8").as_deref(), Some("features.5"));
+        assert_eq!(of("simple-cnn", 32, "conv3"), None);
     }
 
     #[test]

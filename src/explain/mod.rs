@@ -55,6 +55,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Kind, Result};
+use crate::models::Model;
+use crate::train::{TracedModel, TrainConfig};
 
 /// How a map is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +97,24 @@ impl FromStr for Method {
             let names = Self::ALL.map(Self::name).join(", ");
             Error::new(Kind::Usage, format!("unknown method '{text}'")).next(format!("choose one of: {names}"))
         })
+    }
+}
+
+/// The least places a side of a map that shows anything.
+const LEAST: usize = 4;
+
+impl Look {
+    /// The default, but where pictures are so small that its map has less than four places a side, an earlier layer that has
+    /// more, if there is one.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if the model does not take images of the configuration's size.
+    pub fn fine(model: Model, config: &TrainConfig) -> Result<Self> {
+        if model.patches(config.size.rows_columns()).is_some() {
+            return Ok(Self::default());
+        }
+        let traced = TracedModel::from_pixels(model, config, 1, model.outputs(1))?;
+        Ok(Self { layer: layers::finer(&traced.tape, model.explained_layer(), LEAST), ..Self::default() })
     }
 }
 
