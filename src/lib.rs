@@ -20,6 +20,7 @@ pub mod ops;
 pub mod optim;
 pub mod report;
 pub mod rng;
+pub mod serve;
 pub mod tensor;
 pub mod train;
 pub mod tune;

@@ -44,12 +44,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("explain", &["gpu", "tensor", "autograd", "ops", "nn", "models", "weights", "data", "metrics", "tune", "train"]),
     // Tables and charts of runs. Host types only.
     ("report", &["weights", "data", "metrics", "train"]),
+    // A web page and an HTTP API; the only layer with an asynchronous runtime.
+    ("serve", &["gpu", "models", "data", "metrics", "train", "explain", "tune"]),
     // Subcommands.
     (
         "cli",
         &[
             "gpu", "tensor", "onnx", "autograd", "ops", "nn", "optim", "models", "weights", "hub", "data", "metrics",
-            "tune", "train", "bench", "export", "explain", "report",
+            "tune", "train", "bench", "export", "explain", "report", "serve",
         ],
     ),
 ];

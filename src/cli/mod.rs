@@ -26,6 +26,7 @@ mod published;
 mod recipe;
 mod report;
 mod reproduce;
+mod serve;
 mod shell;
 mod source;
 mod together;
@@ -57,6 +58,7 @@ Examples:
   lesion-gpu predict runs/resnet18-001 photo.jpg           label a picture
   lesion-gpu predict runs/unet-small-001 photo.jpg --out masks    draw the mask of its lesion
   lesion-gpu explain runs/resnet18-001 photo.jpg           show where the model looks
+  lesion-gpu serve runs/resnet18-001                       a web page and an HTTP API on this machine
   lesion-gpu data check HAM10000.zip                       what is in a dataset, and what is wrong with it
   lesion-gpu export runs/resnet18-001 --out model.onnx     write a model for other programs
   lesion-gpu models                                        list the models: parameters, cost, published weights
@@ -92,6 +94,8 @@ enum Command {
     Predict(predict::PredictArgs),
     /// Show where in pictures a model looks: Grad-CAM, Grad-CAM++, attention rollout
     Explain(explain::ExplainArgs),
+    /// Answer pictures in the browser and over HTTP, on this machine
+    Serve(serve::ServeArgs),
     /// Look at a dataset
     Data(data::DataArgs),
     /// List and show recipes: published systems as configurations
@@ -214,10 +218,15 @@ pub fn main() -> ExitCode {
     let given = |flag: &str| flags.is_some_and(|m| m.value_source(flag) == Some(ValueSource::CommandLine));
     let interrupt = Interrupt::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupt);
+    // A server says itself what it does when it stops.
+    let serves = matches!(cli.command, Command::Serve(_));
     // The first signal asks the work to stop at the next step and save; the second one stops at once.
     let handler = ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(Kind::Interrupted as u8));
+        }
+        if serves {
+            return;
         }
         let _ = writeln!(std::io::stderr(), "\nstopping after this step; once more to stop at once");
     });
@@ -229,6 +238,7 @@ pub fn main() -> ExitCode {
             Command::Eval(args) => eval::run(&args, &interrupt),
             Command::Predict(args) => predict::run(&args, &interrupt),
             Command::Explain(args) => explain::run(&args, &interrupt),
+            Command::Serve(args) => serve::run(&args, &interrupt),
             Command::Data(args) => data::run(&args, &interrupt),
             Command::Recipe(args) => recipe::run(&args),
             Command::Reproduce(args) => reproduce::run(&args, &interrupt),

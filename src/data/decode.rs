@@ -40,6 +40,17 @@ pub fn decode_rgb(bytes: &[u8], name: &str) -> Result<RgbImage> {
     decode(bytes).map_err(|what| Error::new(Kind::Data, what).at(name).next("replace the file by an intact copy"))
 }
 
+/// The size that `bytes` say a picture has, before any EXIF orientation. Nothing is decoded but what stands before the pixels.
+///
+/// # Errors
+/// As [`decode_rgb`].
+pub fn picture_size(bytes: &[u8], name: &str) -> Result<ImageSize> {
+    let size = open(bytes).and_then(|reader| reader.into_dimensions().map_err(|e| in_words(&e)));
+    let (width, height) =
+        size.map_err(|what| Error::new(Kind::Data, what).at(name).next("replace the file by an intact copy"))?;
+    Ok(ImageSize { width: width as usize, height: height as usize })
+}
+
 /// Decodes `bytes` and makes of them what the pixel store does. `name` is named in errors.
 ///
 /// # Errors
@@ -134,21 +145,10 @@ pub(super) fn decode_upright(bytes: &[u8]) -> Result<DynamicImage, String> {
 
 /// Decodes `bytes` and says how they were stored; else says what is wrong.
 pub(super) fn decode_described(bytes: &[u8]) -> Result<Decoded, String> {
-    if bytes.is_empty() {
-        return Err("the image is empty (0 bytes)".to_owned());
-    }
-    let mut reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|e| format!("the image cannot be read: {e}"))?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
+    let reader = open(bytes)?;
     let jpeg = match reader.format() {
-        None => return Err("the file is no image of a known format (JPEG, PNG, BMP, TIFF, WebP)".to_owned()),
         Some(ImageFormat::Jpeg) => Some(Jpeg::read(bytes)),
-        Some(_) => None,
+        _ => None,
     };
     // The JPEG decoder paints what is missing gray instead of failing, so completeness is checked here.
     if jpeg.is_some_and(|jpeg| !jpeg.complete) {
@@ -171,6 +171,25 @@ pub(super) fn decode_described(bytes: &[u8]) -> Result<Decoded, String> {
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| in_words(&e))?;
     picture.apply_orientation(orientation);
     Ok(Decoded { picture, mode, turned: orientation != Orientation::NoTransforms })
+}
+
+/// A reader of an image of a known format, within the limits.
+fn open(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, String> {
+    if bytes.is_empty() {
+        return Err("the image is empty (0 bytes)".to_owned());
+    }
+    let mut reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|e| format!("the image cannot be read: {e}"))?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits);
+    match reader.format() {
+        None => Err("the file is no image of a known format (JPEG, PNG, BMP, TIFF, WebP)".to_owned()),
+        Some(_) => Ok(reader),
+    }
 }
 
 /// A colour type in words.
@@ -326,6 +345,19 @@ mod tests {
         bytes[22..26].copy_from_slice(&19_000_u32.to_le_bytes());
         let error = decode_rgb(&bytes, "bomb.bmp").unwrap_err();
         assert!(error.what().contains("too large"), "{error}");
+    }
+
+    #[test]
+    fn the_size_is_told_without_the_pixels() {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP] {
+            let bytes = encode(&DynamicImage::ImageRgb8(gradient(60, 40)), format);
+            let cut = &bytes[..bytes.len() * 9 / 10];
+            assert_eq!(picture_size(cut, "x"), Ok(ImageSize { width: 60, height: 40 }), "{format:?}");
+            assert!(decode_rgb(cut, "x").is_err(), "{format:?}");
+        }
+        for bytes in [&b""[..], b"no picture", b"\x89PNG\r\n\x1a\n"] {
+            assert_eq!(picture_size(bytes, "x").unwrap_err().kind(), Kind::Data);
+        }
     }
 
     #[test]
