@@ -1,10 +1,9 @@
 //! `lesion-gpu explain`
 
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use image::{ImageFormat, RgbImage};
+use image::RgbImage;
 use serde::Serialize;
 
 use super::answers::{Answer, Format};
@@ -12,7 +11,7 @@ use super::pictures::{self, Job, Loaded, targets};
 use super::source::{BareArgs, PartialArgs};
 use super::{DeviceArgs, TuningArgs};
 use crate::data::preprocess::Area;
-use crate::data::{ImageSize, SampleReader, Sheet, Source, decode_rgb_file, masks_of_files};
+use crate::data::{ImageSize, SampleReader, Sheet, Source, decode_rgb_file, masks_of_files, png_of};
 use crate::error::{Error, Kind, Result};
 use crate::explain::{Explainer, Explanation, Look, Method, heat_map, overlay, share_inside};
 use crate::train::{HostModel, Interrupt};
@@ -309,8 +308,5 @@ impl Drawing<'_> {
 }
 
 fn save(picture: &RgbImage, target: &Path) -> Result<()> {
-    let mut png = Cursor::new(vec![]);
-    let failed = |_| Error::new(Kind::Internal, "a map could not be encoded").at(target.display());
-    picture.write_to(&mut png, ImageFormat::Png).map_err(failed)?;
-    write_atomically(target, png.get_ref())
+    write_atomically(target, &png_of(picture)?)
 }

@@ -1,10 +1,7 @@
 //! `lesion-gpu predict` with a model that segments: a mask for each picture, as large as the picture.
 
-use std::io::Cursor;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use image::{EncodableLayout, GrayImage, ImageBuffer, ImageFormat, Pixel, PixelWithColorType};
 use serde::Serialize;
 
 use super::answers::Answer;
@@ -12,7 +9,7 @@ use super::outline::{FOUND, outlined};
 use super::pictures::{Job, targets};
 use super::predict::PredictArgs;
 use crate::data::preprocess::Area;
-use crate::data::{ImageSize, decode_rgb_file};
+use crate::data::{ImageSize, decode_rgb_file, mask_picture, png_of};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::metrics::{Contour, MaskView, Shape};
@@ -109,15 +106,13 @@ fn save(
     mask: &[bool],
     contours: bool,
 ) -> Result<Mask> {
-    let pixels: Vec<u8> = mask.iter().map(|&inside| if inside { 255 } else { 0 }).collect();
-    let failed = || Error::new(Kind::Internal, "a mask could not be encoded").at(target.display());
-    let picture = GrayImage::from_raw(size.width as u32, size.height as u32, pixels).ok_or_else(failed)?;
-    write_atomically(target, &png(&picture).ok_or_else(failed)?)?;
-    let view = MaskView::new(mask, size.width).ok_or_else(failed)?;
+    let picture = mask_picture(mask, size)?;
+    write_atomically(target, &png_of(&picture)?)?;
+    let view = MaskView::new(mask, size.width);
     if contours {
         // Decoded once more: at their own size, the pictures of a batch may be too large to be kept.
         let outlined = outlined(decode_rgb_file(file)?, &[(&picture, FOUND)]);
-        write_atomically(on_picture, &png(&outlined).ok_or_else(failed)?)?;
+        write_atomically(on_picture, &png_of(&outlined)?)?;
     }
     let inside = mask.iter().filter(|&&inside| inside).count();
     Ok(Mask {
@@ -126,20 +121,8 @@ fn save(
         width: size.width,
         height: size.height,
         share: inside as f64 / size.area() as f64,
-        shape: view.shape(),
+        shape: view.and_then(MaskView::shape),
         outlined: contours.then(|| on_picture.display().to_string()),
-        contours: contours.then(|| view.contours()),
+        contours: view.filter(|_| contours).map(MaskView::contours),
     })
-}
-
-/// A picture as a PNG file, if it can be one.
-fn png<P, C>(picture: &ImageBuffer<P, C>) -> Option<Vec<u8>>
-where
-    P: Pixel + PixelWithColorType,
-    [P::Subpixel]: EncodableLayout,
-    C: Deref<Target = [P::Subpixel]>,
-{
-    let mut png = Cursor::new(vec![]);
-    picture.write_to(&mut png, ImageFormat::Png).ok()?;
-    Some(png.into_inner())
 }

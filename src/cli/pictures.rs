@@ -253,7 +253,7 @@ fn decode(files: &[PathBuf], first: usize, recipes: &[Preparation], rows: usize)
     let distinct: Vec<usize> = (0..recipes.len()).filter(|&i| alike[i] == i).collect();
     let read = |file: &Path| {
         let picture = decode_rgb_file(file)?;
-        let own = ImageSize { width: picture.width() as usize, height: picture.height() as usize };
+        let own = ImageSize::from(&picture);
         let areas: Vec<Area> = recipes.iter().map(|recipe| recipe.preprocess.area(&picture)).collect();
         // Pictures may be large: only what is needed once more is copied.
         let (last, others) = distinct.split_last().map_or((0, &[][..]), |(&last, others)| (last, others));

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use image::{GrayImage, RgbImage};
+use image::RgbImage;
 
 use super::eval::groups_of;
 use super::outline::{DRAWN, FOUND, outlined};
 use super::progress::Progress;
 use super::{DeviceArgs, LoadArgs, interrupted, say};
-use crate::data::{Batch, Dataset, ImageSize, SampleReader, Sheet, Visit, epoch_order, resize_rgb};
+use crate::data::{Batch, Dataset, ImageSize, SampleReader, Sheet, Visit, epoch_order, mask_picture, resize_rgb};
 use crate::error::{Error, Kind, Result};
 use crate::explain::{Explainer, Look, Method, overlay};
 use crate::gpu::Gpu;
@@ -253,10 +253,7 @@ fn looked(
 
 /// Pictures of a dataset, which are mostly of one shape, in rows of four.
 fn grid(pictures: Vec<RgbImage>) -> Result<Vec<u8>> {
-    let first = pictures.first().map_or(ImageSize::from(SIDE), |picture| ImageSize {
-        width: picture.width() as usize,
-        height: picture.height() as usize,
-    });
+    let first = pictures.first().map_or(ImageSize::from(SIDE), ImageSize::from);
     let mut sheet = Sheet::new(cell(first), 4, pictures.len().div_ceil(4))?;
     pictures.into_iter().for_each(|picture| sheet.push(picture));
     sheet.png()
@@ -289,10 +286,9 @@ fn overlays(
     model.each_picture(gpu, [Ok(vec![batch])], &mut |_| Ok(()), &mut |number, said| {
         let sample = &material.dataset.samples[found[number].1];
         let (drawn, area) = reader.mask_and_area(sample, &recipe)?;
-        let own = ImageSize { width: drawn.width() as usize, height: drawn.height() as usize };
+        let own = ImageSize::from(&drawn);
         let mask = mask_of(&[(MaskMap { said: &said[0], size: recipe.size }, area)], own)?;
-        let mask = mask.into_iter().map(|inside| if inside { 255 } else { 0 }).collect();
-        let mask = GrayImage::from_raw(drawn.width(), drawn.height(), mask).unwrap_or_default();
+        let mask = mask_picture(&mask, own)?;
         let picture = resize_rgb(reader.picture(sample, recipe.size)?, own);
         pictures.push(outlined(picture, &[(&drawn, DRAWN), (&mask, FOUND)]));
         Ok(())

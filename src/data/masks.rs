@@ -276,7 +276,7 @@ impl SampleReader {
         let mask = self.mask(sample, recipe.size)?;
         let area = match recipe.preprocess.crops() {
             true => recipe.preprocess.area(&self.picture(sample, recipe.size)?),
-            false => Area::whole(ImageSize { width: mask.width() as usize, height: mask.height() as usize }),
+            false => Area::whole((&mask).into()),
         };
         Ok((mask, area))
     }

@@ -1,11 +1,10 @@
 //! Many pictures in one, to be looked at: a grid of equally large cells with white between them.
 
-use std::io::Cursor;
-
-use image::{ImageFormat, Rgb, RgbImage, imageops};
+use image::{Rgb, RgbImage, imageops};
 
 use super::decode::{MAX_SIDE, resize_rgb, sides};
 use super::letters;
+use super::png::png_of;
 use super::size::ImageSize;
 use crate::error::{Error, Kind, Result};
 
@@ -101,10 +100,7 @@ impl Sheet {
     /// # Errors
     /// [`Kind::Internal`] if it cannot be encoded.
     pub fn png(&self) -> Result<Vec<u8>> {
-        let mut png = Cursor::new(vec![]);
-        let failed = |e| Error::new(Kind::Internal, format!("a sheet could not be encoded: {e}"));
-        self.picture.write_to(&mut png, ImageFormat::Png).map_err(failed)?;
-        Ok(png.into_inner())
+        png_of(&self.picture)
     }
 }
 

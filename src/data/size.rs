@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use image::RgbImage;
+use image::{ImageBuffer, Pixel};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -49,9 +49,9 @@ impl From<usize> for ImageSize {
     }
 }
 
-impl From<&RgbImage> for ImageSize {
+impl<P: Pixel> From<&ImageBuffer<P, Vec<P::Subpixel>>> for ImageSize {
     /// That of a picture.
-    fn from(picture: &RgbImage) -> Self {
+    fn from(picture: &ImageBuffer<P, Vec<P::Subpixel>>) -> Self {
         Self { width: picture.width() as usize, height: picture.height() as usize }
     }
 }

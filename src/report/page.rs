@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::error::{Error, Result};
@@ -125,7 +125,7 @@ impl Figure {
             Image::Svg(_) => "image/svg+xml",
             Image::Png(_) => "image/png",
         };
-        let source = format!("data:{kind};base64,{}", STANDARD.encode(self.bytes()));
+        let source = format!("data:{kind};base64,{}", BASE64_STANDARD.encode(self.bytes()));
         html! {
             figure { img src=(source) alt=(self.alt); figcaption { (self.caption) } }
         }

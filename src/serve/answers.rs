@@ -1,10 +1,7 @@
 //! What is answered of images.
 
-use std::io::Cursor;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use image::{DynamicImage, GrayImage, ImageFormat};
 use serde::Serialize;
 
 use super::contour::outlines;
@@ -12,7 +9,7 @@ use super::device::{About, Explains};
 use super::refusal::Refusal;
 use super::upload::{Prepared, decode};
 use crate::data::preprocess::Area;
-use crate::data::{ImageSize, resize_rgb};
+use crate::data::{ImageSize, mask_picture, png_of, resize_rgb};
 use crate::explain::{Explanation, heat_map, overlay};
 use crate::metrics::{Contour, MaskView};
 use crate::train::{MaskMap, Said, mask_of};
@@ -112,7 +109,8 @@ pub(super) fn explained(
     let map = found.map.on(size, scaled(area, whole, size)).map_err(|e| Refusal::of(&e, title))?;
     let on_picture = overlay(&resize_rgb(picture, size), &map).map_err(|e| Refusal::of(&e, title))?;
     let heat = heat_map(&map, size).map_err(|e| Refusal::of(&e, title))?;
-    let (on_picture, heat) = (png(on_picture.into())?, png(heat.into())?);
+    let png = |picture| png_of(picture).map_err(|_| not_drawn());
+    let (on_picture, heat) = (png(&on_picture)?, png(&heat)?);
     let answer = Explained {
         picture: Picture::of(prepared),
         class: about.classes.get(found.class).cloned().unwrap_or_default(),
@@ -175,17 +173,9 @@ pub(super) fn segmented(prepared: &Prepared, said: &[Said], about: &About, title
     let tolerance = (size.width.max(size.height) as f64 / 1000.0).max(1.0);
     let share = inside.iter().filter(|&&inside| inside).count() as f64 / size.area().max(1) as f64;
     let contours = outlines(MaskView::new(&inside, size.width).ok_or_else(not_drawn)?, tolerance);
-    let pixels = inside.into_iter().map(|inside| if inside { 255 } else { 0 }).collect();
-    let mask = GrayImage::from_raw(size.width as u32, size.height as u32, pixels).ok_or_else(not_drawn)?;
-    let mask = png(mask.into())?;
+    let mask = mask_picture(&inside, size).and_then(|mask| png_of(&mask)).map_err(|_| not_drawn())?;
     let answer = Segmented { picture: Picture::of(prepared), share, contours, mask: BASE64_STANDARD.encode(&mask) };
     Ok(DrawnMask { answer, mask })
-}
-
-fn png(picture: DynamicImage) -> Result<Vec<u8>, Refusal> {
-    let mut file = Cursor::new(vec![]);
-    picture.write_to(&mut file, ImageFormat::Png).map_err(|_| not_drawn())?;
-    Ok(file.into_inner())
 }
 
 fn not_drawn() -> Refusal {

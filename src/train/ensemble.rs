@@ -136,7 +136,7 @@ impl Ensemble {
                 drawn = Some(mask);
             }
             let drawn = drawn.ok_or_else(none)?;
-            let own = ImageSize { width: drawn.width() as usize, height: drawn.height() as usize };
+            let own = ImageSize::from(&drawn);
             let compare = |found: Vec<bool>| PixelCounts::of(found.into_iter().zip(drawn.pixels().map(|p| p[0] > 0)));
             let together = compare(mask_of(&maps, own)?);
             counts.together.push(together);

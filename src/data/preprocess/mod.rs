@@ -226,7 +226,7 @@ impl Preprocess {
     pub fn area(&self, picture: &RgbImage) -> Area {
         match self.crops() {
             true => crop::view(picture, self.crop),
-            false => Area::whole(ImageSize { width: picture.width() as usize, height: picture.height() as usize }),
+            false => Area::whole(picture.into()),
         }
     }
 
