@@ -8,12 +8,11 @@ use super::answers::Answer;
 use super::outline::{FOUND, outlined};
 use super::pictures::{Job, targets};
 use super::predict::PredictArgs;
-use crate::data::preprocess::Area;
 use crate::data::{ImageSize, decode_rgb_file, mask_picture, png_of};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::metrics::{Contour, MaskView, Shape};
-use crate::train::{Ensemble, MaskMap, mask_of};
+use crate::train::{Ensemble, mask_maps, mask_of};
 use crate::weights::write_atomically;
 
 /// The columns of a table of answers.
@@ -91,9 +90,7 @@ pub(super) fn predict(args: &PredictArgs, gpu: &Gpu, models: &mut Ensemble, job:
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder of masks", folder, &e))?;
     let recipes = models.preparations();
     job.run(gpu, models, &mut |picture, said| {
-        let maps = said.iter().zip(&recipes).map(|(said, recipe)| MaskMap { said, size: recipe.size });
-        let maps: Vec<(MaskMap<'_>, Area)> = maps.zip(picture.areas.iter().copied()).collect();
-        let mask = mask_of(&maps, picture.own)?;
+        let mask = mask_of(&mask_maps(said, &recipes, &picture.areas), picture.own)?;
         save(&job.files[picture.index], &targets[picture.index], picture.own, &mask, args.contours)
     })
 }

@@ -247,18 +247,10 @@ impl Pictures {
 
 /// Decodes pictures exactly as the training of each model did; `first` is the first one's place among all.
 fn decode(files: &[PathBuf], first: usize, recipes: &[Preparation], rows: usize) -> Chunk {
-    // What is made of a picture for one model is made only once for others that see it alike.
-    let alike: Vec<usize> =
-        recipes.iter().map(|recipe| recipes.iter().position(|other| other == recipe).unwrap_or_default()).collect();
-    let distinct: Vec<usize> = (0..recipes.len()).filter(|&i| alike[i] == i).collect();
     let read = |file: &Path| {
         let picture = decode_rgb_file(file)?;
         let own = ImageSize::from(&picture);
-        let areas: Vec<Area> = recipes.iter().map(|recipe| recipe.preprocess.area(&picture)).collect();
-        // Pictures may be large: only what is needed once more is copied.
-        let (last, others) = distinct.split_last().map_or((0, &[][..]), |(&last, others)| (last, others));
-        let mut made: Vec<RgbImage> = others.iter().map(|&i| recipes[i].make(picture.clone())).collect();
-        made.extend(recipes.get(last).map(|recipe| recipe.make(picture)));
+        let (made, areas): (Vec<RgbImage>, Vec<Area>) = Preparation::make_each(recipes, picture).into_iter().unzip();
         Ok((made, own, areas))
     };
     let results: Vec<Result<_>> = files.par_iter().map(|file| read(file)).collect();
@@ -266,14 +258,14 @@ fn decode(files: &[PathBuf], first: usize, recipes: &[Preparation], rows: usize)
     for (number, result) in results.into_iter().enumerate() {
         match result {
             Ok((made, own, areas)) => {
-                distinct.iter().zip(made).for_each(|(&i, picture)| pictures[i].push(picture));
+                pictures.iter_mut().zip(made).for_each(|(of_model, picture)| of_model.push(picture));
                 loaded.push(Loaded { index: first + number, own, areas });
             }
             Err(fault) => faults.push((files[number].clone(), fault)),
         }
     }
-    let batch = |&i: &usize| Batch::of_pictures(&pictures[i], recipes[i].size, rows);
-    Chunk { batches: alike.iter().map(batch).collect(), loaded, faults, files: files.len() }
+    let batches = pictures.iter().zip(recipes).map(|(p, recipe)| Batch::of_pictures(p, recipe.size, rows)).collect();
+    Chunk { batches, loaded, faults, files: files.len() }
 }
 
 impl Iterator for Pictures {

@@ -19,8 +19,8 @@ use crate::metrics::{self, Answers};
 use crate::models::{Model, Task};
 use crate::report::{Additions, Figure, Image, Part, Table, run_report};
 use crate::train::{
-    Ensemble, HostModel, Interrupt, MaskMap, Material, ModelSource, Predictor, RunFolder, augmented, mask_of, masks_of,
-    read_answers,
+    Ensemble, HostModel, Interrupt, Material, ModelSource, Predictor, RunFolder, augmented, mask_maps, mask_of,
+    masks_of, read_answers,
 };
 
 /// Training pictures on their sheet.
@@ -279,17 +279,17 @@ fn overlays(
     let source = ModelSource::Run(folder.path().to_owned());
     let predictor = Predictor::load(gpu, &source, found.len().max(1), None, None)?;
     let mut model = Ensemble::new(vec![(source.name(), predictor)])?;
-    let recipe = model.preparations().remove(0);
+    let recipes = model.preparations();
     let visits: Vec<Visit> = found.iter().map(|&(_, sample)| sample.into()).collect();
     let batch = Batch::assemble(&material.pixels, &material.dataset.labels(), &visits, visits.len())?;
     let (mut reader, mut pictures) = (SampleReader::default(), vec![]);
     model.each_picture(gpu, [Ok(vec![batch])], &mut |_| Ok(()), &mut |number, said| {
         let sample = &material.dataset.samples[found[number].1];
-        let (drawn, area) = reader.mask_and_area(sample, &recipe)?;
+        let (drawn, area) = reader.mask_and_area(sample, &recipes[0])?;
         let own = ImageSize::from(&drawn);
-        let mask = mask_of(&[(MaskMap { said: &said[0], size: recipe.size }, area)], own)?;
+        let mask = mask_of(&mask_maps(said, &recipes, &[area]), own)?;
         let mask = mask_picture(&mask, own)?;
-        let picture = resize_rgb(reader.picture(sample, recipe.size)?, own);
+        let picture = resize_rgb(reader.picture(sample, recipes[0].size)?, own);
         pictures.push(outlined(picture, &[(&drawn, DRAWN), (&mask, FOUND)]));
         Ok(())
     })?;

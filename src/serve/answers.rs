@@ -12,7 +12,7 @@ use crate::data::preprocess::Area;
 use crate::data::{ImageSize, mask_picture, png_of, resize_rgb};
 use crate::explain::{Explanation, heat_map, overlay};
 use crate::metrics::{Contour, MaskView};
-use crate::train::{MaskMap, Said, mask_of};
+use crate::train::{Said, mask_maps, mask_of};
 
 /// What every answer says.
 pub(super) const NOTE: &str = "For research. Not a diagnosis.";
@@ -167,8 +167,7 @@ pub(super) struct DrawnMask {
 /// The mask of an image, as `predict` writes it.
 pub(super) fn segmented(prepared: &Prepared, said: &[Said], about: &About, title: &str) -> Result<DrawnMask, Refusal> {
     let size = prepared.size;
-    let maps = said.iter().zip(&about.recipes).map(|(said, recipe)| MaskMap { said, size: recipe.size });
-    let maps: Vec<(MaskMap<'_>, Area)> = maps.zip(prepared.areas.iter().copied()).collect();
+    let maps = mask_maps(said, &about.recipes, &prepared.areas);
     let inside = mask_of(&maps, size).map_err(|e| Refusal::of(&e, title))?;
     let tolerance = (size.width.max(size.height) as f64 / 1000.0).max(1.0);
     let share = inside.iter().filter(|&&inside| inside).count() as f64 / size.area().max(1) as f64;

@@ -130,25 +130,26 @@ impl Models {
     /// is explained.
     ///
     /// # Errors
-    /// Those of [`Predictor::load`], [`Explainer::new`] and [`Ensemble::new`].
+    /// Those of [`HostModel::read`], [`Predictor::of`], [`Explainer::new`] and [`Ensemble::new`].
     pub fn load(gpu: &Gpu, sources: &[ModelSource], loading: &Loading) -> Result<(Self, Served)> {
         let (mut classify, mut segment) = (vec![], vec![]);
         for source in sources {
-            let model = crate::models::Model::find(&HostModel::read(source)?.config.model)?;
-            if model.task() == Task::Classify { classify.push(source) } else { segment.push(source) }
+            let host = HostModel::read(source)?;
+            let task = crate::models::Model::find(&host.config.model)?.task();
+            if task == Task::Classify { &mut classify } else { &mut segment }.push((source.name(), host));
         }
         let mut notes = vec![];
-        let mut together = |sources: &[&ModelSource]| -> Result<Option<(Sizes<Ensemble>, About)>> {
-            if sources.is_empty() {
+        let mut together = |hosts: &[(String, HostModel)]| -> Result<Option<(Sizes<Ensemble>, About)>> {
+            if hosts.is_empty() {
                 return Ok(None);
             }
             let mut about = None;
             let sizes = Sizes::new(loading.batch, |rows| {
                 let tuning = loading.tuning.as_ref();
-                let load = |source: &&ModelSource| {
-                    Ok((source.name(), Predictor::load(gpu, source, rows, loading.precision, tuning)?))
+                let load = |(name, host): &(String, HostModel)| {
+                    Ok((name.clone(), Predictor::of(gpu, host.clone(), rows, loading.precision, tuning)?))
                 };
-                let members: Vec<(String, Predictor)> = sources.iter().map(load).collect::<Result<_>>()?;
+                let members: Vec<(String, Predictor)> = hosts.iter().map(load).collect::<Result<_>>()?;
                 if about.is_none() {
                     about = About::of(&members);
                     notes.extend(members.iter().flat_map(|(_, member)| member.notes.clone()));
@@ -162,9 +163,9 @@ impl Models {
         let mut explains = None;
         let explainer = match classify.first() {
             None => None,
-            Some(source) => Some(Sizes::new(loading.batch, |rows| {
+            Some((_, host)) => Some(Sizes::new(loading.batch, |rows| {
                 let tuning = loading.tuning.as_ref();
-                let explainer = Explainer::new(gpu, HostModel::read(source)?, rows, &loading.look, tuning)?;
+                let explainer = Explainer::new(gpu, host.clone(), rows, &loading.look, tuning)?;
                 explains = Some(Explains {
                     recipe: explainer.config.preparation(),
                     method: explainer.method().name(),

@@ -143,14 +143,8 @@ pub(super) fn prepare(uploads: Vec<Upload>, recipes: &[Preparation], pixels: usi
     let all = uploads.len();
     let one = |(place, upload): (usize, Upload)| {
         let picture = decode(&upload, &title(&upload, place, all), pixels)?;
-        let areas = recipes.iter().map(|recipe| recipe.preprocess.area(&picture)).collect();
         let size = (&picture).into();
-        let mut made: Vec<RgbImage> = vec![];
-        for (i, recipe) in recipes.iter().enumerate() {
-            // Models that see a picture alike share the work.
-            let same = recipes[..i].iter().position(|other| other == recipe).and_then(|i| made.get(i).cloned());
-            made.push(same.unwrap_or_else(|| recipe.make(picture.clone())));
-        }
+        let (made, areas) = Preparation::make_each(recipes, picture).into_iter().unzip();
         Ok(Prepared { upload, size, areas, made })
     };
     uploads.into_iter().enumerate().map(one).collect()

@@ -129,13 +129,13 @@ impl Ensemble {
         let (mut reader, recipes) = (SampleReader::default(), self.preparations());
         let mut counts = MaskCounts { together: vec![], each: vec![vec![]; recipes.len()] };
         self.each_picture(gpu, batches, progress, &mut |picture, said| {
-            let (mut maps, mut drawn) = (vec![], None);
-            for (said, recipe) in said.iter().zip(&recipes) {
+            let (mut areas, mut drawn) = (vec![], None);
+            for recipe in &recipes {
                 let (mask, area) = reader.mask_and_area(samples[picture], recipe)?;
-                maps.push((MaskMap { said, size: recipe.size }, area));
+                areas.push(area);
                 drawn = Some(mask);
             }
-            let drawn = drawn.ok_or_else(none)?;
+            let (maps, drawn) = (mask_maps(said, &recipes, &areas), drawn.ok_or_else(none)?);
             let own = ImageSize::from(&drawn);
             let compare = |found: Vec<bool>| PixelCounts::of(found.into_iter().zip(drawn.pixels().map(|p| p[0] > 0)));
             let together = compare(mask_of(&maps, own)?);
@@ -165,6 +165,12 @@ pub struct MaskMap<'a> {
     pub said: &'a Said,
     /// Their size.
     pub size: ImageSize,
+}
+
+/// What each of several models says of a picture, with the area that each saw; `recipes` are how they see pictures.
+pub fn mask_maps<'a>(said: &'a [Said], recipes: &[Preparation], areas: &[Area]) -> Vec<(MaskMap<'a>, Area)> {
+    let maps = said.iter().zip(recipes).map(|(said, recipe)| MaskMap { said, size: recipe.size });
+    maps.zip(areas.iter().copied()).collect()
 }
 
 /// The mask of a picture, row by row, by what models say that saw an area of it each: their probabilities are brought to their

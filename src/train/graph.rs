@@ -320,11 +320,7 @@ impl TracedModel {
     pub fn from_pixels(model: Model, config: &TrainConfig, batch: usize, outputs: usize) -> Result<Self> {
         let mut tape = Tape::new();
         let images = Images::declare(&mut tape, batch, config.size).augmented(&mut tape, config.eval_augment())?;
-        let mut net = Net::new(&mut tape, Mode::Eval, 0);
-        let features = model.features(&mut net, images)?;
-        let logits = model.classify(&mut net, features, config.head.head().as_ref(), outputs)?;
-        let parameters = net.into_parameters();
-        Ok(Self { tape, images, logits, parameters })
+        Self::of(model, config, tape, images, outputs)
     }
 }
 

@@ -132,12 +132,27 @@ impl HostModel {
         let model = Model::find(&self.config.model)?;
         let mut tape = Tape::new();
         let images = tape.input("images", TensorType::f32([batch, size.height, size.width, 3]));
+        TracedModel::of(model, &self.config, tape, images, model.outputs(self.classes.len()))
+    }
+}
+
+impl TracedModel {
+    /// Traces a model with its head, as it is evaluated, from the normalised images on a tape.
+    ///
+    /// # Errors
+    /// [`Kind::Shape`] if it does not take images of their size.
+    pub(super) fn of(
+        model: Model,
+        config: &TrainConfig,
+        mut tape: Tape,
+        images: Tensor,
+        outputs: usize,
+    ) -> Result<Self> {
         let mut net = Net::new(&mut tape, Mode::Eval, 0);
-        let outputs = model.outputs(self.classes.len());
         let features = model.features(&mut net, images)?;
-        let logits = model.classify(&mut net, features, self.config.head.head().as_ref(), outputs)?;
+        let logits = model.classify(&mut net, features, config.head.head().as_ref(), outputs)?;
         let parameters = net.into_parameters();
-        Ok(TracedModel { tape, images, logits, parameters })
+        Ok(Self { tape, images, logits, parameters })
     }
 }
 

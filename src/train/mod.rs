@@ -55,7 +55,7 @@ pub use choices::{
 };
 pub use config::{FocalConfig, KeepConfig, SplitConfig, StepConfig, TrainConfig};
 pub use engine::run;
-pub use ensemble::{Answering, Ensemble, MaskCounts, MaskMap, is_model, mask_of};
+pub use ensemble::{Answering, Ensemble, MaskCounts, MaskMap, is_model, mask_maps, mask_of};
 pub use events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
 pub use fine_tune::{BatchNormMode, FineTune, HeadConfig, Pattern, PhaseConfig, Rule, Trained};
 pub use freezing::{Network, frozen};

@@ -86,7 +86,21 @@ impl Predictor {
         precision: Option<Precision>,
         tuning: Option<&TuningCache>,
     ) -> Result<Self> {
-        let mut host = HostModel::read(source)?;
+        Self::of(gpu, HostModel::read(source)?, batch, precision, tuning)
+    }
+
+    /// The same of a model that was read already.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), but for those of reading.
+    pub fn of(
+        gpu: &Gpu,
+        model: HostModel,
+        batch: usize,
+        precision: Option<Precision>,
+        tuning: Option<&TuningCache>,
+    ) -> Result<Self> {
+        let mut host = model;
         host.config.validate()?;
         host.config.precision = precision.unwrap_or(host.config.precision);
         host.config.precision.check(gpu)?;

@@ -156,6 +156,26 @@ impl Preparation {
     pub fn make(&self, picture: RgbImage) -> RgbImage {
         self.preprocess.run(picture, self.size)
     }
+
+    /// What becomes of a picture for each of several models, and the part of it that each sees. What models see alike is made
+    /// once.
+    pub fn make_each(recipes: &[Self], mut picture: RgbImage) -> Vec<(RgbImage, Area)> {
+        let first_alike = |i: usize| recipes.iter().position(|other| *other == recipes[i]).unwrap_or(i);
+        let last = (0..recipes.len()).rfind(|&i| first_alike(i) == i);
+        let mut made: Vec<(RgbImage, Area)> = Vec::with_capacity(recipes.len());
+        for (i, recipe) in recipes.iter().enumerate() {
+            let alike = first_alike(i);
+            if alike < i {
+                made.push(made[alike].clone());
+                continue;
+            }
+            let area = recipe.preprocess.area(&picture);
+            // Pictures may be large: what is not needed once more is not copied.
+            let own = if Some(i) == last { std::mem::take(&mut picture) } else { picture.clone() };
+            made.push((recipe.make(own), area));
+        }
+        made
+    }
 }
 
 /// Steps with their constants.
@@ -320,6 +340,19 @@ mod tests {
             assert!(error.kind() == Kind::Usage && error.to_string().contains(key), "{text}: {error}");
         }
         Preprocess::default().validate().unwrap();
+    }
+
+    #[test]
+    fn each_model_sees_a_picture_as_it_does_alone() {
+        let picture = RgbImage::from_fn(40, 30, |x, y| image::Rgb([(x * 6) as u8, (y * 8) as u8, 90]));
+        let plain = Preparation::from(16);
+        let clahe: Preprocess = "clahe".parse::<Steps>().unwrap().into();
+        let other = Preparation { size: 24.into(), preprocess: clahe };
+        let recipes = [plain.clone(), other.clone(), plain, other];
+        let made = Preparation::make_each(&recipes, picture.clone());
+        let alone = recipes.each_ref().map(|recipe| (recipe.make(picture.clone()), recipe.preprocess.area(&picture)));
+        assert_eq!(made, alone);
+        assert!(Preparation::make_each(&[], picture).is_empty());
     }
 
     #[test]
