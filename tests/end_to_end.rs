@@ -40,6 +40,25 @@ fn rows(folder: &Path, file: &str) -> Vec<String> {
     text.lines().skip(1).map(str::to_owned).collect()
 }
 
+/// The records in each event file of a folder, in the order of their names.
+fn event_files(folder: &Path) -> Vec<usize> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries.filter(|path| path.to_string_lossy().contains("tfevents")).collect();
+    files.sort();
+    let records = |path: &std::path::PathBuf| {
+        let bytes = std::fs::read(path).unwrap();
+        let (mut at, mut records) = (0, 0);
+        while at < bytes.len() {
+            // Length, its checksum, bytes, their checksum.
+            at += 16 + u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+            records += 1;
+        }
+        assert_eq!(at, bytes.len(), "{}", path.display());
+        records
+    };
+    files.iter().map(records).collect()
+}
+
 #[test]
 fn a_run_leaves_everything_and_is_repeatable_scored_and_used() {
     if common::gpu().is_none() {
@@ -72,10 +91,18 @@ fn a_run_leaves_everything_and_is_repeatable_scored_and_used() {
     assert!(checkpoint("a").weights == checkpoint("b").weights, "the weights differ");
 
     // What happens, line by line, for programs.
-    let events = train(dir, &["--epochs", "1", "--steps", "3", "--run", "events", "--json"]);
+    let events = train(dir, &["--epochs", "1", "--steps", "3", "--run", "events", "--json", "--tensorboard"]);
     let events: Vec<serde_json::Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |name: &str| events.iter().filter(|event| event["event"] == name).collect::<Vec<_>>();
     assert_eq!((of("ready").len(), of("step").len(), of("epoch").len(), of("end").len()), (1, 3, 1, 1), "{events:?}");
+    let losses: Vec<f64> = of("loss").iter().map(|event| event["loss"].as_f64().unwrap()).collect();
+    let written = rows(dir, "events/steps.csv");
+    let written: Vec<f64> = written.iter().map(|row| row.rsplit(',').next().unwrap().parse().unwrap()).collect();
+    assert_eq!((losses.len(), &losses), (3, &written));
+    assert_eq!((of("step")[2]["step"].as_u64(), of("step")[2]["last"].as_u64()), (Some(3), Some(3)));
+    assert!(!of("scoring").is_empty());
+    // The same for TensorBoard: the version, a beginning, the configuration, three steps, an epoch, the test, three pictures.
+    assert_eq!(event_files(&dir.join("events")), [11]);
     assert_eq!(events.last().unwrap()["test"]["samples"], of("ready")[0]["split"]["test"]);
     assert!(of("epoch")[0]["val"]["balanced_accuracy"].is_f64() && dir.join("events/report.html").is_file());
 

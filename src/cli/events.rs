@@ -10,8 +10,9 @@ pub(super) fn of(event: &Event<'_>) -> Value {
         Event::Note(text) => json!({ "event": "note", "text": text }),
         Event::Decoding(done, total) => json!({ "event": "decoding", "done": done, "total": total }),
         Event::Tuning(done, total) => json!({ "event": "tuning", "done": done, "total": total }),
+        Event::Scoring(done, total) => json!({ "event": "scoring", "done": done, "total": total }),
         Event::Features(done, total) => json!({ "event": "features", "done": done, "total": total }),
-        Event::Ready { run, dataset, split, leak, memory, steps, .. } => json!({
+        Event::Ready { run, dataset, split, leak, memory, steps, done, .. } => json!({
             "event": "ready",
             "run": run.path(),
             "dataset": dataset.name,
@@ -21,13 +22,23 @@ pub(super) fn of(event: &Event<'_>) -> Value {
             "leak": leak.map(ToString::to_string),
             "memory": memory.total(),
             "steps": steps,
+            "done": done,
         }),
-        Event::Step { epoch, done, steps, loss } => {
-            json!({ "event": "step", "epoch": epoch, "done": done, "steps": steps, "loss": loss })
-        }
+        Event::Step { epoch, done, steps, step, last, loss, accuracy } => json!({
+            "event": "step",
+            "epoch": epoch,
+            "done": done,
+            "steps": steps,
+            "step": step,
+            "last": last,
+            "loss": loss,
+            "accuracy": accuracy,
+        }),
+        Event::Loss { step, lr, loss } => json!({ "event": "loss", "step": step, "lr": lr, "loss": loss }),
         Event::Epoch(result) => json!({
             "event": "epoch",
             "epoch": result.epoch,
+            "step": result.step,
             "lr": result.lr,
             "train_loss": result.train_loss,
             "train_accuracy": result.train_accuracy,

@@ -18,6 +18,7 @@ mod member;
 mod models;
 mod narration;
 mod outline;
+mod pace;
 mod pictures;
 mod predict;
 mod preview;
@@ -29,8 +30,11 @@ mod reproduce;
 mod serve;
 mod shell;
 mod source;
+mod style;
+mod tensorboard;
 mod together;
 mod train;
+mod tui;
 mod tune;
 
 use std::io::Write as _;
@@ -49,6 +53,7 @@ use crate::gpu::{DeviceClass, Feature, Gpu, GpuOptions};
 use crate::ops::conv2d::prove;
 use crate::train::Interrupt;
 use crate::tune::TuningCache;
+use style::ERROR;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -223,9 +228,10 @@ pub fn main() -> ExitCode {
     // The first signal asks the work to stop at the next step and save; the second one stops at once.
     let handler = ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(Kind::Interrupted as u8));
+            leave();
         }
-        if serves {
+        // The full-screen view says it itself.
+        if serves || tui::is_open() {
             return;
         }
         let _ = writeln!(std::io::stderr(), "\nstopping after this step; once more to stop at once");
@@ -256,10 +262,16 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            let _ = writeln!(std::io::stderr(), "error: {e}");
+            let _ = writeln!(anstream::stderr(), "{ERROR}error:{ERROR:#} {e}");
             ExitCode::from(e.exit_code())
         }
     }
+}
+
+/// Ends the program at once, as a second signal asks.
+fn leave() -> ! {
+    tui::close();
+    std::process::exit(i32::from(Kind::Interrupted as u8));
 }
 
 /// Prints a line. A closed pipe (`lesion-gpu train … | head`) costs the rest of the output and nothing else.

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::pace::duration;
 use super::say;
+use super::style::Line;
 
 /// Shows how far a piece of work has come.
 pub(super) struct Progress {
@@ -22,7 +24,7 @@ impl Progress {
     pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{prefix:>12} [{bar:30}] {pos}/{len} {msg} {eta}") {
+            if let Ok(style) = ProgressStyle::with_template("{prefix:>12} [{bar:20}] {pos}/{len} {wide_msg}") {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar
@@ -35,7 +37,7 @@ impl Progress {
         Self { lines: false, ..Self::new() }
     }
 
-    /// Shows `done` of `total` of the work called `title`.
+    /// Shows `done` of `total` of the work called `title`, with a message or else the time that is left.
     pub fn show(&mut self, title: &str, done: usize, total: usize, message: impl FnOnce() -> String) {
         match &self.bar {
             Some(bar) => {
@@ -47,7 +49,9 @@ impl Progress {
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);
                 if self.last.elapsed() > Duration::from_millis(100) {
-                    bar.set_message(message());
+                    let message = message();
+                    let left = || format!("{} left", duration(bar.eta()));
+                    bar.set_message(if message.is_empty() { left() } else { message });
                     self.last = Instant::now();
                 }
             }
@@ -57,6 +61,12 @@ impl Progress {
             }
             None => {}
         }
+    }
+
+    /// Prints a line of what is told of a training, above the bar, in colours where standard output shows them.
+    pub fn told(&mut self, line: &Line) {
+        self.last = Instant::now();
+        let _ = self.above(|| writeln!(anstream::stdout().lock(), "{line}"));
     }
 
     /// Prints a line above the bar. As with [`say`], a closed pipe costs the rest of the output and nothing else.
@@ -77,8 +87,8 @@ impl Progress {
 
     fn above<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.bar {
-            Some(bar) => bar.suspend(print),
-            None => print(),
+            Some(bar) if !self.title.is_empty() => bar.suspend(print),
+            _ => print(),
         }
     }
 
@@ -86,6 +96,7 @@ impl Progress {
     pub fn clear(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+            self.title.clear();
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::config_file::{Base, absolute, merge};
-use super::narration::show;
+use super::narration::Narrator;
 use super::progress::Progress;
 use super::train::first_tuning;
 use super::{DeviceArgs, LoadArgs, memory_budget, published, say, tuning_cache};
@@ -349,8 +349,8 @@ fn run_one(args: &ReproduceArgs, gpu: &Gpu, config: &TrainConfig, folder: &Path,
         tuning: Tuning::On(tuning_cache(gpu), first_tuning(gpu, args.device.checked)),
         ..RunOptions::default()
     };
-    let mut progress = Progress::new();
-    let result = train(gpu, config, &options, interrupt, &mut |event| show(&mut progress, config, event));
+    let (mut progress, mut narrator) = (Progress::new(), Narrator::new(config));
+    let result = train(gpu, config, &options, interrupt, &mut |event| narrator.show(&mut progress, &event));
     progress.clear();
     result.map(drop).map_err(|e| match e.kind() {
         Kind::Interrupted => e.next("the same `reproduce` command continues it"),

@@ -1,25 +1,27 @@
 //! `lesion-gpu train`
 
+mod running;
+
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 
 use super::config_file::{Base, absolute, merge};
 use super::fine_tune::FineTuneArgs;
-use super::narration::show;
 use super::progress::Progress;
-use super::{DeviceArgs, LoadArgs, events, memory_budget, published, report, say, tuning_cache};
+use super::style::Line;
+use super::{DeviceArgs, LoadArgs, published};
 use crate::data::preprocess::Steps;
 use crate::data::{Fold, ImageSize};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{DeviceClass, Gpu};
 use crate::models::Model;
 use crate::train::{
-    AugmentConfig, ClassWeighting, Event, FocalConfig, Interrupt, KeepConfig, LossKind, Monitor, Normalisation,
-    OptimizerKind, PlateauConfig, Precision, Protocol, Recipe, Report, RunFolder, RunOptions, Sampling, ScheduleKind,
-    SplitConfig, StepConfig, TrainConfig, Tuning, normalisation_of, preprocess_of, run as train,
+    AugmentConfig, ClassWeighting, FocalConfig, Interrupt, KeepConfig, LossKind, Monitor, Normalisation, OptimizerKind,
+    PlateauConfig, Precision, Protocol, Recipe, RunFolder, Sampling, ScheduleKind, SplitConfig, StepConfig,
+    TrainConfig, normalisation_of, preprocess_of,
 };
+
+pub(super) use running::{first_tuning, run};
 
 /// The flags that make up a run's configuration: a resumed run has its own.
 const CONFIGURATION: [&str; 77] = [
@@ -142,6 +144,12 @@ pub(super) struct TrainArgs {
     /// Print what happens as JSON, an event on each line: ready, step, epoch, note, stopped, end and others
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
+    /// Show the training on the whole screen, with its curves
+    #[arg(long, conflicts_with_all = ["quiet", "json"])]
+    tui: bool,
+    /// Write an event file for TensorBoard into the run's folder: `tensorboard --logdir runs` shows it
+    #[arg(long)]
+    tensorboard: bool,
     /// Make no report.html in the end (`lesion-gpu report` makes it later)
     #[arg(long)]
     no_report: bool,
@@ -498,12 +506,7 @@ impl TrainArgs {
     }
 
     /// Makes the configuration start from the model's published weights; a line that says so.
-    fn published(
-        &self,
-        config: &mut TrainConfig,
-        given: &dyn Fn(&str) -> bool,
-        interrupt: &Interrupt,
-    ) -> Result<String> {
+    fn published(&self, config: &mut TrainConfig, given: &dyn Fn(&str) -> bool, interrupt: &Interrupt) -> Result<Line> {
         let known = published::known(&config.model)?;
         let path = published::fetch(&known, self.load.cache.clone(), &mut Progress::new(), interrupt)?;
         let named = self.base()?.is_some_and(|base| base.names("normalisation"));
@@ -515,103 +518,11 @@ impl TrainArgs {
             true => String::new(),
             false => format!(", as you chose: the weights expect {}", known.normalize),
         };
-        let line = format!("weights  {} ({}), pixel statistics {statistics}{other}", path.display(), known.licence);
+        let line = format!("{} ({}), pixel statistics {statistics}{other}", path.display(), known.licence);
         config.weights = Some(path.display().to_string());
         // What is around a backbone is no part of them.
         config.allow_partial |= published::backbone_of(&config.model).is_some();
-        Ok(line)
-    }
-}
-
-pub(super) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &Interrupt) -> Result<()> {
-    let mut config = args.config(given)?;
-    config.validate()?;
-    let published =
-        if args.wants_published(&config)? { Some(args.published(&mut config, given, interrupt)?) } else { None };
-    let gpu = args.device.open()?;
-    let options = RunOptions {
-        run: args.resume.clone().or_else(|| args.run.clone()),
-        runs_root: PathBuf::from("runs"),
-        resume: args.resume.is_some(),
-        cache: args.load.cache.clone(),
-        no_cache: args.load.no_cache,
-        memory_limit: memory_budget(args.memory_limit, &gpu),
-        workers: args.load.workers.into(),
-        tuning: match args.no_tune {
-            true => Tuning::Off,
-            false => Tuning::On(tuning_cache(&gpu), first_tuning(&gpu, args.device.checked)),
-        },
-        features_each_step: args.no_feature_cache,
-        ..RunOptions::default()
-    };
-    let (mut progress, silent) = (Progress::new(), args.quiet || args.json);
-    if !silent {
-        let a = gpu.adapter();
-        progress.line(&format!("device   {} ({}, {})", a.name, a.class.name(), a.driver));
-        published.iter().for_each(|line| progress.line(line));
-    }
-    let chosen = config.normalisation;
-    if !silent && args.resume.is_none() && args.normalize.is_none() && chosen != Normalisation::ImageNet {
-        progress.line(&format!("note     {}", chosen.note()));
-    }
-    let result = train(&gpu, &config, &options, interrupt, &mut |event| {
-        if args.json {
-            say(events::of(&event).to_string());
-        } else if !silent {
-            show(&mut progress, &config, event);
-        }
-    });
-    progress.clear();
-    let summary = result?;
-    let report = || -> Option<String> {
-        if args.no_report {
-            return None;
-        }
-        let mut progress = Progress::quiet_in_a_pipe();
-        let missing = report::after_training(&gpu, &summary.folder, &summary.material, &mut progress, interrupt);
-        progress.clear();
-        missing
-    };
-    if args.json {
-        let missing = report().map(Event::Note);
-        missing.iter().for_each(|note| say(events::of(note).to_string()));
-        say(events::end(&summary).to_string());
-        return Ok(());
-    }
-    if let Some(test) = &summary.test {
-        let size = match &test.report {
-            Report::Classes(_) => String::new(),
-            Report::Masks(_) => format!(" at {} pixels", config.size),
-        };
-        let epoch = summary.progress.best_epoch;
-        say(format!("\ntest images{size}, best checkpoint (epoch {epoch}):\n{}", test.report));
-        if let Some(leak) = &summary.leak {
-            say(leak.to_string());
-        }
-        if let Some(calibration) = &test.calibration {
-            say(format!("\nprobabilities are calibrated: {calibration}"));
-        }
-    }
-    let missing = report();
-    missing.iter().for_each(|why| say(format!("note     {why}")));
-    let folder = summary.folder.path().display();
-    if summary.test.as_ref().is_some_and(|test| matches!(test.report, Report::Masks(_))) {
-        say(format!("at the pictures' own size: lesion-gpu eval {folder}"));
-    }
-    say(format!("run folder: {folder}"));
-    if missing.is_none() && !args.no_report {
-        say(format!("report: {}", summary.folder.file("report.html").display()));
-    }
-    Ok(())
-}
-
-/// How long a first run may measure. On software drivers the built-in rule was measured, and measuring is slow;
-/// checks slow some kernels more than others.
-pub(super) fn first_tuning(gpu: &Gpu, checked: bool) -> Duration {
-    match gpu.adapter().class {
-        DeviceClass::Software => Duration::ZERO,
-        _ if checked => Duration::ZERO,
-        _ => Duration::from_secs(5),
+        Ok(Line::new("weights", line))
     }
 }
 

@@ -35,6 +35,9 @@ pub struct Progress {
     pub best_of_phase: Option<(f64, u32)>,
     /// Sum over the steps of the running epoch: loss times images, correct images, images.
     pub epoch_sums: [f64; 3],
+    /// Seconds of the running epoch, over all sessions, and how many of them steps waited for their pictures.
+    #[serde(default)]
+    pub epoch_seconds: [f64; 2],
     /// Seconds spent training, over all sessions.
     pub seconds: f64,
     /// The phase, from 0, with the epochs and steps that were done before it.

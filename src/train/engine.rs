@@ -1,5 +1,6 @@
 //! The training loop.
 
+mod epoch;
 mod scoring;
 
 use std::collections::VecDeque;
@@ -8,21 +9,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
-use super::events::{EpochResult, Event, Interrupt, RunOptions, RunSummary, Tuning};
+use super::events::{Event, Interrupt, RunOptions, RunSummary, Tuning};
 use super::freezing::describe;
 use super::material::Material;
-use super::mixing::Mixing;
 use super::monitor::{check_monitor, why_stopped};
 use super::objective::{Objective, masks_of};
 use super::phase::{Graphs, Plans, Samples, Workplace};
 use super::plateau::Plateau;
 use super::run_folder::{RunFolder, Table};
-use super::session::StepResult;
-use super::{Precision, Protocol, Sampling, ScheduleKind, TrainConfig};
+use super::{Precision, Protocol, ScheduleKind, TrainConfig};
 use crate::autograd::Tunable;
-use crate::data::{
-    Cache, Dataset, LEAK, LEAKY, LastBatch, Leak, LoaderOptions, Masks, SplitAssignment, balanced_order, epoch_order,
-};
+use crate::data::{Cache, Dataset, LEAK, LastBatch, Leak, LoaderOptions, Masks, SplitAssignment};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Choices, Gpu};
 use crate::models::Model;
@@ -173,6 +170,7 @@ pub fn run(
         memory_f32,
         trained: describe(place.parameters()),
         steps,
+        done: progress.step,
     });
 
     let keep = options.resume.then_some(progress.step);
@@ -329,6 +327,14 @@ impl<'a> Engine<'a> {
         self.config.max_steps.map_or(end, |limit| limit.min(end))
     }
 
+    /// The last step of the run, should no phase end early.
+    fn all_steps(&self) -> u64 {
+        let left = &self.phases[self.progress.phase.number..];
+        let epochs: u64 = left.iter().map(|phase| u64::from(phase.epochs)).sum();
+        let end = self.progress.phase.step + self.steps as u64 * epochs;
+        self.config.max_steps.map_or(end, |limit| limit.min(end))
+    }
+
     /// All phases, or what is left of them.
     fn train(mut self) -> Result<Self> {
         loop {
@@ -404,152 +410,12 @@ impl<'a> Engine<'a> {
         phase.schedule(epoch).rate_after(warm_up, base, step - start, self.end() - start)
     }
 
-    /// One epoch, or the rest of one that was interrupted.
-    fn epoch(&mut self) -> Result<EpochResult> {
-        let config = self.config;
-        let epoch = self.progress.epoch;
-        let begin = self.progress.step - self.steps as u64 * u64::from(epoch);
-        let left = self.end().saturating_sub(self.progress.step);
-        self.compute_features()?;
-        let order = match config.sampling {
-            Sampling::Natural => epoch_order(&self.split.train, config.seed, epoch, config.shuffle),
-            Sampling::Balanced => balanced_order(&self.split.train, &self.samples.labels, config.seed, epoch),
-        };
-        let first = begin as usize * config.batch;
-        let count = (self.steps - begin as usize).min(left as usize);
-        let order = order[first..first + count * config.batch].to_vec();
-        let of = (Arc::clone(&self.samples.pixels), Arc::clone(&self.samples.labels));
-        let mixing = Mixing::of(config, &self.split.train);
-        let mut partners = mixing.map(|m| m.partners(of, &order, epoch, self.loader)).transpose()?;
-        let batches = self.place.batches(&self.samples, order, self.loader)?;
-        let started = Instant::now();
-        // When a checkpoint was last written, up to which the seconds are counted.
-        let (mut kept, mut waited) = (started, Duration::ZERO);
-        let mut batches = batches.into_iter().enumerate();
-        loop {
-            let asked = Instant::now();
-            let Some((i, batch)) = batches.next() else { break };
-            let batch = batch?;
-            let partners = partners.as_mut().and_then(Iterator::next).transpose()?;
-            waited += asked.elapsed();
-            let rate = self.rate(self.progress.step);
-            let rows = (&batch, partners.as_ref());
-            let finished = self.place.train.step_mixed(self.gpu, rows, self.progress.step, epoch, rate)?;
-            self.progress.step += 1;
-            if let Some(result) = finished {
-                self.record(epoch, result)?;
-            }
-            let done = begin as usize + i + 1;
-            let [loss, _, images] = self.progress.epoch_sums;
-            let loss = (images > 0.0).then(|| loss / images);
-            (self.notify)(Event::Step { epoch: epoch + 1, done, steps: self.steps, loss });
-            let stopped = self.interrupt.load(Ordering::Relaxed);
-            if stopped || kept.elapsed() >= self.checkpoint_every {
-                self.drain(epoch)?;
-                self.progress.seconds += kept.elapsed().as_secs_f64();
-                kept = Instant::now();
-                self.checkpoint()?.write(&self.folder.last())?;
-            }
-            if stopped {
-                return Err(self.stopped_here());
-            }
-        }
-        self.drain(epoch)?;
-        let seconds = started.elapsed().as_secs_f64();
-        self.progress.seconds += kept.elapsed().as_secs_f64();
-        // Kept with the epoch still open: an evaluation that is interrupted is done again, not the training.
-        let mut checkpoint = self.checkpoint()?;
-        checkpoint.write(&self.folder.last())?;
-        let val = match self.split.val.is_empty() {
-            true => None,
-            false => Some(self.scores(&self.split.val.clone())?.0),
-        };
-        let [loss, correct, images] = std::mem::take(&mut self.progress.epoch_sums);
-        self.progress.epoch += 1;
-        // Without validation images the last epoch is the best.
-        let monitored = val.as_ref().and_then(|scores| scores.monitored(&config.monitor));
-        let value = monitored.unwrap_or(f64::from(self.progress.epoch));
-        let lr = self.rate(self.progress.step.saturating_sub(1));
-        self.progress.plateau.see(value, config.min_delta, &config.plateau);
-        let best = self.progress.best.is_none_or(|b| value > b);
-        if best {
-            self.progress.best = Some(value);
-            self.progress.best_epoch = self.progress.epoch;
-        }
-        if self.progress.best_of_phase.is_none_or(|(b, _)| value > b + config.min_delta) {
-            self.progress.best_of_phase = Some((value, self.progress.epoch));
-        }
-        let result = EpochResult {
-            epoch: self.progress.epoch,
-            lr,
-            train_loss: loss / images.max(1.0),
-            train_accuracy: self.objective.counts_correct().then(|| correct / images.max(1.0)),
-            val,
-            seconds,
-            waited: waited.as_secs_f64(),
-            images_per_second: (count * config.batch) as f64 / seconds.max(1e-9),
-            best,
-        };
-        let before = [
-            result.epoch.to_string(),
-            self.progress.step.to_string(),
-            format!("{:e}", result.lr),
-            format!("{:.6}", result.train_loss),
-        ];
-        let behind = [
-            format!("{:.3}", result.seconds),
-            format!("{:.3}", result.waited),
-            format!("{:.1}", result.images_per_second),
-        ];
-        let behind = behind.into_iter().chain(self.leak.as_ref().map(|_| LEAKY.to_owned()));
-        let fields = self.objective.result_fields(result.train_accuracy, result.val.as_ref());
-        self.results.row(&before.into_iter().chain(fields).chain(behind).collect::<Vec<_>>())?;
-        self.progress.rank(value, config.keep.best);
-        self.progress.fallen.retain(|&epoch| !config.keep.by_number(epoch));
-        let kept =
-            config.keep.by_number(result.epoch) || self.progress.kept.iter().any(|&(_, epoch)| epoch == result.epoch);
-        // After the row: a resumed run drops rows beyond its checkpoint, but could not make up for one that is missing.
-        // The weights are those of before the evaluation.
-        checkpoint.progress = self.progress.clone();
-        self.folder.keep(&checkpoint, best, kept)?;
-        Ok(result)
-    }
-
     /// The error of an interruption, which says how to go on.
     fn stopped_here(&self) -> Error {
         let folder = self.folder.path().display().to_string();
         Error::new(Kind::Interrupted, format!("interrupted after step {}", self.progress.step))
             .at(&folder)
             .next(format!("continue with `lesion-gpu train --resume {folder}`"))
-    }
-
-    fn record(&mut self, epoch: u32, result: StepResult) -> Result<()> {
-        let rate = self.rate(result.step);
-        let row = [result.step.to_string(), (epoch + 1).to_string(), format!("{rate:e}"), format!("{:?}", result.loss)];
-        self.steps_table.row(&row)?;
-        if !result.loss.is_finite() {
-            let kept = match self.progress.epoch {
-                0 => "",
-                _ => "; the last whole epoch is kept in weights/last.safetensors",
-            };
-            return Err(Error::new(Kind::Diverged, format!("the loss of step {} is {}", result.step, result.loss))
-                .at(self.folder.path().display())
-                .next(format!("use a smaller --lr{kept}")));
-        }
-        let images = result.images as f64;
-        let sums = &mut self.progress.epoch_sums;
-        sums[0] += f64::from(result.loss) * images;
-        sums[1] += result.correct as f64;
-        sums[2] += images;
-        Ok(())
-    }
-
-    /// Waits for all steps under way.
-    fn drain(&mut self, epoch: u32) -> Result<()> {
-        while let Some(result) = self.place.train.collect(self.gpu)? {
-            self.record(epoch, result)?;
-        }
-        Ok(())
     }
 
     fn checkpoint(&self) -> Result<Checkpoint> {

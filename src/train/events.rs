@@ -75,6 +75,8 @@ impl Default for RunOptions {
 pub struct EpochResult {
     /// From 1.
     pub epoch: u32,
+    /// Steps of the run, up to its end.
+    pub step: u64,
     /// Learning rate of its last step.
     pub lr: f64,
     /// Mean loss over the training images, as they were trained on.
@@ -120,6 +122,8 @@ pub enum Event<'a> {
         trained: String,
         /// Steps of an epoch.
         steps: usize,
+        /// Steps of the run that are done, where it is resumed.
+        done: u64,
     },
     /// A step was submitted; `done` of `steps` in this epoch.
     Step {
@@ -129,9 +133,26 @@ pub enum Event<'a> {
         done: usize,
         /// Steps of the epoch.
         steps: usize,
+        /// Steps of the run that were submitted.
+        step: u64,
+        /// The last step of the run, should nothing end it early.
+        last: u64,
         /// Mean training loss of the epoch so far; `None` until the first was read back.
         loss: Option<f64>,
+        /// Training accuracy of the epoch so far, likewise; of masks there is none.
+        accuracy: Option<f64>,
     },
+    /// The loss of a step was read back: some steps after its submission.
+    Loss {
+        /// The step of the run, from 1.
+        step: u64,
+        /// Its learning rate.
+        lr: f64,
+        /// The loss of its batch.
+        loss: f32,
+    },
+    /// Pictures are being scored: batches done, all of them.
+    Scoring(usize, usize),
     /// An epoch ended.
     Epoch(&'a EpochResult),
     /// The features of pictures are being computed: batches done, all of them.

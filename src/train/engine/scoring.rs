@@ -21,14 +21,22 @@ impl Engine<'_> {
         self.place.batches(&self.samples, indices.to_vec(), options)
     }
 
+    /// How many these are.
+    fn batches_of(&self, indices: &[usize]) -> usize {
+        indices.len().div_ceil(self.config.images_at_once())
+    }
+
     /// The logits of samples, of a model that classifies.
     fn class_logits(&mut self, indices: &[usize]) -> Result<Option<Vec<f32>>> {
         if indices.is_empty() || !matches!(self.objective, Objective::Classify { .. }) {
             return Ok(None);
         }
         let batches = self.batches(indices)?;
-        let interrupt = self.interrupt;
-        let logits = self.place.eval.logits(self.gpu, batches, &mut |_| interrupted(interrupt));
+        let (all, interrupt, notify) = (self.batches_of(indices), self.interrupt, &mut *self.notify);
+        let logits = self.place.eval.logits(self.gpu, batches, &mut |done| {
+            notify(Event::Scoring(done, all));
+            interrupted(interrupt)
+        });
         logits.map(Some).map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })
     }
 
@@ -61,10 +69,13 @@ impl Engine<'_> {
 
     pub(super) fn scores(&mut self, indices: &[usize]) -> Result<(Scores, Given)> {
         let batches = self.batches(indices)?;
-        let interrupt = self.interrupt;
+        let (all, interrupt, notify) = (self.batches_of(indices), self.interrupt, &mut *self.notify);
         let of = (&self.dataset, &*self.samples.pixels, indices);
         let eval = &mut self.place.eval;
-        let scores = self.objective.evaluate(self.gpu, eval, of, batches, &mut |_| interrupted(interrupt));
+        let scores = self.objective.evaluate(self.gpu, eval, of, batches, &mut |done| {
+            notify(Event::Scoring(done, all));
+            interrupted(interrupt)
+        });
         scores.map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })
     }
 

@@ -1,0 +1,163 @@
+//! A training as `train` runs it, and whom it is told to.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::TrainArgs;
+use crate::cli::narration::Narrator;
+use crate::cli::progress::Progress;
+use crate::cli::style::Line;
+use crate::cli::tensorboard::Watcher;
+use crate::cli::tui::Screen;
+use crate::cli::{events, memory_budget, report, say, tuning_cache};
+use crate::error::Result;
+use crate::gpu::{DeviceClass, Gpu};
+use crate::train::{
+    Event, Interrupt, Normalisation, Report, RunOptions, RunSummary, TrainConfig, Tuning, run as train,
+};
+
+/// Whom a training is told to.
+enum Audience<'a> {
+    Nobody,
+    /// Programs, as JSON.
+    Programs,
+    /// People, line by line.
+    Lines(Box<(Progress, Narrator<'a>)>),
+    /// People, on the whole screen.
+    Screen(Screen<'a>),
+}
+
+impl<'a> Audience<'a> {
+    /// Those that the flags name; `head` is said first.
+    fn new(args: &TrainArgs, config: &'a TrainConfig, head: Vec<Line>, interrupt: &Interrupt) -> Result<Self> {
+        Ok(match args {
+            TrainArgs { quiet: true, .. } => Self::Nobody,
+            TrainArgs { json: true, .. } => Self::Programs,
+            TrainArgs { tui: true, .. } => Self::Screen(Screen::open(config, head, interrupt)?),
+            _ => {
+                let mut progress = Progress::new();
+                head.iter().for_each(|line| progress.told(line));
+                Self::Lines(Box::new((progress, Narrator::new(config))))
+            }
+        })
+    }
+
+    fn tell(&mut self, event: &Event<'_>) {
+        match self {
+            Self::Nobody => {}
+            Self::Programs => say(events::of(event).to_string()),
+            Self::Lines(both) => both.1.show(&mut both.0, event),
+            Self::Screen(screen) => screen.show(event),
+        }
+    }
+
+    /// Training is over: what was on the whole screen is told in lines.
+    fn close(&mut self) {
+        let lines = match self {
+            Self::Lines(both) => return both.0.clear(),
+            Self::Screen(screen) => screen.close(),
+            Self::Nobody | Self::Programs => return,
+        };
+        let mut progress = Progress::new();
+        lines.iter().for_each(|line| progress.told(line));
+        progress.clear();
+    }
+}
+
+/// Runs `lesion-gpu train`; `given` says which flags are on the command line.
+pub(in crate::cli) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &Interrupt) -> Result<()> {
+    let mut config = args.config(given)?;
+    config.validate()?;
+    if args.tui {
+        Screen::check()?;
+    }
+    let published =
+        if args.wants_published(&config)? { Some(args.published(&mut config, given, interrupt)?) } else { None };
+    let gpu = args.device.open()?;
+    let options = RunOptions {
+        run: args.resume.clone().or_else(|| args.run.clone()),
+        runs_root: PathBuf::from("runs"),
+        resume: args.resume.is_some(),
+        cache: args.load.cache.clone(),
+        no_cache: args.load.no_cache,
+        memory_limit: memory_budget(args.memory_limit, &gpu),
+        workers: args.load.workers.into(),
+        tuning: match args.no_tune {
+            true => Tuning::Off,
+            false => Tuning::On(tuning_cache(&gpu), first_tuning(&gpu, args.device.checked)),
+        },
+        features_each_step: args.no_feature_cache,
+        ..RunOptions::default()
+    };
+    let adapter = gpu.adapter();
+    let mut head =
+        vec![Line::new("device", format!("{} ({}, {})", adapter.name, adapter.class.name(), adapter.driver))];
+    head.extend(published);
+    if args.resume.is_none() && args.normalize.is_none() && config.normalisation != Normalisation::ImageNet {
+        head.push(Line::note(config.normalisation.note()));
+    }
+    let mut audience = Audience::new(args, &config, head, interrupt)?;
+    let mut watcher = args.tensorboard.then(Watcher::default);
+    let result = train(&gpu, &config, &options, interrupt, &mut |event| {
+        audience.tell(&event);
+        let complaint = watcher.as_mut().and_then(|watcher| watcher.see(&event));
+        complaint.into_iter().for_each(|note| audience.tell(&Event::Note(note)));
+    });
+    audience.close();
+    let summary = result?;
+    let mut finish = || -> Vec<String> {
+        let missing = (!args.no_report).then(|| {
+            let mut progress = Progress::quiet_in_a_pipe();
+            let missing = report::after_training(&gpu, &summary.folder, &summary.material, &mut progress, interrupt);
+            progress.clear();
+            missing
+        });
+        let unwritten = watcher.as_mut().and_then(|watcher| watcher.end(&summary));
+        missing.flatten().into_iter().chain(unwritten).collect()
+    };
+    if args.json {
+        finish().into_iter().for_each(|note| say(events::of(&Event::Note(note)).to_string()));
+        say(events::end(&summary).to_string());
+        return Ok(());
+    }
+    tell_scores(&config, &summary);
+    let mut progress = Progress::new();
+    finish().into_iter().for_each(|note| progress.told(&Line::note(note)));
+    let folder = summary.folder.path().display();
+    if summary.test.as_ref().is_some_and(|test| matches!(test.report, Report::Masks(_))) {
+        say(format!("at the pictures' own size: lesion-gpu eval {folder}"));
+    }
+    say(format!("run folder: {folder}"));
+    let page = summary.folder.file("report.html");
+    if !args.no_report && page.is_file() {
+        say(format!("report: {}", page.display()));
+    }
+    Ok(())
+}
+
+/// What the test images came to.
+fn tell_scores(config: &TrainConfig, summary: &RunSummary) {
+    let Some(test) = &summary.test else { return };
+    let size = match &test.report {
+        Report::Classes(_) => String::new(),
+        Report::Masks(_) => format!(" at {} pixels", config.size),
+    };
+    let epoch = summary.progress.best_epoch;
+    say(format!("\ntest images{size}, best checkpoint (epoch {epoch}):\n{}", test.report));
+    if let Some(leak) = &summary.leak {
+        say(leak.to_string());
+    }
+    if let Some(calibration) = &test.calibration {
+        say(format!("\nprobabilities are calibrated: {calibration}"));
+    }
+}
+
+/// How long a first run may measure. On software drivers the built-in rule was measured, and measuring is slow;
+/// checks slow some kernels more than others.
+pub(in crate::cli) fn first_tuning(gpu: &Gpu, checked: bool) -> Duration {
+    match gpu.adapter().class {
+        DeviceClass::Software => Duration::ZERO,
+        _ if checked => Duration::ZERO,
+        _ => Duration::from_secs(5),
+    }
+}
