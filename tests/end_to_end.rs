@@ -95,10 +95,10 @@ fn a_run_leaves_everything_and_is_repeatable_scored_and_used() {
     let events: Vec<serde_json::Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |name: &str| events.iter().filter(|event| event["event"] == name).collect::<Vec<_>>();
     assert_eq!((of("ready").len(), of("step").len(), of("epoch").len(), of("end").len()), (1, 3, 1, 1), "{events:?}");
-    let losses: Vec<f64> = of("loss").iter().map(|event| event["loss"].as_f64().unwrap()).collect();
+    let losses: Vec<f32> = of("loss").iter().map(|event| event["loss"].as_f64().unwrap() as f32).collect();
     let written = rows(dir, "events/steps.csv");
-    let written: Vec<f64> = written.iter().map(|row| row.rsplit(',').next().unwrap().parse().unwrap()).collect();
-    assert_eq!((losses.len(), &losses), (3, &written));
+    let written: Vec<f32> = written.iter().map(|row| row.rsplit(',').next().unwrap().parse().unwrap()).collect();
+    assert_eq!((losses.len(), losses), (3, written));
     assert_eq!((of("step")[2]["step"].as_u64(), of("step")[2]["last"].as_u64()), (Some(3), Some(3)));
     assert!(!of("scoring").is_empty());
     // The same for TensorBoard: the version, a beginning, the configuration, three steps, an epoch, the test, three pictures.
