@@ -82,6 +82,13 @@ impl Error {
         self
     }
 
+    /// The same, with what to do after what was said so far.
+    #[must_use]
+    pub fn and_next(mut self, hint: &str) -> Self {
+        self.next = Some(self.next.map_or_else(|| hint.to_owned(), |next| format!("{next}; {hint}")));
+        self
+    }
+
     /// An operating-system error on `path` while doing `doing` ("read", "create", ...).
     pub fn io(doing: &str, path: &Path, error: &std::io::Error) -> Self {
         let hint = match error.kind() {

@@ -176,7 +176,7 @@ impl Member {
         })?;
         let temperature = fitted.ok_or_else(|| refuse(NO_TEMPERATURE).next("leave --fit-temperature away"))?;
         let file = RunFolder::checkpoint_of(path)?;
-        let checkpoint = Checkpoint { temperature: fitted, ..Checkpoint::read(&file)? };
+        let checkpoint = Checkpoint { temperature: fitted, ..RunFolder::read_checkpoint_of(path)? };
         checkpoint.write(&file)?;
         Ok(temperature)
     }

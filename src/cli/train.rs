@@ -135,6 +135,9 @@ pub(super) struct TrainArgs {
     /// Continue the run in this folder, with its own configuration
     #[arg(long, value_name = "RUN", conflicts_with_all = CONFIGURATION)]
     resume: Option<PathBuf>,
+    /// Write a checkpoint this often within an epoch, and one after each in any case
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    checkpoint_every: u32,
     /// Folder of this run; it must be new [default: the next runs/MODEL-NNN]
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
@@ -388,7 +391,7 @@ impl TrainArgs {
     /// The configuration; `given` says which flags are on the command line.
     fn config(&self, given: &dyn Fn(&str) -> bool) -> Result<TrainConfig> {
         if let Some(run) = &self.resume {
-            return Ok(RunFolder::open(run)?.checkpoint()?.config);
+            return Ok(RunFolder::open(run)?.checkpoint()?.0.config);
         }
         let fractions = self.split.as_slice().try_into().map_err(|_| {
             Error::new(Kind::Usage, "--split takes three shares").next("for example --split 0.7,0.15,0.15")

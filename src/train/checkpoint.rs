@@ -12,7 +12,7 @@ use super::TrainConfig;
 use super::plateau::Plateau;
 use crate::error::{Error, Kind, Result};
 use crate::optim::STATE_PREFIX;
-use crate::weights::{Tensors, WeightFile, read_safetensors, write_safetensors};
+use crate::weights::{Tensors, WeightFile, read_safetensors, safetensors_bytes, write_atomically};
 
 /// The metadata key.
 pub(super) const KEY: &str = "lesion-gpu.checkpoint";
@@ -129,6 +129,11 @@ impl Checkpoint {
     /// # Errors
     /// [`Kind::Io`]; an older file is then still whole.
     pub fn write(&self, path: &Path) -> Result<()> {
+        write_atomically(path, &self.bytes()?)
+    }
+
+    /// The bytes of its file.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>> {
         let metadata = Metadata {
             format: FORMAT,
             config: self.config.clone(),
@@ -142,7 +147,7 @@ impl Checkpoint {
         file.metadata.insert(KEY.into(), json);
         file.tensors.extend(self.weights.clone());
         file.tensors.extend(self.optimizer.clone());
-        write_safetensors(path, &file)
+        safetensors_bytes(&file)
     }
 
     /// What is left of it where it is kept for its weights.

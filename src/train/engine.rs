@@ -44,8 +44,14 @@ pub fn run(
     let resumed = match (&options.run, options.resume) {
         (Some(path), true) => {
             let folder = RunFolder::open(path)?;
-            let checkpoint = folder.checkpoint()?;
-            Some((folder, checkpoint))
+            let lock = folder.lock()?;
+            let (checkpoint, note) = folder.checkpoint()?;
+            if let Some(note) = note {
+                // In place of the damaged one, which else would become the one before the last.
+                checkpoint.write(&folder.last())?;
+                notify(Event::Note(note));
+            }
+            Some((folder, lock, checkpoint))
         }
         (None, true) => return Err(Error::new(Kind::Usage, "--resume needs the folder of a run")),
         (path, false) => {
@@ -87,7 +93,7 @@ pub fn run(
 
     let samples = split.train.len() + split.val.len();
     let features_each_step = match &resumed {
-        Some((folder, _)) => folder.features_each_step()?,
+        Some((folder, ..)) => folder.features_each_step()?,
         None => options.features_each_step,
     };
     let plans = |phase| Plans {
@@ -102,7 +108,7 @@ pub fn run(
     let planned = |caps: &Caps| phases.iter().map(|phase| plans(phase).fitting(gpu, caps)).collect::<Result<Vec<_>>>();
     let mut graphs = planned(gpu.caps())?;
     let choices = match &resumed {
-        Some((folder, _)) => folder.choices()?,
+        Some((folder, ..)) => folder.choices()?,
         None => {
             let nodes = distinct(graphs.iter().flat_map(|(graphs, _)| graphs.tunable()).collect());
             tuned(gpu, &nodes, &options.tuning, &check, notify)?
@@ -112,7 +118,7 @@ pub fn run(
     if !choices.is_empty() {
         graphs = planned(&caps)?;
     }
-    let start = resumed.as_ref().map_or(PhaseStart::default(), |(_, checkpoint)| checkpoint.progress.phase);
+    let start = resumed.as_ref().map_or(PhaseStart::default(), |(.., checkpoint)| checkpoint.progress.phase);
     let mut graphs: VecDeque<(Graphs, Option<String>)> = graphs.into_iter().skip(start.number).collect();
     let (Some((first, note)), Some(phase)) = (graphs.pop_front(), phases.get(start.number)) else {
         return Err(Error::new(Kind::Checkpoint, "the checkpoint is of a phase that its configuration does not have")
@@ -132,8 +138,8 @@ pub fn run(
     let place = Workplace::new(gpu, first, &objective, phase)?;
     check()?;
 
-    let (folder, progress) = match resumed {
-        Some((folder, checkpoint)) => {
+    let (folder, _lock, progress) = match resumed {
+        Some((folder, lock, checkpoint)) => {
             folder.check_split(&dataset, &split)?;
             let progress = &checkpoint.progress;
             let done = steps as u64 * u64::from(progress.epoch);
@@ -144,7 +150,7 @@ pub fn run(
             }
             place.resume(gpu, &checkpoint)?;
             folder.drop_epochs(&progress.fallen)?;
-            (folder, checkpoint.progress)
+            (folder, lock, checkpoint.progress)
         }
         None => {
             let file = weights.map(|file| (model, file, config.allow_partial));
@@ -154,11 +160,12 @@ pub fn run(
             })?;
             notes.into_iter().for_each(|note| notify(Event::Note(note)));
             let folder = RunFolder::create(options.run.as_deref(), &options.runs_root, &config.model)?;
+            let lock = folder.lock()?;
             folder.write_config(config)?;
             folder.write_environment(gpu, &choices, features_each_step, most)?;
             folder.write_split(&dataset, &split)?;
             folder.write_skipped(&dataset)?;
-            (folder, Progress::default())
+            (folder, lock, Progress::default())
         }
     };
     notify(Event::Ready {
@@ -208,10 +215,17 @@ pub fn run(
     };
     if !options.resume {
         // A run that is killed in its first epoch can be resumed.
-        engine.checkpoint()?.write(&engine.folder.last())?;
+        engine.folder.keep_last(&engine.checkpoint()?)?;
     }
-    let mut engine = engine.train()?;
-    let test = engine.test()?;
+    let go_on = format!("then continue with `lesion-gpu train --resume {}`", engine.folder.path().display());
+    let stopped = |e: Error| match e.kind() {
+        // What the run is not to blame for, and what may be gone the next time.
+        Kind::Io | Kind::DeviceLost | Kind::OutOfMemory | Kind::Data => e.and_next(&go_on),
+        _ => e,
+    };
+    let mut engine = engine.train().map_err(stopped)?;
+    let test = engine.test().map_err(stopped)?;
+    engine.folder.finish()?;
     let Engine { folder, progress, leak, dataset, split, samples, .. } = engine;
     let material = Material { dataset, pixels: samples.pixels, split };
     Ok(RunSummary { folder, progress, test, leak, material })
@@ -442,7 +456,7 @@ impl<'a> Engine<'a> {
             if e.kind() != Kind::Interrupted {
                 return Err(e);
             }
-            self.checkpoint()?.write(&self.folder.last())?;
+            self.folder.keep_last(&self.checkpoint()?)?;
             return Err(self.stopped_here());
         }
         let seconds = started.elapsed().as_secs_f64();

@@ -83,7 +83,7 @@ impl HostModel {
     pub fn read(source: &ModelSource) -> Result<Self> {
         match source {
             ModelSource::Run(path) => {
-                let checkpoint = Checkpoint::read(&RunFolder::checkpoint_of(path)?)?;
+                let checkpoint = RunFolder::read_checkpoint_of(path)?;
                 let Checkpoint { config, classes, weights, temperature, .. } = checkpoint;
                 Ok(Self { config, classes, temperature, weights, allow_partial: false, notes: vec![] })
             }

@@ -1,7 +1,7 @@
 //! The run folder: everything a run leaves behind. It is never overwritten.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use super::checkpoint::Checkpoint;
 use crate::data::{Dataset, Sample, Split, SplitAssignment, UNUSED, csv_of, csv_of_split};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Choices, Gpu};
-use crate::weights::{write_atomically, write_atomically_from};
+use crate::weights::{sweep, write_atomically, write_keeping};
 
 /// A folder with `config.toml`, `environment.json`, `split.csv`, `steps.csv`, `results.csv`, `metrics.json`, `test.csv` and
 /// `weights/{best,last}.safetensors`, and weights of epochs that were to be kept.
@@ -130,18 +130,70 @@ impl RunFolder {
         self.path.join("weights").join(format!("epoch-{epoch:04}.safetensors"))
     }
 
-    /// Where the run has come to.
+    /// The checkpoint before the last, while the run goes on.
+    pub fn previous(&self) -> PathBuf {
+        self.path.join("weights").join("previous.safetensors")
+    }
+
+    /// Where the run has come to: its last checkpoint that is whole. Where that is not the last one that was written, also a
+    /// sentence that says so.
     ///
     /// # Errors
-    /// [`Kind::Checkpoint`] if it stopped before its first checkpoint; those of [`Checkpoint::read`].
-    pub fn checkpoint(&self) -> Result<Checkpoint> {
-        let path = self.last();
-        if path.is_file() {
-            return Checkpoint::read(&path);
+    /// [`Kind::Checkpoint`] if it stopped before its first checkpoint; where none is whole, the last one's of
+    /// [`Checkpoint::read`].
+    pub fn checkpoint(&self) -> Result<(Checkpoint, Option<String>)> {
+        let mut damaged: Option<Error> = None;
+        for path in [self.last(), self.previous(), self.best()].into_iter().filter(|path| path.is_file()) {
+            match Checkpoint::read(&path) {
+                Ok(checkpoint) if path == self.last() => return Ok((checkpoint, None)),
+                Ok(checkpoint) => {
+                    let why = damaged.map_or("is missing".to_owned(), |e| format!("cannot be used ({})", e.what()));
+                    let last = self.last();
+                    let note = format!(
+                        "{} {why}: going on from {}, of step {}",
+                        last.display(),
+                        path.display(),
+                        checkpoint.progress.step
+                    );
+                    return Ok((checkpoint, Some(note)));
+                }
+                Err(e) if matches!(e.kind(), Kind::Weights | Kind::Checkpoint | Kind::Io) => {
+                    damaged.get_or_insert(e);
+                }
+                Err(e) => return Err(e),
+            }
         }
-        Err(Error::new(Kind::Checkpoint, "the run stopped before its first checkpoint")
-            .at(self.path.display())
-            .next("start it again under another name"))
+        Err(damaged.unwrap_or_else(|| {
+            Error::new(Kind::Checkpoint, "the run stopped before its first checkpoint")
+                .at(self.path.display())
+                .next("start it again under another name")
+        }))
+    }
+
+    /// Reads the checkpoint that `path` stands for, as [`Self::checkpoint_of`].
+    ///
+    /// # Errors
+    /// Those of [`Self::checkpoint_of`] and of [`Checkpoint::read`]; of a damaged one, the error names another of the run that
+    /// is whole.
+    pub fn read_checkpoint_of(path: &Path) -> Result<Checkpoint> {
+        let file = Self::checkpoint_of(path)?;
+        Checkpoint::read(&file).map_err(|e| {
+            let whole = Self::around(&file).and_then(|run| {
+                let mut others = [run.best(), run.last(), run.previous()].into_iter();
+                others.find_map(|other| Some((Checkpoint::read(&other).ok()?.progress.epoch, other)))
+            });
+            match whole {
+                Some((epoch, other)) if matches!(e.kind(), Kind::Weights | Kind::Checkpoint) => {
+                    e.next(format!("{} is whole, after epoch {epoch}: name it instead", other.display()))
+                }
+                _ => e,
+            }
+        })
+    }
+
+    /// Writes the checkpoint of the last step; the one before is kept until the run is finished.
+    pub(super) fn keep_last(&self, checkpoint: &Checkpoint) -> Result<()> {
+        write_keeping(&self.last(), &self.previous(), &mut &checkpoint.bytes()?[..])
     }
 
     /// Writes a checkpoint of the last epoch, of the best if it is that, and the weights of the epoch alone if these are to
@@ -151,14 +203,41 @@ impl RunFolder {
         if kept {
             checkpoint.without_optimizer().write(&self.epoch(checkpoint.progress.epoch))?;
         }
+        let bytes = checkpoint.bytes()?;
         if best {
-            checkpoint.write(&self.best())?;
-            let mut written = File::open(self.best()).map_err(|e| Error::io("read", &self.best(), &e))?;
-            write_atomically_from(&self.last(), &mut written)?;
-        } else {
-            checkpoint.write(&self.last())?;
+            write_atomically(&self.best(), &bytes)?;
         }
+        write_keeping(&self.last(), &self.previous(), &mut &bytes[..])?;
         self.drop_epochs(&checkpoint.progress.fallen)
+    }
+
+    /// Deletes what is of use only while the run goes on.
+    pub(super) fn finish(&self) -> Result<()> {
+        match std::fs::remove_file(self.previous()) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("delete the checkpoint before the last", &self.previous(), &e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the run for this process, so that no other continues it at the same time, and deletes what a killed one was
+    /// writing. File systems without locks are taken at their word.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] if another process has it; [`Kind::Io`].
+    pub(super) fn lock(&self) -> Result<RunLock> {
+        let path = self.file("training.lock");
+        let file = File::create(&path).map_err(|e| Error::io("write", &path, &e))?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(Error::new(Kind::Checkpoint, "another process is training this run")
+                .at(self.path.display())
+                .next("wait until it is finished, or stop it"));
+        }
+        let lock = RunLock { path, _file: file };
+        sweep(&self.path)?;
+        sweep(&self.path.join("weights"))?;
+        Ok(lock)
     }
 
     /// Deletes the weights of epochs that are not kept any more.
@@ -393,6 +472,19 @@ impl RunFolder {
         }
         let file = OpenOptions::new().append(true).open(&path).map_err(|e| fail(&e))?;
         Ok(Table { path, file })
+    }
+}
+
+/// A run that this process has for itself, until this is dropped.
+pub(super) struct RunLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // A lock file that stays behind locks nothing.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -24,7 +24,7 @@ use std::path::Path;
 use self::archive::Archive;
 pub use self::difference::Difference;
 use self::elements::Budget;
-pub use self::safetensors::{parse_safetensors, read_safetensors, write_safetensors};
+pub use self::safetensors::{parse_safetensors, read_safetensors, safetensors_bytes, write_safetensors};
 use crate::error::{Error, Kind, Result};
 use crate::tensor::HostTensor;
 
@@ -157,16 +157,50 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Kind::Io`].
 pub fn write_atomically_from(path: &Path, from: &mut dyn std::io::Read) -> Result<()> {
+    replace(path, None, from)
+}
+
+/// As [`write_atomically_from`], but the file that was there is kept under the name `previous`, in the same folder. Whatever
+/// happens, one of the two is whole.
+///
+/// # Errors
+/// [`Kind::Io`].
+pub fn write_keeping(path: &Path, previous: &Path, from: &mut dyn std::io::Read) -> Result<()> {
+    replace(path, Some(previous), from)
+}
+
+/// How the names of files begin that are being written. A program that is killed leaves them behind.
+const TEMPORARY: &str = ".lesion-gpu-";
+
+/// Deletes what a program that was killed was writing in `folder`. No other may be writing there.
+///
+/// # Errors
+/// [`Kind::Io`].
+pub fn sweep(folder: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, &e))?;
+    let left = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY));
+    left.map(|entry| entry.path())
+        .try_for_each(|path| std::fs::remove_file(&path).map_err(|e| Error::io("delete an unfinished file", &path, &e)))
+}
+
+fn replace(path: &Path, previous: Option<&Path>, from: &mut dyn std::io::Read) -> Result<()> {
     let fail = |e: &std::io::Error| Error::io("write", path, e);
     let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| fail(&e))?;
     let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
     // As any new file: the umask takes off what others may not do. Temporary files are the owner's alone by default.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut temporary = builder.tempfile_in(folder).map_err(|e| fail(&e))?;
     std::io::copy(from, temporary.as_file_mut()).map_err(|e| fail(&e))?;
     temporary.as_file().sync_all().map_err(|e| fail(&e))?;
+    if let Some(previous) = previous {
+        match std::fs::rename(path, previous) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("rename", path, &e)),
+            _ => {}
+        }
+    }
     temporary.persist(path).map_err(|e| fail(&e.error))?;
     Ok(())
 }

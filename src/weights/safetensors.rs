@@ -20,6 +20,34 @@ pub fn read_safetensors(path: &Path) -> Result<WeightFile> {
     parse_safetensors(&bytes).map_err(|e| e.at(path.display()))
 }
 
+/// Where our own files keep the checksum of everything else in them: BLAKE3, in hexadecimal.
+const CHECKSUM: &str = "lesion-gpu.blake3";
+
+/// The checksum of a file's texts and tensors, whatever their order in the file.
+fn checksum<'a>(
+    metadata: &BTreeMap<String, String>,
+    tensors: impl Iterator<Item = (&'a str, &'a TensorView<'a>)>,
+) -> String {
+    let mut hash = blake3::Hasher::new();
+    // Each part with its length before it, so that nothing can move from one to the next.
+    let mut add = |part: &[u8]| {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part);
+    };
+    for (key, value) in metadata.iter().filter(|(key, _)| *key != CHECKSUM) {
+        add(key.as_bytes());
+        add(value.as_bytes());
+    }
+    let mut tensors: Vec<_> = tensors.collect();
+    tensors.sort_by_key(|(name, _)| *name);
+    for (name, view) in tensors {
+        add(name.as_bytes());
+        add(format!("{:?} {:?}", view.dtype(), view.shape()).as_bytes());
+        add(view.data());
+    }
+    hash.finalize().to_hex().to_string()
+}
+
 /// What is of interest in a header without the tensors.
 #[derive(Deserialize)]
 struct Header {
@@ -42,11 +70,18 @@ fn invalid(e: ::safetensors::SafeTensorError) -> Error {
 /// Parses the bytes of a safetensors file, as [`read_safetensors`].
 ///
 /// # Errors
-/// [`Kind::Weights`] if they are not valid.
+/// [`Kind::Weights`] if they are not valid, or are not those that were written into a file of ours.
 pub fn parse_safetensors(bytes: &[u8]) -> Result<WeightFile> {
     let file = SafeTensors::deserialize(bytes).map_err(invalid)?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(invalid)?;
-    let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+    let mut metadata: BTreeMap<String, String> = header.metadata().clone().unwrap_or_default().into_iter().collect();
+    if let Some(written) = metadata.remove(CHECKSUM) {
+        let views = file.tensors();
+        if written != checksum(&metadata, views.iter().map(|(name, view)| (name.as_str(), view))) {
+            return Err(Error::new(Kind::Weights, "the file is damaged: it does not hold what was written into it")
+                .next("use another copy of it"));
+        }
+    }
     let (mut tensors, mut left_out) = (Tensors::new(), vec![]);
     for (name, view) in file.tensors() {
         match floats(&view) {
@@ -74,6 +109,14 @@ fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
 /// # Errors
 /// [`Kind::Io`] if that fails; an older file of that name is then still whole.
 pub fn write_safetensors(path: &Path, file: &WeightFile) -> Result<()> {
+    write_atomically(path, &safetensors_bytes(file)?)
+}
+
+/// The bytes of a safetensors file, with their checksum.
+///
+/// # Errors
+/// [`Kind::Internal`] if they cannot be encoded.
+pub fn safetensors_bytes(file: &WeightFile) -> Result<Vec<u8>> {
     let views = file.tensors.iter().map(|(name, tensor)| {
         let view = TensorView::new(Dtype::F32, tensor.shape().dims().to_vec(), bytemuck::cast_slice(tensor.data()));
         view.map(|view| (name.as_str(), view))
@@ -81,9 +124,9 @@ pub fn write_safetensors(path: &Path, file: &WeightFile) -> Result<()> {
     let internal =
         |e: ::safetensors::SafeTensorError| Error::new(Kind::Internal, format!("could not encode weights: {e}"));
     let views = views.collect::<Result<Vec<_>, _>>().map_err(internal)?;
-    let metadata = (!file.metadata.is_empty()).then(|| file.metadata.clone().into_iter().collect());
-    let bytes = ::safetensors::serialize(views, metadata).map_err(internal)?;
-    write_atomically(path, &bytes)
+    let mut metadata = file.metadata.clone();
+    metadata.insert(CHECKSUM.to_owned(), checksum(&metadata, views.iter().map(|(name, view)| (*name, view))));
+    ::safetensors::serialize(views, Some(metadata.into_iter().collect())).map_err(internal)
 }
 
 #[cfg(test)]
@@ -108,10 +151,26 @@ mod tests {
         let path = folder.path().join("w.safetensors");
         let mut file = WeightFile::default();
         file.tensors.insert("a".into(), HostTensor::full([100], 1.0));
+        file.metadata.insert("k".into(), "v".into());
         write_safetensors(&path, &file).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         for cut in [0, 4, 8, 20, bytes.len() - 1] {
             assert_eq!(parse_safetensors(&bytes[..cut]).unwrap_err().kind(), Kind::Weights, "{cut}");
         }
+        // Any bit of the header or of the elements: an error, or the same contents.
+        let mut found = 0;
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            match parse_safetensors(&flipped) {
+                Err(e) => found += usize::from(e.kind() == Kind::Weights),
+                // In the checksum's own name: then there is none, and one text more.
+                Ok(read) => {
+                    assert_eq!((&read.tensors, read.metadata.get("k")), (&file.tensors, file.metadata.get("k")));
+                    assert!(read.metadata.keys().all(|key| key == "k" || key.len() == CHECKSUM.len()), "bit {bit}");
+                }
+            }
+        }
+        assert!(found >= bytes.len() * 8 - 200, "{found} of {}", bytes.len() * 8);
     }
 }

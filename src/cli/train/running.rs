@@ -87,7 +87,7 @@ pub(in crate::cli) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interr
             false => Tuning::On(tuning_cache(&gpu), first_tuning(&gpu, args.device.checked)),
         },
         features_each_step: args.no_feature_cache,
-        ..RunOptions::default()
+        checkpoint_every: Duration::from_secs(args.checkpoint_every.into()),
     };
     let adapter = gpu.adapter();
     let mut head =

@@ -64,7 +64,7 @@ impl Engine<'_> {
             if stopped || since.0.elapsed() >= self.checkpoint_every {
                 self.drain(epoch)?;
                 self.spend(&mut since);
-                self.checkpoint()?.write(&self.folder.last())?;
+                self.folder.keep_last(&self.checkpoint()?)?;
             }
             if stopped {
                 return Err(self.stopped_here());
@@ -74,7 +74,7 @@ impl Engine<'_> {
         self.spend(&mut since);
         // Kept with the epoch still open: an evaluation that is interrupted is done again, not the training.
         let mut checkpoint = self.checkpoint()?;
-        checkpoint.write(&self.folder.last())?;
+        self.folder.keep_last(&checkpoint)?;
         let val = match self.split.val.is_empty() {
             true => None,
             false => Some(self.scores(&self.split.val.clone())?.0),

@@ -1,0 +1,112 @@
+//! Memory over thousands of steps and over many runs. On a software driver what is on the device is in the process too.
+
+mod common;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use common::{command, gpu_with, text};
+use lesion_gpu::gpu::GpuOptions;
+use lesion_gpu::train::{Interrupt, RunOptions, TrainConfig, run};
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+/// What may come and go, in MiB: the allocator's habits, not what grows with the work.
+const SLACK: u64 = 12;
+
+/// Memory that a process has in use, in MiB.
+fn resident(process: u32) -> u64 {
+    let pid = Pid::from_u32(process);
+    let mut system = System::new();
+    system.refresh_processes_specifics(
+        ProcessesToUpdate::Some(&[pid]),
+        true,
+        ProcessRefreshKind::nothing().with_memory(),
+    );
+    system.process(pid).map_or(0, |process| process.memory() >> 20)
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
+}
+
+#[test]
+fn thousands_of_steps_take_the_memory_of_the_first_ones() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let steps = number("LESION_STEPS", 2_000);
+    let count = steps.to_string();
+    let args = [
+        "train",
+        "--data",
+        "synthetic:100",
+        "--model",
+        "simple-cnn",
+        "--size",
+        "24",
+        "--batch",
+        "8",
+        "--epochs",
+        "1000000",
+        "--steps",
+        &count,
+        "--rotation",
+        "30",
+        "--keep-best",
+        "2",
+        "--tensorboard",
+        "--no-report",
+        "--json",
+    ];
+    let mut child = command(folder.path(), &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut done, mut seen) = (0, vec![]);
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        done += u64::from(line.unwrap().contains(r#""event":"step""#));
+        if done > 0 && done.is_multiple_of(steps / 20) && done / (steps / 20) > seen.len() as u64 {
+            seen.push(resident(child.id()));
+        }
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!((done, seen.len()), (steps, 20));
+    println!("{steps} steps: {seen:?} MiB");
+    let (first, last) = (seen[1], *seen[2..].iter().max().unwrap());
+    assert!(first > 0 && last <= first + SLACK, "from {first} to {last} MiB: {seen:?}");
+}
+
+#[test]
+fn runs_and_devices_leave_nothing_behind_in_their_process() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainConfig {
+        model: "resnet18".into(),
+        data: "synthetic:60".into(),
+        size: 32.into(),
+        batch: 8,
+        epochs: 1,
+        max_steps: Some(3),
+        ..TrainConfig::default()
+    };
+    let runs = number("LESION_RUNS", 10);
+    let mut seen = vec![];
+    for number in 0..runs {
+        // A device for two runs each.
+        let gpu = gpu_with(GpuOptions::default()).unwrap();
+        for half in 0..2 {
+            let path = folder.path().join(format!("run-{number}-{half}"));
+            let options = RunOptions { run: Some(path.clone()), no_cache: true, workers: 2, ..RunOptions::default() };
+            run(&gpu, &config, &options, &Interrupt::default(), &mut |_| {}).unwrap();
+            std::fs::remove_dir_all(path).unwrap();
+        }
+        drop(gpu);
+        seen.push(resident(std::process::id()));
+    }
+    println!("{runs} devices, two runs each: {seen:?} MiB");
+    // An allocator gives memory back when it likes, so what counts is the least that was seen.
+    let least = |seen: &[u64]| *seen.iter().min().unwrap();
+    let (first, last) = (least(&seen[..seen.len() / 2]), least(&seen[seen.len() / 2..]));
+    assert!(first > 0 && last <= first + SLACK, "from {first} to {last} MiB: {seen:?}");
+}
