@@ -42,7 +42,12 @@ pub struct Step {
     pub operands: Vec<Operand>,
     /// Numbers of the values it makes.
     pub makes: Vec<usize>,
+    /// Whether it comes once for all parts of a batch, behind all that comes for each.
+    pub closing: bool,
 }
+
+/// The scope of the operations that close a step.
+pub const CLOSING: &str = "closing";
 
 impl Step {
     /// The inputs that it changes in place, as leaves.
@@ -67,6 +72,10 @@ pub struct Graph {
     pub outputs: Vec<usize>,
     /// Leaves whose gradients are read back.
     pub gradients: Vec<usize>,
+    /// Values whose gradients are read back.
+    pub inner: Vec<usize>,
+    /// Whether gradients flow to those values alone.
+    pub only_inner: bool,
 }
 
 /// A graph on a tape.
@@ -76,6 +85,8 @@ pub struct Traced {
     pub values: Vec<Option<Tensor>>,
     /// The gradients of leaves.
     pub gradients: Vec<Option<Tensor>>,
+    /// The gradients of the values that are asked for.
+    pub inner: Vec<Option<Tensor>>,
 }
 
 impl Graph {
@@ -94,10 +105,14 @@ impl Graph {
                 kind => tape.variable(&name, ty, kind == Kind::Trainable)?,
             });
         }
-        let mut traced =
-            Traced { tape, gradients: vec![None; leaves.len()], leaves, values: vec![None; self.values.len()] };
+        let (gradients, values) = (vec![None; leaves.len()], vec![None; self.values.len()]);
+        let mut traced = Traced { tape, leaves, values, gradients, inner: vec![] };
         for step in &self.steps {
             traced.push(step)?;
+        }
+        if self.only_inner {
+            let inner: Vec<Tensor> = self.inner.iter().filter_map(|&value| traced.values[value]).collect();
+            traced.tape.flow_only_to(&inner);
         }
         let values: Vec<(Tensor, Option<usize>)> =
             self.seeds.iter().filter_map(|&(value, gradient)| Some((traced.values[value]?, gradient))).collect();
@@ -108,6 +123,7 @@ impl Graph {
                 backward_from(&mut traced.tape, &seeds.collect::<Vec<_>>())?
             }
         };
+        traced.inner = self.inner.iter().map(|&value| traced.values[value].and_then(|t| gradients.get(t))).collect();
         let trainable = |leaf: &Leaf| leaf.kind == Kind::Trainable;
         traced.gradients = (self.leaves.iter().zip(&traced.leaves))
             .map(|(leaf, &tensor)| gradients.get(tensor).filter(|_| trainable(leaf)))
@@ -157,6 +173,7 @@ impl Graph {
                     || step.makes.iter().any(|value| {
                         self.readers(*value) > 0
                             || self.outputs.contains(value)
+                            || self.inner.contains(value)
                             || self.seeds.iter().any(|seed| seed.0 == *value)
                     })
             };
@@ -180,7 +197,8 @@ impl Traced {
             };
             inputs.push(tensor.ok_or_else(|| lesion_gpu::Error::new(ErrorKind::Internal, "an operand is missing"))?);
         }
-        self.tape.set_scope(step.makes.first().map_or("update".into(), |value| format!("v{value}")));
+        let made = step.makes.first().map(|value| format!("v{value}"));
+        self.tape.set_scope(if step.closing { CLOSING.into() } else { made.unwrap_or("update".into()) });
         let outputs = (step.case.trace)(&mut self.tape, &inputs)?;
         step.makes.iter().zip(outputs).for_each(|(&value, tensor)| self.values[value] = Some(tensor));
         Ok(())
@@ -207,14 +225,17 @@ impl fmt::Display for Graph {
             });
             let operands = operands.collect::<Vec<_>>().join(", ");
             let made = step.makes.iter().map(|value| format!("v{value}: {} = ", self.values[*value]));
-            writeln!(f, "  {}{}({operands})   {}", made.collect::<String>(), step.case.op, step.case.name)
+            let closing = if step.closing { "closing: " } else { "" };
+            writeln!(f, "  {closing}{}{}({operands})   {}", made.collect::<String>(), step.case.op, step.case.name)
         };
         self.steps.iter().try_for_each(|s| step(f, s))?;
         for (value, gradient) in &self.seeds {
             writeln!(f, "  d_v{value} += {}", gradient.map_or("1".into(), |leaf| format!("l{leaf}")))?;
         }
         self.updates.iter().try_for_each(|s| step(f, s))?;
-        writeln!(f, "  read back: values {:?}, gradients of leaves {:?}", self.outputs, self.gradients)
+        let only = if self.only_inner { " alone" } else { "" };
+        writeln!(f, "  read back: values {:?}, gradients of leaves {:?}", self.outputs, self.gradients)?;
+        writeln!(f, "  and gradients of values {:?}{only}", self.inner)
     }
 }
 

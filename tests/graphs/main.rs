@@ -6,11 +6,13 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod found;
 mod graph;
 mod interpret;
 mod make;
 mod run;
 mod shrink;
+mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,7 +96,8 @@ fn random_graphs_have_everything() {
         );
         let outputs: Vec<_> = graph.outputs.iter().filter_map(|&value| traced.values[value]).collect();
         let gradients = graph.gradients.iter().filter_map(|&leaf| traced.gradients[leaf]);
-        let outputs: Vec<_> = outputs.into_iter().chain(gradients).collect();
+        let outputs: Vec<_> =
+            outputs.into_iter().chain(gradients).chain(traced.inner.iter().flatten().copied()).collect();
         let plan = Plan::preparing(&traced.tape, &outputs, &caps).unwrap();
         launches.extend(plan.dispatches.iter().chain(&plan.preparation).map(|d| d.op));
         let uses = |leaf: usize| {
@@ -115,6 +118,16 @@ fn random_graphs_have_everything() {
         });
         saw("several starts of the backward pass", graph.seeds.len() > 1);
         saw("a loss", graph.seeds.iter().any(|seed| seed.1.is_none()));
+        saw("gradients that flow to values inside alone", graph.only_inner);
+        saw("a state that is changed and then read", {
+            let reads = |i: usize| {
+                graph.steps.iter().any(|s| s.operands.contains(&Operand::Leaf(i)) && !s.changes().any(|c| c == i))
+            };
+            let changed: BTreeSet<usize> =
+                graph.steps.iter().flat_map(|step| step.changes().collect::<Vec<_>>()).collect();
+            changed.into_iter().any(reads)
+        });
+        saw("an optimizer behind all parts of a batch", graph.updates.iter().any(|step| step.closing));
         saw("arenas", !plan.arenas.is_empty());
         saw("preparation", !plan.preparation.is_empty());
         saw("slots that are used again", plan.memory.slots < plan.memory.without_reuse);

@@ -1,6 +1,6 @@
 //! Makes random graphs.
 
-use lesion_gpu::ops::{Case, CaseInput, Draw, Fill, Role, Subject, subjects};
+use lesion_gpu::ops::{Case, CaseInput, Draw, Role, Subject, subjects};
 use lesion_gpu::tensor::{DType, TensorType};
 
 use crate::graph::{Graph, Kind, Leaf, Operand, Step, view};
@@ -36,19 +36,24 @@ pub struct How {
     pub steps: usize,
 }
 
-struct Maker {
-    graph: Graph,
-    draw: Draw,
+/// A graph that is being made.
+pub struct Maker {
+    pub graph: Graph,
+    pub draw: Draw,
+    pub subjects: Vec<Subject>,
+    /// What dropout draws by.
+    pub clock: Option<usize>,
     half: bool,
-    subjects: Vec<Subject>,
-    clock: Option<usize>,
+    /// States that something has read: nothing may change them any more, or the backward pass would read something else than
+    /// the forward pass.
+    sealed: Vec<usize>,
 }
 
 /// The graph of a seed: always the same.
 pub fn make(seed: u32, how: How) -> Graph {
     let mut draw = Draw::new(seed, "graph").of_few();
     let half = how.half && draw.one_in(4);
-    let mut maker = Maker { graph: Graph::default(), draw, half, subjects: subjects(), clock: None };
+    let mut maker = Maker { graph: Graph::default(), draw, half, subjects: subjects(), clock: None, sealed: vec![] };
     let shape = maker.draw.shape(4);
     let dtype = if half { DType::F16 } else { DType::F32 };
     let kind = maker.draw.of(&[Kind::Input, Kind::Trainable, Kind::Frozen]);
@@ -59,6 +64,12 @@ pub fn make(seed: u32, how: How) -> Graph {
         let chain: &[&str] = if maker.draw.flag() { maker.draw.of(&CHAINS) } else { &[] };
         let mut x = maker.pick(image);
         for op in chain {
+            // What is fused need not be neighbours.
+            if maker.draw.one_in(4) {
+                let aside = maker.pick(image);
+                let norm = maker.draw.flag();
+                maker.grow(aside, norm.then_some("batch_norm"));
+            }
             x = maker.grow(x, Some(op)).unwrap_or(x);
         }
         if chain.is_empty() {
@@ -66,13 +77,15 @@ pub fn make(seed: u32, how: How) -> Graph {
         }
     }
     maker.seed();
+    maker.ask_inside();
     maker.update();
     maker.read_back();
     maker.graph
 }
 
 impl Maker {
-    fn leaf(&mut self, input: CaseInput, kind: Kind) -> Operand {
+    /// A new leaf.
+    pub fn leaf(&mut self, input: CaseInput, kind: Kind) -> Operand {
         self.graph.leaves.push(Leaf { input, kind });
         Operand::Leaf(self.graph.leaves.len() - 1)
     }
@@ -158,7 +171,7 @@ impl Maker {
         for (i, input) in case.inputs.iter().enumerate() {
             operands.push(if Some(i) == at { x } else { self.operand(input, &case, &operands) });
         }
-        let step = Step { case, operands, makes: vec![self.graph.values.len()] };
+        let step = Step { case, operands, makes: vec![self.graph.values.len()], closing: false };
         let types = self.types(&step)?;
         if types.len() != 1 || types[0].shape.len() > ELEMENTS {
             self.graph.leaves.truncate(leaves);
@@ -206,11 +219,19 @@ impl Maker {
         let shareable = input.role != Role::Updated || case.op == "batch_norm";
         let alike = (0..self.graph.leaves.len()).filter(|&leaf| {
             let have = &self.graph.leaves[leaf];
-            shareable && have.input == *input && kinds.contains(&have.kind) && !taken.contains(&Operand::Leaf(leaf))
+            // Batch-norm in evaluation may read what one in training has changed.
+            let state = case.op == "batch_norm" && have.kind == Kind::State && have.input.fill == input.fill;
+            let same = have.input == *input && kinds.contains(&have.kind) || state && have.input.ty == input.ty;
+            let changeable = input.role != Role::Updated || !self.sealed.contains(&leaf);
+            shareable && same && changeable && !taken.contains(&Operand::Leaf(leaf))
         });
         let alike: Vec<usize> = alike.collect();
-        if !alike.is_empty() && self.draw.one_in(3) {
-            return Operand::Leaf(self.draw.of(&alike));
+        if !alike.is_empty() && self.draw.one_in(if case.op == "batch_norm" { 2 } else { 3 }) {
+            let leaf = self.draw.of(&alike);
+            if input.role == Role::Fixed && self.graph.leaves[leaf].kind == Kind::State {
+                self.sealed.push(leaf);
+            }
+            return Operand::Leaf(leaf);
         }
         let kind = if self.draw.one_in(4) { kinds[kinds.len() - 1] } else { kinds[0] };
         let leaf = self.leaf(input.clone(), kind);
@@ -252,114 +273,15 @@ impl Maker {
         true
     }
 
-    /// Appends updates of the parameters that have gradients: what optimizers do, with all that belongs to it.
-    fn update(&mut self) {
+    /// Chooses values inside whose gradients are read back; in some graphs gradients flow to these alone.
+    fn ask_inside(&mut self) {
         let Ok(traced) = self.graph.trace() else { return };
-        let trained = |leaf: &usize| traced.gradients[*leaf].is_some_and(|g| !traced.tape.ty(g).is_half());
-        let single = |leaf: &usize| !self.graph.leaves[*leaf].input.ty.is_half();
-        let trained: Vec<usize> = (0..self.graph.leaves.len()).filter(|l| trained(l) && single(l)).collect();
-        if trained.is_empty() || self.draw.one_in(4) {
-            return;
-        }
-        let template = self.draw.word();
-        let optimizer = self.draw.of(&["sgd", "adam", "sgd", "adam", "accumulate"]);
-        let unscale = match (optimizer, self.draw.below(3)) {
-            ("accumulate", _) | (_, 0) => None,
-            (_, 1) => self.factor(&trained, ["clip_norm/squares", "clip_norm/factor"]),
-            _ => self.factor(&trained, ["loss_scale/check", "loss_scale/decide"]),
-        };
-        let mut shared: Vec<(CaseInput, Operand)> = vec![];
-        let average = self.draw.flag();
-        for &leaf in &trained {
-            let shape = self.graph.leaves[leaf].input.ty.shape.dims().to_vec();
-            let is = |case: &Case| case.inputs[0].ty.shape.dims() == shape && case.inputs[0].ty.dtype == DType::F32;
-            let fits = |case: &Case| case.inputs.len() >= 4 && (case.inputs.len() % 2 == 1) == unscale.is_some();
-            let (length, wants) = (optimizer == "accumulate", optimizer == "adam");
-            let Some(case) = self.draw_update(optimizer, template, &shape, &|case| {
-                is(case)
-                    && (length && case.inputs.len() == 2 || !length && (!wants || case.inputs.len() >= 6) && fits(case))
-            }) else {
-                continue;
-            };
-            let mut operands = vec![];
-            for (i, input) in case.inputs.iter().enumerate() {
-                operands.push(match i {
-                    0 if optimizer != "accumulate" => Operand::Leaf(leaf),
-                    1 => Operand::Gradient(leaf),
-                    _ if unscale.is_some() && i + 1 == case.inputs.len() => unscale.unwrap_or(Operand::Leaf(0)),
-                    _ if input.role == Role::Updated => self.leaf(input.clone(), Kind::State),
-                    _ => match shared.iter().find(|(have, _)| have == input) {
-                        Some((_, operand)) => *operand,
-                        None => {
-                            let operand = self.leaf(input.clone(), Kind::Input);
-                            shared.push((input.clone(), operand));
-                            operand
-                        }
-                    },
-                });
-            }
-            self.graph.updates.push(Step { case, operands, makes: vec![] });
-        }
-        if average && optimizer != "accumulate" {
-            let template = self.draw.word();
-            for &leaf in &trained {
-                let shape = self.graph.leaves[leaf].input.ty.shape.dims().to_vec();
-                let Some(case) = self.draw_update("ema", template, &shape, &|_| true) else { continue };
-                let total = self.leaf(case.inputs[0].clone(), Kind::State);
-                let operands = vec![total, Operand::Leaf(leaf)];
-                self.graph.updates.push(Step { case, operands, makes: vec![] });
+        for (value, tensor) in traced.values.iter().enumerate() {
+            if self.draw.one_in(8) && tensor.is_some_and(|t| traced.tape.requires_grad(t)) {
+                self.graph.inner.push(value);
             }
         }
-        if let Some(clock) = self.clock
-            && let Some(case) = self.draw_update("sgd", template, &[1], &|case| case.inputs.len() == 1)
-        {
-            let operands = vec![Operand::Leaf(clock)];
-            self.graph.updates.push(Step { case, operands, makes: vec![] });
-        }
-    }
-
-    /// A case of an update, with the same parameters for the same template.
-    fn draw_update(&self, op: &str, template: u32, shape: &[usize], fits: &dyn Fn(&Case) -> bool) -> Option<Case> {
-        let subject = self.subjects.iter().find(|subject| subject.op == op)?;
-        (0..64).find_map(|i| {
-            (subject.random)(&mut Draw::new(template.wrapping_add(i), "update"), shape).filter(|case| fits(case))
-        })
-    }
-
-    /// What the gradients decide about all together: each is added to a state, from which the factor comes.
-    fn factor(&mut self, trained: &[usize], [each, all]: [&str; 2]) -> Option<Operand> {
-        let find = |maker: &Self, label: &str, shape: &[usize], template: u32| {
-            let (op, name) = label.split_once('/')?;
-            maker.draw_update(op, template, shape, &|case| match name {
-                // Gradients are no labels: an overflow would leave nothing to compare.
-                "squares" | "check" => {
-                    case.inputs.len() == 2 && case.inputs[1].ty.shape.dims() == shape && case.name.contains(name)
-                }
-                "factor" => case.name.contains(name) && case.inputs.len() == 1,
-                _ => case.name.contains(name),
-            })
-        };
-        let template = self.draw.word();
-        let last = find(self, all, &[1], template)?;
-        let mut state = last.inputs[0].clone();
-        if let Fill::Constant(up) = &mut state.fill {
-            *up = if self.draw.one_in(4) { 1.0 } else { 0.0 };
-        }
-        let state = self.leaf(state, Kind::State);
-        for &leaf in trained {
-            let shape = self.graph.leaves[leaf].input.ty.shape.dims().to_vec();
-            let case = find(self, each, &shape, template)?;
-            let operands = vec![state, Operand::Gradient(leaf)];
-            self.graph.updates.push(Step { case, operands, makes: vec![] });
-        }
-        let mut operands = vec![state];
-        for input in &last.inputs[1..] {
-            operands.push(self.leaf(input.clone(), Kind::State));
-        }
-        let value = self.graph.values.len();
-        self.graph.values.push(TensorType::f32([1]));
-        self.graph.updates.push(Step { case: last, operands, makes: vec![value] });
-        Some(Operand::Value(value))
+        self.graph.only_inner = !self.graph.inner.is_empty() && self.draw.one_in(4);
     }
 
     /// Chooses what is read back. Most gradients are not where they are used: what is read back is not bundled. Nor is a view

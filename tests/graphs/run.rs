@@ -8,8 +8,8 @@ use lesion_gpu::gpu::{Caps, DeviceClass, Gpu, TextureLoads};
 use lesion_gpu::ops::{Array, Draw};
 use lesion_gpu::tensor::DType;
 
-use crate::graph::{Graph, Kind, Step, Traced};
-use crate::interpret::{Interpreter, Ran, leaf_values, size};
+use crate::graph::{CLOSING, Graph, Kind, Operand, Step, Traced};
+use crate::interpret::{HALF_ROUNDING, Interpreter, Ran, leaf_values, size};
 
 /// Which kernels are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Way {
     pub kernels: Kernels,
     /// Whether what depends on variables alone is done beforehand.
     pub prepare: bool,
+    /// Steps, each beginning with the variables that the one before left behind.
+    pub steps: usize,
 }
 
 impl Way {
@@ -37,7 +39,7 @@ impl Way {
     pub fn of(seed: u32) -> Self {
         let mut draw = Draw::new(seed, "way");
         let kernels = draw.of(&[Kernels::Own, Kernels::Own, Kernels::NoSubgroups, Kernels::Tiles, Kernels::Textures]);
-        Self { kernels, prepare: draw.one_in(3) }
+        Self { kernels, prepare: draw.one_in(3), steps: draw.between(1, 2) }
     }
 
     pub fn caps(self, caps: &Caps) -> Caps {
@@ -51,8 +53,9 @@ impl Way {
     }
 
     /// As a training plans it.
-    pub fn plan(self, traced: &Traced, outputs: &[Tensor], caps: &Caps) -> Result<Plan> {
-        Plan::of_training(&traced.tape, outputs, &self.caps(caps), None, self.prepare)
+    pub fn plan(self, graph: &Graph, traced: &Traced, outputs: &[Tensor], caps: &Caps) -> Result<Plan> {
+        let closing = graph.updates.iter().any(|step| step.closing).then_some(CLOSING);
+        Plan::of_training(&traced.tape, outputs, &self.caps(caps), closing, self.prepare)
     }
 }
 
@@ -93,9 +96,9 @@ struct Results {
 }
 
 /// Error beyond what the interpreter's noise shows that is accepted, relative to the largest value.
-const FLOOR: f64 = 2e-6;
+const FLOOR: f64 = 4e-6;
 /// How much further than the interpreter with noise a kernel may be from the interpreter without.
-const MARGIN: f64 = 5.0;
+const MARGIN: f64 = 10.0;
 /// From this limit on a comparison says little.
 const LOOSE: f64 = 0.3;
 
@@ -109,29 +112,40 @@ pub fn check(gpu: &Gpu, graph: &Graph, way: Way) -> Outcome {
 fn compare(gpu: &Gpu, graph: &Graph, way: Way) -> Result<Outcome> {
     let traced = graph.trace()?;
     let done = |step: &Step| graph.has_gradients(step, &traced);
-    let interpret = |leaves: &[Array<f32>], noise| Interpreter { graph, noise }.run(leaves, &done);
+    // All steps of the interpreter, one after the other.
+    let interpret = |leaves: &[Array<f32>], noise| {
+        let mut leaves: Vec<Array<f64>> = leaves.iter().map(Array::cast).collect();
+        let step = |_| {
+            let ran = Interpreter { graph, noise }.run(&leaves, &done);
+            leaves.clone_from(&ran.leaves);
+            ran
+        };
+        (0..way.steps).map(step).collect::<Vec<Ran>>()
+    };
     let mut chosen = None;
     let mut skip = Skip::Size;
     for attempt in 0..8 {
         let leaves = leaf_values(graph, attempt);
         let want = interpret(&leaves, None);
-        if !reasonable(&want) {
+        if !want.iter().all(reasonable) {
             continue;
         }
-        let noisy = [1, 2].map(|seed| interpret(&leaves, Some(seed)));
-        let interpreter = Interpreter { graph, noise: None };
-        let off = |value: usize| {
-            let of = |ran: &Ran| ran.values[value].clone();
-            MARGIN * distance(of(&want), noisy.iter().map(of)) + of(&want).map_or(0.0, |v| FLOOR * size(&v))
-        };
-        if interpreter.near_a_kink(&want, &off, &leaves) {
+        let noisy = [1, 2, 3].map(|seed| interpret(&leaves, Some(seed)));
+        let kink = (0..way.steps).any(|step| {
+            let noisy = noisy.iter().map(|steps| &steps[step]).collect::<Vec<_>>();
+            near_a_kink(graph, &want[step], &noisy)
+        });
+        if kink {
             skip = Skip::Kink;
             continue;
         }
         chosen = Some((leaves, want, noisy));
         break;
     }
-    let Some((leaves, want, noisy)) = chosen else { return Ok(Outcome::Skipped(skip)) };
+    let floor = if graph.is_half() { HALF_ROUNDING } else { FLOOR };
+    let Some((leaves, mut want, noisy)) = chosen else { return Ok(Outcome::Skipped(skip)) };
+    let want = want.remove(way.steps - 1);
+    let noisy = noisy.map(|mut steps| steps.remove(way.steps - 1));
     for (leaf, gradient) in traced.gradients.iter().enumerate() {
         let has = want.gradients[leaf].is_some();
         if gradient.is_some() != has && graph.leaves[leaf].kind == Kind::Trainable {
@@ -141,23 +155,27 @@ fn compare(gpu: &Gpu, graph: &Graph, way: Way) -> Result<Outcome> {
 
     let values = graph.outputs.iter().filter_map(|&value| Some((format!("v{value}"), traced.values[value]?)));
     let gradients = graph.gradients.iter().filter_map(|&leaf| Some((format!("d_l{leaf}"), traced.gradients[leaf]?)));
-    let (names, wanted): (Vec<String>, Vec<Tensor>) = values.chain(gradients).unzip();
+    let inner = graph.inner.iter().zip(&traced.inner);
+    let inner = inner.filter_map(|(value, gradient)| Some((format!("d_v{value}"), (*gradient)?)));
+    let (names, wanted): (Vec<String>, Vec<Tensor>) = values.chain(gradients).chain(inner).unzip();
     let of = |ran: &Ran, name: &str| -> Option<Array<f64>> {
-        match name.strip_prefix("d_l") {
-            Some(leaf) => ran.gradients[leaf.parse::<usize>().ok()?].clone(),
-            None => ran.values[name.strip_prefix('v')?.parse::<usize>().ok()?].clone(),
-        }
+        let (list, number) = match (name.strip_prefix("d_l"), name.strip_prefix("d_v")) {
+            (Some(leaf), _) => (&ran.gradients, leaf),
+            (_, Some(value)) => (&ran.of_values, value),
+            _ => (&ran.values, name.strip_prefix('v')?),
+        };
+        list[number.parse::<usize>().ok()?].clone()
     };
     // Every result is an output of the unfused plan, so it has memory of its own.
     let is_made = |t: &Tensor| matches!(traced.tape.origin(*t), Origin::Node { .. });
     let made = traced.tape.tensors().filter(is_made);
     let all: Vec<Tensor> = made.chain(wanted.iter().map(|&t| traced.tape.root(t)).filter(|t| !is_made(t))).collect();
-    let fused = way.plan(&traced, &wanted, gpu.caps())?;
+    let fused = way.plan(graph, &traced, &wanted, gpu.caps())?;
     let half = traced.tape.tensors().any(|t| traced.tape.ty(t).is_half());
     let exact = !half && !fused.preparation.iter().chain(&fused.dispatches).any(rounds_otherwise);
     let plain = Plan::unfused(&traced.tape, &all, &way.caps(gpu.caps()))?;
-    let fused = run(gpu, graph, &traced.tape, fused, &wanted, &leaves)?;
-    let mut plain = run(gpu, graph, &traced.tape, plain, &all, &leaves)?;
+    let fused = run(gpu, graph, &traced.tape, (fused, &wanted), &leaves, way.steps)?;
+    let mut plain = run(gpu, graph, &traced.tape, (plain, &all), &leaves, way.steps)?;
     let place = |t: &Tensor| all.iter().position(|a| *a == traced.tape.root(*t));
     let outputs = wanted.iter().map(|t| place(t).map_or(vec![], |at| plain.outputs[at].clone())).collect();
     plain.outputs = outputs;
@@ -169,12 +187,12 @@ fn compare(gpu: &Gpu, graph: &Graph, way: Way) -> Result<Outcome> {
             (name.clone(), got, of(&want, name), noisy.iter().map(|ran| of(ran, name)).collect::<Vec<_>>())
         });
         let changed = (0..leaves.len()).filter(|&leaf| graph.leaves[leaf].kind != Kind::Input).map(|leaf| {
-            let noisy = noisy.iter().map(|ran| Some(ran.leaves[leaf].clone())).collect();
+            let noisy = noisy.iter().map(|ran| Some(ran.leaves[leaf].clone())).collect::<Vec<_>>();
             (format!("l{leaf} after the step"), &got.leaves[leaf], Some(want.leaves[leaf].clone()), noisy)
         });
         for (name, got, want, noisy) in outputs.chain(changed) {
             let Some(want) = want else { continue };
-            let limit = MARGIN * distance(Some(want.clone()), noisy.into_iter()) + FLOOR * size(&want);
+            let limit = MARGIN * distance(Some(&want), noisy.iter().map(Option::as_ref)) + floor * size(&want);
             let error = got.iter().zip(&want.data).fold(0.0, |m: f64, (a, b)| largest(m, (a - b).abs()));
             counts.tensors += 1;
             if limit > LOOSE * size(&want) && limit > 0.0 {
@@ -212,27 +230,43 @@ fn largest(a: f64, b: f64) -> f64 {
     if b.is_nan() { b } else { a.max(b) }
 }
 
-/// The largest distance of an element of `b` from that of `a`.
-fn distance(a: Option<Array<f64>>, b: impl Iterator<Item = Option<Array<f64>>>) -> f64 {
+/// Whether a kernel may be on the other side of a kink than the interpreter.
+fn near_a_kink(graph: &Graph, want: &Ran, noisy: &[&Ran]) -> bool {
+    let off = |want: Option<&Array<f64>>, noisy: Vec<Option<&Array<f64>>>| {
+        MARGIN * distance(want, noisy.into_iter()) + want.map_or(0.0, |v| FLOOR * size(v))
+    };
+    let interpreter = Interpreter { graph, noise: None };
+    interpreter.near_a_kink(want, &|operand| match operand {
+        Operand::Value(value) => {
+            let noisy = noisy.iter().map(|ran| ran.values[value].as_ref()).collect();
+            off(want.values[value].as_ref(), noisy)
+        }
+        Operand::Leaf(leaf) | Operand::Gradient(leaf) => {
+            off(Some(&want.read[leaf]), noisy.iter().map(|ran| Some(&ran.read[leaf])).collect())
+        }
+    })
+}
+
+/// The largest distance of an element of one of `b` from that of `a`.
+fn distance<'a>(a: Option<&Array<f64>>, b: impl Iterator<Item = Option<&'a Array<f64>>>) -> f64 {
     let Some(a) = a else { return 0.0 };
-    b.flatten()
-        .flat_map(|b| a.data.iter().zip(b.data).map(|(a, b)| (a - b).abs()).collect::<Vec<_>>())
-        .fold(0.0, largest)
+    let of = |b: &Array<f64>| a.data.iter().zip(&b.data).fold(0.0, |m, (a, b)| largest(m, (a - b).abs()));
+    b.flatten().map(of).fold(0.0, largest)
 }
 
 /// Whether all results are such that f16 holds them, and what is made of them in f32.
 fn reasonable(ran: &Ran) -> bool {
-    ran.values.iter().chain(&ran.gradients).flatten().map(size).all(|size| size < 1e4)
+    ran.values.iter().chain(&ran.gradients).chain(&ran.of_values).flatten().map(size).all(|size| size < 1e4)
 }
 
-/// Runs a plan twice, the first time with NaN in all float leaves: what is left in memory must not matter.
+/// Runs a plan's steps, after all of them with NaN in all float leaves: what is left in memory must not matter.
 fn run(
     gpu: &Gpu,
     graph: &Graph,
     tape: &Tape,
-    plan: Plan,
-    outputs: &[Tensor],
+    (plan, outputs): (Plan, &[Tensor]),
     leaves: &[Array<f32>],
+    steps: usize,
 ) -> Result<Results> {
     let mut store = Store::new();
     let executable = Executable::new(gpu, plan, &mut store)?;
@@ -248,7 +282,7 @@ fn run(
             }
         }
         executable.variables_changed();
-        executable.run(gpu);
+        (0..steps).for_each(|_| executable.run(gpu));
     }
     let mut results = Results { outputs: vec![], leaves: vec![] };
     for (i, &t) in outputs.iter().enumerate() {

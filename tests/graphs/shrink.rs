@@ -50,6 +50,11 @@ fn candidates(graph: &Graph) -> Vec<Graph> {
             g.outputs.remove(at);
         }));
     }
+    for at in 0..graph.inner.len() {
+        list.push(with(&|g| {
+            g.inner.remove(at);
+        }));
+    }
     for at in 0..graph.gradients.len() {
         list.push(with(&|g| {
             g.gradients.remove(at);
@@ -68,6 +73,7 @@ fn without(graph: &mut Graph, at: usize) {
         // What nobody reads was there for what it changes.
         let is_output = graph.outputs.contains(&value) || graph.readers(value) == 0 && step.changes().next().is_some();
         graph.outputs.retain(|output| *output != value);
+        graph.inner.retain(|inner| *inner != value);
         graph.seeds.retain(|seed| seed.0 != value);
         for operand in &step.operands {
             let Operand::Value(source) = *operand else { continue };
