@@ -134,7 +134,7 @@ impl Interpreter<'_> {
             add(&mut of_values[value], start);
         }
         for (step, inputs) in graph.steps.iter().zip(read).rev() {
-            if !step.operands.iter().any(|operand| flows(operand)) {
+            if !step.operands.iter().any(&flows) {
                 continue;
             }
             let Some(d_outputs) = step.makes.iter().map(|&v| of_values[v].clone()).collect::<Option<Vec<_>>>() else {

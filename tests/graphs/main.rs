@@ -1,7 +1,7 @@
 //! Random graphs through tape, fusion, bundling and planner, compared with an interpreter that does none of that, and with the
 //! same graph on the device operation by operation, each result in memory of its own.
 //!
-//! `LESION_GRAPHS=N` runs N graphs (default below), `LESION_SEED=S` those from seed S on. A graph that fails is printed as it
+//! `LESION_GRAPHS=N` runs N graphs `LESION_SEED=S` those from seed S on. A graph that fails is printed as it
 //! is and as small as it can be made; `LESION_GRAPHS=1 LESION_SEED=S` runs it alone.
 
 #[path = "../common/mod.rs"]
@@ -26,7 +26,9 @@ use crate::run::{Counts, Outcome, Skip, Way, check};
 use crate::shrink::shrink;
 
 /// As many as a continuous integration of two slow cores has time for.
-const GRAPHS: u32 = 60;
+const GRAPHS: u32 = 120;
+/// Failures after which the rest is left out.
+const ENOUGH: usize = 5;
 
 fn number(variable: &str, default: u32) -> u32 {
     match std::env::var(variable) {
@@ -63,6 +65,10 @@ fn random_graphs_agree_with_the_interpreter() {
                 let text = format!("seed {seed}, {way:?}:\n{graph}  {what}\nmade smaller:\n{small}  {found}\n");
                 println!("{text}");
                 failures.push(text);
+                // More would say little more, and shrinking takes its time.
+                if failures.len() == ENOUGH {
+                    break;
+                }
             }
         }
     }
@@ -73,7 +79,7 @@ fn random_graphs_agree_with_the_interpreter() {
         total.tensors, total.loose, total.worst
     );
     assert!(failures.is_empty(), "{} graphs from seed {first} on differ:\n{}", failures.len(), failures.join("\n"));
-    assert!(agree * 2 > count as usize, "too few were compared");
+    assert!(agree * 4 > 3 * count as usize, "too few were compared");
     assert!(total.loose * 4 < total.tensors, "too little was said");
 }
 

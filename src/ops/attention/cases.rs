@@ -32,7 +32,7 @@ pub fn cases() -> Vec<Case> {
 pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
     let [n, tokens, heads, length] = image(x)?;
     let keys = if draw.flag() { tokens } else { draw.extent() };
-    let inputs = vec![CaseInput::normal(x), CaseInput::normal([n, keys, heads, length])];
+    let inputs = [CaseInput::normal(x), CaseInput::normal([n, keys, heads, length])];
     let inputs = [&inputs[..], &inputs[1..]].concat();
     let trace = |tape: &mut Tape, x: &[Tensor]| Ok(vec![attention(tape, x[0], x[1], x[2])?]);
     Some(Case::new("attention", name(x, keys), inputs, AttentionTwin, trace))
