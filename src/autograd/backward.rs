@@ -56,7 +56,7 @@ impl Tape {
             let value = Tensor(index);
             match *self.origin(value) {
                 Origin::View(source) => {
-                    if let Some(gradient) = of[index] {
+                    if let (Some(gradient), true) = (of[index], self.requires_grad(source)) {
                         let shape: Shape = self.shape(source).clone();
                         let gradient = self.view(gradient, shape)?;
                         self.add_gradient(&mut of, source, gradient, accumulate)?;

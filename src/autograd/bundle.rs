@@ -57,7 +57,7 @@ impl Bundles {
             order.iter().flat_map(|&n| &tape.nodes()[n].outputs).map(|&t| tape.ty(t).bytes()).sum::<u64>();
         for group in groups(tape, order, closes) {
             if group.elementwise.len() < 2 {
-                found.reuse(tape, group);
+                found.reuse(tape, order, group);
                 continue;
             }
             let nodes = found.follow(tape, order, group.nodes, &group.elementwise);
@@ -135,7 +135,7 @@ impl Bundles {
     }
 
     /// A group with one operand becomes a bundle where that lies in an arena which it fills.
-    fn reuse(&mut self, tape: &Tape, group: Group) {
+    fn reuse(&mut self, tape: &Tape, order: &[usize], group: Group) {
         let [i] = group.elementwise[..] else { return };
         let place = |n: usize| self.place.get(&tape.root(tape.nodes()[n].inputs[i])).copied();
         for (a, arena) in self.arenas.iter().enumerate() {
@@ -143,7 +143,8 @@ impl Bundles {
                 group.nodes.iter().copied().filter(|&n| place(n).is_some_and(|p| p.0 == a)).collect();
             let mut covered: Vec<usize> = members.iter().filter_map(|&n| place(n)).map(|p| p.1).collect();
             covered.sort_unstable();
-            if members.len() > 1 && covered == (0..arena.members.len()).collect::<Vec<_>>() {
+            let whole = covered == (0..arena.members.len()).collect::<Vec<_>>();
+            if members.len() > 1 && whole && !Self::passed_by(tape, order, &members) {
                 self.bundles.push(Bundle { nodes: members, arenas: vec![(i, a)] });
             }
         }

@@ -66,16 +66,27 @@ impl Graph<'_> {
         self.outputs.iter().any(|&o| self.tape.root(o) == t)
     }
 
+    /// What an operation changes in place.
+    fn changes(&self, node: &Node) -> Vec<Tensor> {
+        node.op.updates().iter().map(|&i| self.tape.root(node.inputs[i])).collect()
+    }
+
+    /// Whether an operation between two others changes one of these values.
+    fn changed_between(&self, values: &[Tensor], from: usize, to: usize) -> bool {
+        let is = |t: &Tensor| values.iter().any(|&value| self.tape.root(value) == *t);
+        self.nodes[from + 1..to].iter().flatten().any(|node| self.changes(node).iter().any(is))
+    }
+
     /// Whether operation `from` may run as late as just before `to`: nothing in between reads what it makes or
     /// changes, or changes what it reads.
     fn may_wait(&self, from: usize, to: usize) -> bool {
         let root = |t: &Tensor| self.tape.root(*t);
         let Some(node) = &self.nodes[from] else { return false };
-        let changes = |node: &Node| node.op.updates().iter().map(|&i| root(&node.inputs[i])).collect::<Vec<_>>();
-        let makes: Vec<Tensor> = node.outputs.iter().map(root).chain(changes(node)).collect();
+        let makes: Vec<Tensor> = node.outputs.iter().map(root).chain(self.changes(node)).collect();
         let reads: Vec<Tensor> = node.inputs.iter().map(root).collect();
         self.nodes[from + 1..to].iter().flatten().all(|other| {
-            !other.inputs.iter().any(|t| makes.contains(&root(t))) && !changes(other).iter().any(|t| reads.contains(t))
+            !other.inputs.iter().any(|t| makes.contains(&root(t)))
+                && !self.changes(other).iter().any(|t| reads.contains(t))
         })
     }
 
@@ -96,6 +107,10 @@ impl Graph<'_> {
             let Some(fold) = scaling.op.fold(product.inputs.len() > at + 1) else { continue };
             let vectors = &scaling.inputs[1..];
             if !vectors.iter().all(|&t| matches!(self.tape.origin(self.tape.root(t)), Origin::Variable(_))) {
+                continue;
+            }
+            // The folding stands where the product stood: it would read what is not there yet.
+            if self.changed_between(vectors, maker, n) {
                 continue;
             }
             let inputs = product.inputs[at..].iter().chain(vectors).copied().collect();

@@ -31,6 +31,7 @@ pub mod matmul;
 pub mod max_pool;
 pub mod mix;
 pub mod mul;
+mod random;
 pub mod relu;
 pub mod scale;
 pub mod sgd;
@@ -48,6 +49,7 @@ pub mod window;
 pub(crate) use case::and_half;
 pub use case::{Case, CaseInput, Fill, Role};
 pub use check::{CaseReport, Measured, check_case, check_case_as, finite_differences};
+pub use random::{Draw, Random, Subject};
 pub use twin::{AnyTwin, Array, Real, Twin};
 
 use crate::autograd::{Finish, Gradients, Lower, Tape, Tensor};
@@ -160,52 +162,61 @@ macro_rules! wgsl {
     };
 }
 
+/// All ops as the tests see them.
+pub fn subjects() -> Vec<Subject> {
+    macro_rules! subject {
+        ($op:ident $(, $half:literal)*) => {
+            Subject { op: stringify!($op), cases: $op::cases, random: $op::random, half: &[$($half),*] }
+        };
+    }
+    // Ops on activations take f16 as well; gamma, statistics, biases and the like stay f32.
+    vec![
+        subject!(accumulate),
+        subject!(adam),
+        subject!(add, 0, 1),
+        subject!(add_rows, 0),
+        subject!(attention),
+        subject!(augment),
+        subject!(avg_pool, 0),
+        subject!(batch_norm, 0),
+        subject!(bce_with_logits),
+        subject!(cast),
+        subject!(channel_mul, 0, 1),
+        subject!(clip_norm),
+        subject!(concat, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9),
+        subject!(conv2d, 0, 1),
+        subject!(conv_transpose2d, 0, 1),
+        subject!(dice_loss),
+        subject!(drop_path, 0),
+        subject!(dropout, 0),
+        subject!(ema),
+        subject!(focal_loss),
+        subject!(gelu, 0),
+        subject!(global_avg_pool, 0),
+        subject!(layer_norm, 0),
+        subject!(loss_scale),
+        subject!(matmul, 0, 1),
+        subject!(max_pool, 0),
+        subject!(mix, 0, 1),
+        subject!(mul, 0, 1),
+        subject!(relu, 0),
+        subject!(scale, 0),
+        subject!(sgd),
+        subject!(sigmoid, 0),
+        subject!(sigmoid_focal_loss),
+        subject!(silu, 0),
+        subject!(slice, 0),
+        subject!(softmax, 0),
+        subject!(softmax_cross_entropy),
+        subject!(sum),
+        subject!(upsample, 0),
+    ]
+}
+
 /// The case lists of all ops: what tests, benchmarks and the self-test run.
 pub fn all_cases() -> Vec<Case> {
-    // Ops on activations take f16 as well; gamma, statistics, biases and the like stay f32.
-    [
-        accumulate::cases(),
-        adam::cases(),
-        and_half(add::cases(), &[0, 1]),
-        and_half(add_rows::cases(), &[0]),
-        attention::cases(),
-        augment::cases(),
-        and_half(avg_pool::cases(), &[0]),
-        and_half(batch_norm::cases(), &[0]),
-        bce_with_logits::cases(),
-        cast::cases(),
-        and_half(channel_mul::cases(), &[0, 1]),
-        clip_norm::cases(),
-        and_half(concat::cases(), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
-        and_half(conv2d::cases(), &[0, 1]),
-        conv2d::normed_cases(),
-        and_half(conv_transpose2d::cases(), &[0, 1]),
-        dice_loss::cases(),
-        and_half(drop_path::cases(), &[0]),
-        and_half(dropout::cases(), &[0]),
-        ema::cases(),
-        focal_loss::cases(),
-        and_half(gelu::cases(), &[0]),
-        and_half(global_avg_pool::cases(), &[0]),
-        and_half(layer_norm::cases(), &[0]),
-        loss_scale::cases(),
-        and_half(matmul::cases(), &[0, 1]),
-        and_half(max_pool::cases(), &[0]),
-        and_half(mix::cases(), &[0, 1]),
-        and_half(mul::cases(), &[0, 1]),
-        and_half(relu::cases(), &[0]),
-        and_half(scale::cases(), &[0]),
-        sgd::cases(),
-        and_half(sigmoid::cases(), &[0]),
-        sigmoid_focal_loss::cases(),
-        and_half(silu::cases(), &[0]),
-        and_half(slice::cases(), &[0]),
-        and_half(softmax::cases(), &[0]),
-        softmax_cross_entropy::cases(),
-        sum::cases(),
-        and_half(upsample::cases(), &[0]),
-    ]
-    .concat()
+    let cases = subjects().into_iter().flat_map(|subject| and_half((subject.cases)(), subject.half));
+    cases.chain(conv2d::normed_cases()).collect()
 }
 
 /// Appends the backward pass of `loss`, a tensor of one element, to the tape.

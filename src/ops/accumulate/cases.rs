@@ -2,7 +2,8 @@
 
 use super::reference::{AccumulateTwin, ClearTwin};
 use super::{accumulate, clear};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::autograd::{Tape, Tensor};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// One element, sizes that are no whole groups of four, many workgroups.
 pub fn cases() -> Vec<Case> {
@@ -21,4 +22,18 @@ pub fn cases() -> Vec<Case> {
         cases.push(Case::new("accumulate", format!("clear {name}"), vec![total], ClearTwin, zero).not_smooth());
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let total = CaseInput::new(x, Fill::Normal, Role::Updated);
+    let gradient = CaseInput::new(x, Fill::Normal, Role::Fixed);
+    let case = if draw.one_in(3) {
+        let trace = |tape: &mut Tape, x: &[Tensor]| clear(tape, x[0]).map(|()| vec![]);
+        Case::new("accumulate", name(x, "clear"), vec![total], ClearTwin, trace)
+    } else {
+        let trace = |tape: &mut Tape, x: &[Tensor]| accumulate(tape, x[0], x[1]).map(|()| vec![]);
+        Case::new("accumulate", name(x, "add"), vec![total, gradient], AccumulateTwin, trace)
+    };
+    Some(case.not_smooth())
 }

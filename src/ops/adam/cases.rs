@@ -2,7 +2,7 @@
 
 use super::reference::{AdamTwin, TickTwin};
 use super::{AdamConfig, adam_tick, adam_update};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 use crate::tensor::TensorType;
 
 /// Adam and AdamW, first and later steps, with a scaled loss, skipped; the bias corrections from the start.
@@ -54,4 +54,39 @@ pub fn cases() -> Vec<Case> {
         }));
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let (beta1, beta2) = draw.of(&[(0.9, 0.999), (0.5, 0.9)]);
+    let unscale = draw.of(&[None, Some(0.5), Some(0.0)]);
+    let unscale = unscale.map(|factor| CaseInput::new([1], Fill::Constant(factor), Role::Fixed));
+    if draw.one_in(4) {
+        let mut inputs = vec![
+            CaseInput { role: Role::Updated, ..CaseInput::clock(0) },
+            CaseInput::new([2], Fill::Constant(0.0), Role::Updated),
+        ];
+        inputs.extend(unscale);
+        let twin = TickTwin { betas: [beta1, beta2] };
+        return Some(Case::new("adam", format!("tick {beta1} {beta2}"), inputs, twin, move |tape, x| {
+            adam_tick(tape, x[0], x[1], x.get(2).copied(), beta1, beta2)?;
+            Ok(vec![])
+        }));
+    }
+    let (weight_decay, decoupled, t) = (draw.of(&[0.0, 0.05]), draw.flag(), draw.between(1, 9) as i32);
+    let config = AdamConfig { beta1, beta2, eps: 1e-8, weight_decay, decoupled };
+    let correction = [1.0 - beta1.powi(t), 1.0 - beta2.powi(t)].map(|c: f64| c as f32);
+    let mut inputs = vec![
+        CaseInput::new(x, Fill::Normal, Role::Updated),
+        CaseInput::new(x, Fill::Normal, Role::Fixed),
+        CaseInput::new(x, Fill::Normal, Role::Updated),
+        CaseInput::new(x, Fill::Uniform(0.1, 1.0), Role::Updated),
+        CaseInput::new([1], Fill::Constant(0.1), Role::Fixed),
+        CaseInput::new([2], Fill::Uniform(correction[0], correction[1]), Role::Fixed),
+    ];
+    inputs.extend(unscale);
+    Some(Case::new("adam", name(x, config), inputs, AdamTwin { config }, move |tape, x| {
+        adam_update(tape, x[0], x[1], x[2], x[3], x[4], x[5], x.get(6).copied(), config)?;
+        Ok(vec![])
+    }))
 }

@@ -8,7 +8,7 @@
 mod cases;
 mod reference;
 
-pub use cases::cases;
+pub use cases::{cases, random};
 
 use super::loss_scale::unscaled;
 use super::sgd::{TICK, TickParams, check_update};

@@ -2,7 +2,7 @@
 
 use super::add;
 use super::reference::AddTwin;
-use crate::ops::{Case, CaseInput};
+use crate::ops::{Case, CaseInput, Draw, random::name};
 
 /// One element, sizes around the workgroup, many workgroups.
 pub fn cases() -> Vec<Case> {
@@ -13,4 +13,10 @@ pub fn cases() -> Vec<Case> {
             Case::new("add", format!("{shape:?}"), inputs, AddTwin, |tape, x| Ok(vec![add(tape, x[0], x[1])?]))
         })
         .collect()
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(_: &mut Draw, x: &[usize]) -> Option<Case> {
+    let inputs = vec![CaseInput::normal(x); 2];
+    Some(Case::new("add", name(x, ""), inputs, AddTwin, |tape, x| Ok(vec![add(tape, x[0], x[1])?])))
 }

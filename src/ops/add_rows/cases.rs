@@ -2,7 +2,7 @@
 
 use super::add_rows;
 use super::reference::AddRowsTwin;
-use crate::ops::{Case, CaseInput};
+use crate::ops::{Case, CaseInput, Draw, random::name};
 
 /// A bias, a position embedding, a single row; odd rows and fours; sums of more than one run.
 pub fn cases() -> Vec<Case> {
@@ -25,4 +25,11 @@ pub fn cases() -> Vec<Case> {
         Case::new("add_rows", name, inputs, AddRowsTwin, |tape, x| Ok(vec![add_rows(tape, x[0], x[1])?]))
     })
     .collect()
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let row = &x[x.len() - draw.between(1, x.len())..];
+    let inputs = vec![CaseInput::normal(x), CaseInput::normal(row)];
+    Some(Case::new("add_rows", name(x, row), inputs, AddRowsTwin, |tape, x| Ok(vec![add_rows(tape, x[0], x[1])?])))
 }

@@ -2,7 +2,11 @@
 
 use super::attention;
 use super::reference::AttentionTwin;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::autograd::{Tape, Tensor};
+use crate::ops::{
+    Case, CaseInput, Draw, Fill, Role,
+    random::{image, name},
+};
 
 /// One token, one head, odd numbers of tokens, as many keys as queries or not, the smallest vision transformer's heads;
 /// scores so large that one key takes it all.
@@ -22,4 +26,14 @@ pub fn cases() -> Vec<Case> {
     let halves: Vec<Case> = cases.iter().map(|case| case.in_half(&[0, 1, 2]).tolerance(4e-3)).collect();
     cases.extend(halves);
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let [n, tokens, heads, length] = image(x)?;
+    let keys = if draw.flag() { tokens } else { draw.extent() };
+    let inputs = [CaseInput::normal(x), CaseInput::normal([n, keys, heads, length])];
+    let inputs = [&inputs[..], &inputs[1..]].concat();
+    let trace = |tape: &mut Tape, x: &[Tensor]| Ok(vec![attention(tape, x[0], x[1], x[2])?]);
+    Some(Case::new("attention", name(x, keys), inputs, AttentionTwin, trace))
 }

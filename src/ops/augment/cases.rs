@@ -2,7 +2,10 @@
 
 use super::reference::AugmentTwin;
 use super::{Augment, augment, masks};
-use crate::ops::{Case, CaseInput};
+use crate::ops::{
+    Case, CaseInput, Draw,
+    random::{image, name},
+};
 
 /// Nothing but the normalisation, each augmentation alone, those of the first stream and all together; one pixel, two
 /// pixels a side (where the mirror turns at once, and a blur reaches far beyond), odd sizes, wide and high pictures, a
@@ -83,4 +86,39 @@ pub fn cases() -> Vec<Case> {
         case.tolerance(tolerance).not_smooth()
     });
     pictures.chain(masked).collect()
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let [n, height, width, _] = image(x)?;
+    let mut one = |value: f32| if draw.flag() { value } else { 0.0 };
+    let how = Augment {
+        hflip: one(1.0) > 0.0,
+        vflip: one(1.0) > 0.0,
+        rotation: one(36.0),
+        zoom: one(0.1),
+        shift: one(0.2),
+        shear: one(15.0),
+        brightness: one(0.2),
+        contrast: one(0.3),
+        saturation: one(0.5),
+        hue: one(0.1),
+        blur: one(1.5),
+        cutout: one(0.4),
+        bgr: one(1.0) > 0.0,
+        ..Augment::none([0.763, 0.546, 0.57], [0.141, 0.153, 0.17])
+    };
+    let how = Augment { seed: draw.word(), ..how };
+    let masked = draw.one_in(4);
+    let bound = if masked { u32::MAX } else { 1 << 24 };
+    let inputs = vec![
+        CaseInput::labels([n, height, width], bound),
+        CaseInput::labels([n], 1 << 24),
+        CaseInput::clock(draw.below(1000)),
+    ];
+    let twin = AugmentTwin { how, masks: masked };
+    let case = Case::new("augment", name(x, how), inputs, twin, move |tape, x| {
+        Ok(vec![(if masked { masks } else { augment })(tape, x[0], x[1], x[2], how)?])
+    });
+    Some(case.tolerance(2e-4).not_smooth())
 }

@@ -3,7 +3,10 @@
 use super::avg_pool;
 use super::reference::AvgPoolTwin;
 use crate::ops::window::geometries;
-use crate::ops::{Case, CaseInput};
+use crate::ops::{
+    Case, CaseInput, Draw,
+    random::{image, name},
+};
 
 /// Every window geometry with both divisors.
 pub fn cases() -> Vec<Case> {
@@ -19,4 +22,15 @@ pub fn cases() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let [_, height, width, _] = image(x)?;
+    let (window, count_include_pad) = (draw.window([height, width]), draw.flag());
+    let twin = AvgPoolTwin { window, count_include_pad };
+    let name = name(x, (window, count_include_pad));
+    Some(Case::new("avg_pool", name, vec![CaseInput::normal(x)], twin, move |tape, x| {
+        Ok(vec![avg_pool(tape, x[0], window, count_include_pad)?])
+    }))
 }

@@ -4,7 +4,7 @@ use super::reference::{BatchNormTwin, FollowedTwin};
 use super::{BatchNorm, batch_norm_eval, batch_norm_train};
 use crate::autograd::{Tape, Tensor};
 use crate::error::Result;
-use crate::ops::{Case, CaseInput, Fill, Role, add, cast, relu};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, add, cast, random::name, relu};
 
 /// Training and evaluation, with and without gamma: few and many rows, few, odd and many channels, a large mean.
 pub fn cases() -> Vec<Case> {
@@ -140,4 +140,31 @@ fn fused_cases(spec: BatchNorm) -> Vec<Case> {
         }
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let (&c, rows) = x.split_last().filter(|(_, rows)| !rows.is_empty())?;
+    let rows: usize = rows.iter().product();
+    let (train, has_gamma) = (draw.flag(), draw.flag());
+    if train && rows < 2 {
+        return None;
+    }
+    let spec = BatchNorm { eps: draw.of(&[1e-5, 1e-3]), momentum: draw.of(&[0.1, 0.01]) };
+    let running = if train { Role::Updated } else { Role::Fixed };
+    let vector = |mean, deviation| CaseInput::new([c], Fill::Gaussian(mean, deviation), Role::Differentiable);
+    let mut inputs = vec![
+        CaseInput::normal(x),
+        vector(0.0, 0.5),
+        CaseInput::new([c], Fill::Gaussian(0.0, 0.3), running),
+        CaseInput::new([c], Fill::Uniform(0.5, 2.0), running),
+    ];
+    inputs.extend(has_gamma.then(|| vector(1.0, 0.5)));
+    let name = name(x, (if train { "train" } else { "eval" }, has_gamma, spec));
+    let case = Case::new("batch_norm", name, inputs, BatchNormTwin { spec, train }, move |tape, x| {
+        let norm = if train { batch_norm_train } else { batch_norm_eval };
+        Ok(vec![norm(tape, x[0], x.get(4).copied(), x[1], x[2], x[3], spec)?])
+    });
+    // Of few rows the gradient of x is nearly zero: a difference of nearly equal numbers.
+    Some(if train && rows < 8 { case.tolerance(1e-3) } else { case })
 }

@@ -26,7 +26,7 @@ mod cases;
 mod grad;
 mod reference;
 
-pub use cases::cases;
+pub use cases::{cases, random};
 pub(crate) use reference::BatchNormTwin;
 
 use std::sync::Arc;

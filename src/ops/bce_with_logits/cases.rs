@@ -2,7 +2,7 @@
 
 use super::bce_with_logits;
 use super::reference::BceWithLogitsTwin;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// One element, sizes around the workgroup and the run, many workgroups; large logits, soft targets, and elements
 /// classified so well that only an accurate logarithm sees their loss.
@@ -29,4 +29,13 @@ pub fn cases() -> Vec<Case> {
             })
         })
         .collect()
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let targets = CaseInput::new(x, draw.of(&[Fill::Labels(2), Fill::Uniform(0.0, 1.0)]), Role::Fixed);
+    let inputs = vec![CaseInput::normal(x), targets];
+    Some(Case::new("bce_with_logits", name(x, ""), inputs, BceWithLogitsTwin, |tape, x| {
+        Ok(vec![bce_with_logits(tape, x[0], x[1])?])
+    }))
 }

@@ -11,7 +11,7 @@
 mod cases;
 mod reference;
 
-pub use cases::cases;
+pub use cases::{cases, random};
 
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};

@@ -2,7 +2,8 @@
 
 use super::cast;
 use super::reference::CastTwin;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::autograd::{Tape, Tensor};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 use crate::tensor::{DType, TensorType};
 
 /// Both ways: one element, sizes around the workgroup (odd counts of 16-bit elements too), many workgroups; small, large
@@ -31,4 +32,12 @@ pub fn cases() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let (dtype, to) = draw.of(&[(DType::F32, DType::F16), (DType::F16, DType::F32)]);
+    let input = CaseInput { ty: TensorType { shape: x.into(), dtype }, ..CaseInput::normal(x) };
+    let trace = move |tape: &mut Tape, x: &[Tensor]| Ok(vec![cast(tape, x[0], to)?]);
+    Some(Case::new("cast", name(x, to), vec![input], CastTwin, trace).not_smooth().half())
 }

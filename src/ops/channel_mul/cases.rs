@@ -2,7 +2,11 @@
 
 use super::channel_mul;
 use super::reference::ChannelMulTwin;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::autograd::{Tape, Tensor};
+use crate::ops::{
+    Case, CaseInput, Draw, Fill, Role,
+    random::{image, name},
+};
 
 /// One pixel, one run and several runs of pixels, odd extents; and each gradient alone.
 pub fn cases() -> Vec<Case> {
@@ -20,4 +24,12 @@ pub fn cases() -> Vec<Case> {
     cases.push(case("scales fixed".into(), vec![CaseInput::normal([2, 3, 5, 7]), fixed(vec![2, 7])]));
     cases.push(case("image fixed".into(), vec![fixed(vec![2, 3, 5, 7]), CaseInput::normal([2, 7])]));
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(_: &mut Draw, x: &[usize]) -> Option<Case> {
+    let [n, _, _, c] = image(x)?;
+    let inputs = vec![CaseInput::normal(x), CaseInput::normal([n, c])];
+    let trace = |tape: &mut Tape, x: &[Tensor]| Ok(vec![channel_mul(tape, x[0], x[1])?]);
+    Some(Case::new("channel_mul", name(x, ""), inputs, ChannelMulTwin, trace))
 }

@@ -2,7 +2,7 @@
 
 use super::reference::{AddSquaresTwin, FactorTwin};
 use super::{RUN, add_squares, factor};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// One element, around a workgroup, around a run, several runs, onto a total that is there; and every decision: below the
 /// norm, above it, far above, of a scaled loss, of a step that is skipped, of sums that overflowed.
@@ -37,4 +37,22 @@ pub fn cases() -> Vec<Case> {
         }));
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let total = CaseInput::new([1], Fill::Uniform(0.1, 4.0), Role::Updated);
+    if draw.flag() {
+        let inputs = vec![total, CaseInput::new(x, Fill::Normal, Role::Fixed)];
+        return Some(Case::new("clip_norm", name(x, "squares"), inputs, AddSquaresTwin, |tape, x| {
+            add_squares(tape, x[0], x[1])?;
+            Ok(vec![])
+        }));
+    }
+    let (most, unscale) = (draw.of(&[0.5, 1.0, 5.0]), draw.of(&[None, Some(0.25), Some(0.0)]));
+    let mut inputs = vec![total];
+    inputs.extend(unscale.map(|unscale| CaseInput::new([1], Fill::Constant(unscale), Role::Fixed)));
+    Some(Case::new("clip_norm", format!("factor {most} {unscale:?}"), inputs, FactorTwin { most }, move |tape, x| {
+        Ok(vec![factor(tape, x[0], x.get(1).copied(), most)?])
+    }))
 }

@@ -14,7 +14,7 @@
 mod cases;
 mod reference;
 
-pub use cases::cases;
+pub use cases::{cases, random};
 
 use super::loss_scale::unscaled;
 use crate::autograd::{Lower, Lowered, Op, Tape, Tensor};

@@ -2,7 +2,7 @@
 
 use super::concat;
 use super::reference::ConcatTwin;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// One input, two, many; ranks 1, 2 and 4; and one input without a gradient.
 pub fn cases() -> Vec<Case> {
@@ -24,4 +24,17 @@ pub fn cases() -> Vec<Case> {
         case("rows".into(), vec![CaseInput::normal([5, 3]), CaseInput::normal([5, 66])]),
         case("one input fixed".into(), with_fixed),
     ]
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let (_, rows) = x.split_last()?;
+    let mut inputs = vec![CaseInput::normal(x)];
+    for _ in 0..draw.below(4) {
+        inputs.push(CaseInput::normal([rows, &[draw.channels()]].concat()));
+    }
+    let at = draw.below(inputs.len());
+    inputs.swap(0, at);
+    let channels: Vec<usize> = inputs.iter().map(|input| input.ty.shape.last()).collect();
+    Some(Case::new("concat", name(x, channels), inputs, ConcatTwin, |tape, x| Ok(vec![concat(tape, x)?])))
 }

@@ -3,7 +3,11 @@
 use super::reference::{Conv2dTwin, FusedTwin, NormedTwin};
 use super::{Backend, Conv2d, Padding, STRIPS, WORKGROUP_TILES, conv2d};
 use crate::ops::batch_norm::{BatchNorm, BatchNormTwin, batch_norm_eval, batch_norm_train};
-use crate::ops::{Case, CaseInput, Fill, Role, add, cast, relu};
+use crate::ops::{
+    Case, CaseInput, Draw, Fill, Role, add, cast,
+    random::{image, name},
+    relu,
+};
 
 struct Shape {
     name: &'static str,
@@ -276,4 +280,45 @@ pub fn normed_cases() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let [_, height, width, c] = image(x)?;
+    let window = draw.window([height, width]);
+    let (groups, filters) = match draw.below(4) {
+        0 => (c, c * draw.of(&[1, 1, 1, 2])),
+        1 if c % 2 == 0 => (2, 2 * draw.of(&[1, 3, 4])),
+        _ => (1, draw.channels()),
+    };
+    let backends: &[Backend] = if groups == 1 {
+        let tile = Backend::Workgroup(WORKGROUP_TILES[WORKGROUP_TILES.len() - 1]);
+        &[Backend::Auto, Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Texture, tile]
+    } else {
+        &[Backend::Auto, Backend::Plain, Backend::Depthwise, Backend::Strip(STRIPS[0])]
+    };
+    let mut conv = Conv2d {
+        stride: window.stride,
+        padding: window.padding,
+        dilation: [1, 1],
+        groups,
+        backend: if draw.flag() { Backend::Auto } else { draw.of(backends) },
+    };
+    if draw.one_in(4) {
+        conv.dilation = [0, 1].map(|axis| {
+            let (extent, pads) = match axis {
+                0 => (height, window.padding.top + window.padding.bottom),
+                _ => (width, window.padding.left + window.padding.right),
+            };
+            1 + usize::from(extent + pads > 2 * (window.size[axis] - 1))
+        });
+    }
+    let [r, s] = window.size;
+    let terms = r * s * c / groups;
+    let mut inputs = vec![CaseInput::normal(x), CaseInput::weight([r, s, c / groups, filters], terms)];
+    inputs.extend(draw.flag().then(|| CaseInput::weight([filters], 4)));
+    let name = name(x, ([r, s], filters, conv));
+    Some(Case::new("conv2d", name, inputs, Conv2dTwin { conv }, move |tape, x| {
+        Ok(vec![conv2d(tape, x[0], x[1], x.get(2).copied(), conv)?])
+    }))
 }

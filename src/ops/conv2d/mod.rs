@@ -50,7 +50,7 @@ mod kernels;
 mod prove;
 mod reference;
 
-pub use cases::{cases, normed_cases};
+pub use cases::{cases, normed_cases, random};
 pub use choice::{Backend, WORKGROUP_TILES, WorkgroupTile};
 pub use depthwise::{STRIPS, Strip};
 pub use prove::prove;

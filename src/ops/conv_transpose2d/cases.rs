@@ -3,7 +3,10 @@
 use super::reference::ConvTransposeTwin;
 use super::{ConvTranspose2d, conv_transpose2d};
 use crate::ops::conv2d::{Backend, Padding, WORKGROUP_TILES};
-use crate::ops::{Case, CaseInput};
+use crate::ops::{
+    Case, CaseInput, Draw,
+    random::{image, name},
+};
 
 /// What decoders use and what is particular: PyTorch's and Keras's ways to double extents, odd channels, a kernel smaller
 /// and larger than the stride, extents that differ along the axes; all with the device's choice, the corners of the
@@ -73,4 +76,29 @@ pub fn cases() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let [_, _, _, c] = image(x)?;
+    let filters = draw.channels();
+    // A window of the result.
+    let window = draw.window([4, 5]);
+    let tile = Backend::Workgroup(WORKGROUP_TILES[WORKGROUP_TILES.len() - 1]);
+    let spec = ConvTranspose2d {
+        stride: window.stride,
+        padding: window.padding,
+        output_padding: window.stride.map(|stride| draw.below(stride)),
+        dilation: [1, 1],
+        backend: draw.of(&[Backend::Auto, Backend::Auto, Backend::Plain, Backend::Direct, Backend::Subgroup, tile]),
+    };
+    let weight = CaseInput::weight([window.size[0], window.size[1], filters, c], c * window.size[0] * window.size[1]);
+    let fits = spec.geometry(&CaseInput::normal(x).ty, &weight.ty).is_ok();
+    let mut inputs = vec![CaseInput::normal(x), weight];
+    inputs.extend(draw.flag().then(|| CaseInput::weight([filters], 4)));
+    let name = name(x, (window.size, filters, spec));
+    let case = Case::new("conv_transpose2d", name, inputs, ConvTransposeTwin { spec }, move |tape, x| {
+        Ok(vec![conv_transpose2d(tape, x[0], x[1], x.get(2).copied(), spec)?])
+    });
+    fits.then_some(case)
 }

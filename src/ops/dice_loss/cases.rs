@@ -2,7 +2,7 @@
 
 use super::reference::OverlapTwin;
 use super::{Overlap, dice_loss, soft_jaccard_loss};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// Both losses, by image and by batch, with weights and without; one element, one run, many, more images than a
 /// workgroup; soft targets; empty masks, and such that are found nearly perfectly.
@@ -56,4 +56,16 @@ pub fn cases() -> Vec<Case> {
         }));
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let targets = draw.of(&[Fill::Labels(2), Fill::Uniform(0.0, 1.0)]);
+    let mut inputs = vec![CaseInput::normal(x), CaseInput::new(x, targets, Role::Fixed)];
+    inputs.extend(draw.flag().then(|| CaseInput::new([x[0]], Fill::Uniform(0.2, 2.0), Role::Fixed)));
+    let (spec, jaccard) = (Overlap { smoothing: draw.of(&[0.5, 1.0]), per_image: draw.flag() }, draw.flag());
+    Some(Case::new("dice_loss", name(x, (spec, jaccard)), inputs, OverlapTwin { spec, jaccard }, move |tape, x| {
+        let loss = if jaccard { soft_jaccard_loss } else { dice_loss };
+        Ok(vec![loss(tape, x[0], x[1], x.get(2).copied(), spec)?])
+    }))
 }

@@ -2,7 +2,7 @@
 
 use super::drop_path;
 use super::reference::DropPathTwin;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 use crate::tensor::TensorType;
 
 /// One element, maps and tokens, odd samples and fours, many samples; rates from none to large.
@@ -25,4 +25,13 @@ pub fn cases() -> Vec<Case> {
         })
     })
     .collect()
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let (rate, key) = (draw.of(&[0.0, 0.2, 0.5]), draw.key());
+    let inputs = vec![CaseInput::normal(x), CaseInput::clock(draw.below(1000))];
+    Some(Case::new("drop_path", name(x, (rate, key)), inputs, DropPathTwin { rate, key }, move |tape, x| {
+        Ok(vec![drop_path(tape, x[0], rate, key, x[1])?])
+    }))
 }

@@ -2,7 +2,7 @@
 
 use super::dropout;
 use super::reference::DropoutTwin;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 use crate::tensor::TensorType;
 
 /// Several rates, steps and keys; one element, sizes around the workgroup, many workgroups.
@@ -24,4 +24,13 @@ pub fn cases() -> Vec<Case> {
         })
     })
     .collect()
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let (rate, key) = (draw.of(&[0.0, 0.2, 0.5]), draw.key());
+    let inputs = vec![CaseInput::normal(x), CaseInput::clock(draw.below(1000))];
+    Some(Case::new("dropout", name(x, (rate, key)), inputs, DropoutTwin { rate, key }, move |tape, x| {
+        Ok(vec![dropout(tape, x[0], rate, key, x[1])?])
+    }))
 }

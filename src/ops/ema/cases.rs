@@ -3,7 +3,7 @@
 use super::ema;
 use super::reference::EmaTwin;
 use crate::autograd::{Tape, Tensor};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// One element, sizes that are no whole groups of four, many workgroups; no memory, and a very long one.
 pub fn cases() -> Vec<Case> {
@@ -18,4 +18,12 @@ pub fn cases() -> Vec<Case> {
         cases.push(Case::new("ema", &name, vec![average, value], EmaTwin { decay }, trace).not_smooth());
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let decay = draw.of(&[0.0, 0.5, 0.9]);
+    let inputs = vec![CaseInput::new(x, Fill::Normal, Role::Updated), CaseInput::new(x, Fill::Normal, Role::Fixed)];
+    let trace = move |tape: &mut Tape, x: &[Tensor]| ema(tape, x[0], x[1], decay).map(|()| vec![]);
+    Some(Case::new("ema", name(x, decay), inputs, EmaTwin { decay }, trace).not_smooth())
 }

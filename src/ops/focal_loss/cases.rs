@@ -2,7 +2,7 @@
 
 use super::reference::FocalTwin;
 use super::{Focal, focal_loss};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// Exponents from none to large, with both divisors and weights or without; one row, more than a workgroup, a map of
 /// them; large logits; left-out rows, some and all.
@@ -39,4 +39,15 @@ pub fn cases() -> Vec<Case> {
     none.inputs[1].fill = Fill::Constant(3.0);
     cases.push(none);
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let (&k, rows) = x.split_last().filter(|(k, rows)| **k > 1 && !rows.is_empty())?;
+    let spec = Focal { gamma: draw.of(&[0.0, 0.5, 2.0, 5.0]), by_weight: draw.flag() };
+    let mut inputs = vec![CaseInput::normal(x), CaseInput::labels(rows, k as u32)];
+    inputs.extend(draw.flag().then(|| CaseInput::new([k], Fill::Uniform(0.2, 4.0), Role::Fixed)));
+    Some(Case::new("focal_loss", name(x, spec), inputs, FocalTwin { spec }, move |tape, x| {
+        Ok(vec![focal_loss(tape, x[0], x[1], x.get(2).copied(), spec)?])
+    }))
 }

@@ -2,7 +2,8 @@
 
 use super::reference::GeluTwin;
 use super::{Gelu, gelu};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::autograd::{Tape, Tensor};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// One element, sizes around the workgroup, many workgroups; both sides of where one formula takes over from the other;
 /// and inputs far from zero, whose cubes overflow in f16.
@@ -27,4 +28,11 @@ pub fn cases() -> Vec<Case> {
         push("up to 1000".into(), with(Fill::Uniform(-1000.0, 1000.0)));
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let kind = draw.of(&[Gelu::Exact, Gelu::Tanh]);
+    let trace = move |tape: &mut Tape, x: &[Tensor]| Ok(vec![gelu(tape, x[0], kind)?]);
+    Some(Case::new("gelu", name(x, kind), vec![CaseInput::normal(x)], GeluTwin { kind }, trace))
 }

@@ -2,7 +2,10 @@
 
 use super::global_avg_pool;
 use super::reference::GlobalAvgPoolTwin;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{
+    Case, CaseInput, Draw, Fill, Role,
+    random::{image, name},
+};
 
 /// One pixel, the end of a ResNet, one run and several runs of pixels, odd extents.
 pub fn cases() -> Vec<Case> {
@@ -15,4 +18,12 @@ pub fn cases() -> Vec<Case> {
             })
         })
         .collect()
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(_: &mut Draw, x: &[usize]) -> Option<Case> {
+    image(x)?;
+    Some(Case::new("global_avg_pool", name(x, ""), vec![CaseInput::normal(x)], GlobalAvgPoolTwin, |tape, x| {
+        Ok(vec![global_avg_pool(tape, x[0])?])
+    }))
 }

@@ -2,7 +2,7 @@
 
 use super::layer_norm;
 use super::reference::LayerNormTwin;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// Rows shorter and longer than a workgroup, odd and of fours; one row, many, more than one run of them; a large mean;
 /// a row of equal values.
@@ -37,4 +37,17 @@ pub fn cases() -> Vec<Case> {
     cases.push(case("mean 1000, odd".into(), &[6, 37], Fill::Gaussian(-1000.0, 1.0), 1e-6));
     cases.push(case("equal values".into(), &[3, 20], Fill::Constant(3.0), 1e-5));
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let (&c, _) = x.split_last().filter(|(c, _)| **c > 1)?;
+    let eps = draw.of(&[1e-5, 1e-3]);
+    let vector = |mean, deviation| CaseInput::new([c], Fill::Gaussian(mean, deviation), Role::Differentiable);
+    let inputs = vec![CaseInput::normal(x), vector(1.0, 0.5), vector(0.0, 0.5)];
+    let case = Case::new("layer_norm", name(x, eps), inputs, LayerNormTwin { eps }, move |tape, x| {
+        Ok(vec![layer_norm(tape, x[0], x[1], x[2], eps)?])
+    });
+    // Of short rows the gradient of x is nearly zero: a difference of nearly equal numbers.
+    Some(if c < 8 { case.tolerance(1e-3) } else { case })
 }

@@ -2,7 +2,7 @@
 
 use super::reference::{CheckTwin, DecideTwin};
 use super::{GROWTH_INTERVAL, check, decide};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 use crate::tensor::TensorType;
 
 /// Gradients without an overflow and with one in the last element, alone and among many; flags that are up already; and
@@ -41,4 +41,27 @@ pub fn cases() -> Vec<Case> {
         }));
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let up = draw.of(&[0.0, 0.0, 1.0]);
+    let flag = CaseInput { ty: TensorType::u32([1]), fill: Fill::Constant(up), role: Role::Updated };
+    if draw.flag() {
+        let last = draw.of(&[0.0, 1.0, f32::NAN, f32::INFINITY]);
+        let inputs = vec![flag, CaseInput::new(x, Fill::NormalBut(last), Role::Fixed)];
+        return Some(Case::new("loss_scale", name(x, ("check", up, last)), inputs, CheckTwin, |tape, x| {
+            check(tape, x[0], x[1])?;
+            Ok(vec![])
+        }));
+    }
+    let (scale, since) = (draw.of(&[0.25, 8.0, 65_536.0]), draw.of(&[0, 17, GROWTH_INTERVAL - 1]));
+    let inputs = vec![
+        flag,
+        CaseInput::new([1], Fill::Constant(scale), Role::Updated),
+        CaseInput::new([2], Fill::Constant(since as f32), Role::Updated),
+    ];
+    Some(Case::new("loss_scale", format!("decide {up} {scale} {since}"), inputs, DecideTwin, |tape, x| {
+        Ok(vec![decide(tape, x[0], x[1], x[2])?])
+    }))
 }

@@ -2,7 +2,7 @@
 
 use super::reference::MatmulTwin;
 use super::{Matmul, matmul};
-use crate::ops::{Case, CaseInput};
+use crate::ops::{Case, CaseInput, Draw, random::name};
 
 /// All transpositions and interleavings; extents of fours and not, below and above a tile; one matrix and batches of
 /// one and two axes.
@@ -43,4 +43,30 @@ pub fn cases() -> Vec<Case> {
         push(&[2, 3], [6, 5, 7], Matmul { interleaved, transposed: [true, false], ..plain });
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let (batch, &[lines, length]) = x.split_at_checked(x.len().checked_sub(2)?)? else { return None };
+    let mut interleaved = [false; 3];
+    let (mut batch, mut stored) = (batch.to_vec(), [lines, length]);
+    if batch.len() == 2 {
+        interleaved = interleaved.map(|_| draw.flag());
+        if interleaved[0] {
+            (batch[1], stored[0]) = (lines, batch[1]);
+        }
+    }
+    let transposed = [draw.flag(), draw.flag()];
+    let depth = if transposed[0] { stored[0] } else { stored[1] };
+    let n = draw.channels();
+    let [rows, columns] = if transposed[1] { [n, depth] } else { [depth, n] };
+    let b = match interleaved[1] {
+        true => vec![batch[0], rows, batch[1], columns],
+        false => [&batch[..], &[rows, columns]].concat(),
+    };
+    let spec = Matmul { transposed, interleaved, scale: draw.of(&[1.0, -0.5]) };
+    let inputs = vec![CaseInput::normal(x), CaseInput::weight(b.clone(), depth)];
+    Some(Case::new("matmul", name(x, (b, spec)), inputs, MatmulTwin { spec }, move |tape, x| {
+        Ok(vec![matmul(tape, x[0], x[1], spec)?])
+    }))
 }

@@ -3,7 +3,10 @@
 use super::max_pool;
 use super::reference::MaxPoolTwin;
 use crate::ops::window::{Window, geometries};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{
+    Case, CaseInput, Draw, Fill, Role,
+    random::{image, name},
+};
 
 /// Every window geometry; once without a gradient; ties.
 pub fn cases() -> Vec<Case> {
@@ -24,4 +27,14 @@ pub fn cases() -> Vec<Case> {
     cases.push(case("worth a copy to a texture".into(), large, Window::square(3, 1, 1)));
     cases.push(case("below zero, no gradient".into(), below_zero, Window::square(3, 2, 1)));
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let [_, height, width, _] = image(x)?;
+    let window = draw.window([height, width]);
+    let input = CaseInput::new(x, Fill::Distinct, Role::Differentiable);
+    Some(Case::new("max_pool", name(x, window), vec![input], MaxPoolTwin { window }, move |tape, x| {
+        Ok(vec![max_pool(tape, x[0], window)?])
+    }))
 }

@@ -2,7 +2,10 @@
 
 use super::mix;
 use super::reference::MixTwin;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{
+    Case, CaseInput, Draw, Fill, Role,
+    random::{image, name},
+};
 
 /// One pixel, less and more than a workgroup, wide and high pictures; boxes that are empty, inside, and reach outside.
 pub fn cases() -> Vec<Case> {
@@ -22,4 +25,16 @@ pub fn cases() -> Vec<Case> {
             })
     });
     cases.collect()
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let [n, height, width, _] = image(x)?;
+    let picture = CaseInput::new(x, Fill::Normal, Role::Fixed);
+    let shares = draw.of(&[Fill::Uniform(0.0, 1.0), Fill::Constant(1.0)]);
+    let boxes = CaseInput::labels([n, 4], height.max(width) as u32 + 1);
+    let inputs = vec![picture.clone(), picture, CaseInput::new([n], shares, Role::Fixed), boxes];
+    let case =
+        Case::new("mix", name(x, shares), inputs, MixTwin, |tape, x| Ok(vec![mix(tape, x[0], x[1], x[2], x[3])?]));
+    Some(case.not_smooth())
 }

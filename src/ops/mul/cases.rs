@@ -2,7 +2,7 @@
 
 use super::mul;
 use super::reference::MulTwin;
-use crate::ops::{Case, CaseInput};
+use crate::ops::{Case, CaseInput, Draw, random::name};
 
 /// One element, sizes around the workgroup, many workgroups.
 pub fn cases() -> Vec<Case> {
@@ -13,4 +13,10 @@ pub fn cases() -> Vec<Case> {
             Case::new("mul", format!("{shape:?}"), inputs, MulTwin, |tape, x| Ok(vec![mul(tape, x[0], x[1])?]))
         })
         .collect()
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(_: &mut Draw, x: &[usize]) -> Option<Case> {
+    let inputs = vec![CaseInput::normal(x); 2];
+    Some(Case::new("mul", name(x, ""), inputs, MulTwin, |tape, x| Ok(vec![mul(tape, x[0], x[1])?])))
 }

@@ -2,7 +2,7 @@
 
 use super::reference::ReluTwin;
 use super::relu;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// One element, sizes around the workgroup, many workgroups; and exact zeros.
 pub fn cases() -> Vec<Case> {
@@ -21,4 +21,9 @@ pub fn cases() -> Vec<Case> {
     .collect();
     cases.push(case("zeros".into(), CaseInput::new([70], Fill::Constant(0.0), Role::Differentiable)).not_smooth());
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(_: &mut Draw, x: &[usize]) -> Option<Case> {
+    Some(Case::new("relu", name(x, ""), vec![CaseInput::normal(x)], ReluTwin, |tape, x| Ok(vec![relu(tape, x[0])?])))
 }

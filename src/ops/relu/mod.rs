@@ -10,7 +10,7 @@
 mod cases;
 mod reference;
 
-pub use cases::cases;
+pub use cases::{cases, random};
 
 use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;

@@ -2,7 +2,8 @@
 
 use super::reference::{FillTwin, ScaleTwin};
 use super::{fill, scale};
-use crate::ops::{Case, CaseInput};
+use crate::autograd::{Tape, Tensor};
+use crate::ops::{Case, CaseInput, Draw, random::name};
 use crate::tensor::TensorType;
 
 /// One element, sizes around the workgroup, many workgroups.
@@ -27,4 +28,17 @@ pub fn cases() -> Vec<Case> {
     cases.push(fill("[3, 5, 7]", TensorType::f32([3, 5, 7])));
     cases.push(fill("[3, 5, 7] f16", TensorType::f16([3, 5, 7])).half());
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    if draw.one_in(4) {
+        let (ty, value) = (TensorType::f32(x), draw.of(&[0.0, 1.5, -2.0]));
+        let twin = FillTwin { shape: x.to_vec(), value };
+        let trace = move |tape: &mut Tape, _: &[Tensor]| Ok(vec![fill(tape, ty.clone(), value)?]);
+        return Some(Case::new("fill", name(x, value), vec![], twin, trace));
+    }
+    let factor = draw.of(&[-1.0, 0.5, 1.25, 2.0]);
+    let trace = move |tape: &mut Tape, x: &[Tensor]| Ok(vec![scale(tape, x[0], factor)?]);
+    Some(Case::new("scale", name(x, factor), vec![CaseInput::normal(x)], ScaleTwin { factor }, trace))
 }

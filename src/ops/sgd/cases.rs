@@ -2,7 +2,7 @@
 
 use super::reference::{SgdTwin, TickTwin};
 use super::{SgdConfig, sgd_update, tick};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 use crate::tensor::TensorType;
 
 /// Plain, with momentum, with weight decay, Nesterov, with a scaled loss, skipped; and the step counter.
@@ -42,4 +42,31 @@ pub fn cases() -> Vec<Case> {
         }));
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let unscale = draw.of(&[None, Some(0.5), Some(0.0)]);
+    let unscale = unscale.map(|factor| CaseInput::new([1], Fill::Constant(factor), Role::Fixed));
+    if draw.one_in(4) {
+        let mut inputs = vec![CaseInput { role: Role::Updated, ..CaseInput::clock(draw.below(100)) }];
+        inputs.extend(unscale);
+        return Some(Case::new("sgd", "tick", inputs, TickTwin, |tape, x| {
+            tick(tape, x[0], x.get(1).copied())?;
+            Ok(vec![])
+        }));
+    }
+    let config =
+        SgdConfig { momentum: draw.of(&[0.0, 0.9]), weight_decay: draw.of(&[0.0, 1e-2]), nesterov: draw.flag() };
+    let mut inputs = vec![
+        CaseInput::new(x, Fill::Normal, Role::Updated),
+        CaseInput::new(x, Fill::Normal, Role::Fixed),
+        CaseInput::new(x, Fill::Normal, Role::Updated),
+        CaseInput::new([1], Fill::Constant(0.5), Role::Fixed),
+    ];
+    inputs.extend(unscale);
+    Some(Case::new("sgd", name(x, config), inputs, SgdTwin { config }, move |tape, x| {
+        sgd_update(tape, x[0], x[1], x[2], x[3], x.get(4).copied(), config)?;
+        Ok(vec![])
+    }))
 }

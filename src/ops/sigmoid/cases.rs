@@ -2,7 +2,7 @@
 
 use super::reference::SigmoidTwin;
 use super::sigmoid;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// One element, sizes around the workgroup, many workgroups; and inputs far from zero.
 pub fn cases() -> Vec<Case> {
@@ -21,4 +21,10 @@ pub fn cases() -> Vec<Case> {
     // Results near 1e-22, compared with each other: WGSL allows exp(x) an error of 3 + 2|x| units in the last place.
     cases.push(case("near -50".into(), far(Fill::Gaussian(-50.0, 0.5))).tolerance(2e-5));
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(_: &mut Draw, x: &[usize]) -> Option<Case> {
+    let input = CaseInput::normal(x);
+    Some(Case::new("sigmoid", name(x, ""), vec![input], SigmoidTwin, |tape, x| Ok(vec![sigmoid(tape, x[0])?])))
 }

@@ -2,7 +2,7 @@
 
 use super::reference::SigmoidFocalTwin;
 use super::{SigmoidFocal, sigmoid_focal_loss};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// One element, sizes around the workgroup and the run; exponents from none to large, with alpha and without; weights
 /// of elements, of samples, of none; soft targets; large logits, and elements classified well.
@@ -44,4 +44,17 @@ pub fn cases() -> Vec<Case> {
         case("surely negative", &[301], [Fill::Uniform(-20.0, -4.0), Fill::Constant(0.0)], None, usual),
         case("surely positive", &[301], [Fill::Uniform(4.0, 20.0), Fill::Constant(1.0)], None, bare(1.0)),
     ]
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let spec = SigmoidFocal { gamma: draw.of(&[0.0, 1.0, 2.0]), alpha: draw.of(&[None, Some(0.25)]) };
+    let targets = draw.of(&[Fill::Labels(2), Fill::Uniform(0.0, 1.0)]);
+    let mut inputs = vec![CaseInput::normal(x), CaseInput::new(x, targets, Role::Fixed)];
+    let weighted = &x[..draw.of(&[0, 1, x.len()])];
+    inputs.extend((!weighted.is_empty()).then(|| CaseInput::new(weighted, Fill::Uniform(0.2, 2.0), Role::Fixed)));
+    let name = name(x, (weighted, spec));
+    Some(Case::new("sigmoid_focal_loss", name, inputs, SigmoidFocalTwin { spec }, move |tape, x| {
+        Ok(vec![sigmoid_focal_loss(tape, x[0], x[1], x.get(2).copied(), spec)?])
+    }))
 }

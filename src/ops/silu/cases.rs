@@ -2,7 +2,7 @@
 
 use super::reference::SiluTwin;
 use super::silu;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// One element, sizes around the workgroup, many workgroups; and inputs far from zero.
 pub fn cases() -> Vec<Case> {
@@ -19,4 +19,10 @@ pub fn cases() -> Vec<Case> {
     // Compared with each other: WGSL allows exp(x) an error of 3 + 2|x| units in the last place.
     cases.push(case("near -20".into(), far(Fill::Gaussian(-20.0, 0.5))));
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(_: &mut Draw, x: &[usize]) -> Option<Case> {
+    let input = CaseInput::normal(x);
+    Some(Case::new("silu", name(x, ""), vec![input], SiluTwin, |tape, x| Ok(vec![silu(tape, x[0])?])))
 }

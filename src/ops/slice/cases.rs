@@ -2,7 +2,8 @@
 
 use super::reference::SliceTwin;
 use super::slice;
-use crate::ops::{Case, CaseInput};
+use crate::autograd::{Tape, Tensor};
+use crate::ops::{Case, CaseInput, Draw, random::name};
 
 /// All channels, the first, the last, some in the middle; ranks 1, 2 and 4.
 pub fn cases() -> Vec<Case> {
@@ -23,4 +24,13 @@ pub fn cases() -> Vec<Case> {
         })
     })
     .collect()
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let (&c, _) = x.split_last()?;
+    let first = draw.below(c);
+    let length = draw.between(1, c - first);
+    let trace = move |tape: &mut Tape, x: &[Tensor]| Ok(vec![slice(tape, x[0], first, length)?]);
+    Some(Case::new("slice", name(x, (first, length)), vec![CaseInput::normal(x)], SliceTwin { first, length }, trace))
 }

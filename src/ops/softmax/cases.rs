@@ -2,7 +2,8 @@
 
 use super::reference::SoftmaxTwin;
 use super::softmax;
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::autograd::{Tape, Tensor};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// Rows shorter and longer than a workgroup, odd and of fours; one row and many; and large logits.
 pub fn cases() -> Vec<Case> {
@@ -27,4 +28,12 @@ pub fn cases() -> Vec<Case> {
     cases.push(case("up to 1000".into(), vec![5, 37], Fill::Uniform(-1000.0, 1000.0)));
     cases.push(case("equal logits".into(), vec![5, 36], Fill::Constant(-60.0)));
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(_: &mut Draw, x: &[usize]) -> Option<Case> {
+    (*x.last()? > 1).then(|| {
+        let trace = |tape: &mut Tape, x: &[Tensor]| Ok(vec![softmax(tape, x[0])?]);
+        Case::new("softmax", name(x, ""), vec![CaseInput::normal(x)], SoftmaxTwin, trace)
+    })
 }

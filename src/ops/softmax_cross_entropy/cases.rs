@@ -2,7 +2,7 @@
 
 use super::reference::CrossEntropyTwin;
 use super::{mixed_cross_entropy, softmax_cross_entropy};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 use crate::tensor::TensorType;
 
 /// Class indices, probabilities and shares of labels, with and without class weights and smoothing; large logits; rows
@@ -61,4 +61,13 @@ fn case(name: String, n: usize, k: usize, of: Targets, weighted: bool, smoothing
         let loss = if by_weight { mixed_cross_entropy } else { softmax_cross_entropy };
         Ok(vec![loss(tape, x[0], x[1], x.get(2).copied(), smoothing)?])
     })
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let &[n, k] = x else { return None };
+    let targets = draw.of(&[Targets::Labels, Targets::Probabilities, Targets::Shares]);
+    let (weighted, smoothing) = (draw.flag(), draw.of(&[0.0, 0.1]));
+    let name = name(x, (targets, weighted, smoothing));
+    (k > 1).then(|| case(name, n, k, targets, weighted, smoothing, Fill::Normal))
 }

@@ -2,7 +2,7 @@
 
 use super::reference::SumTwin;
 use super::{mean, sum};
-use crate::ops::{Case, CaseInput, Fill, Role};
+use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
 
 /// One element, less than a run, exactly one run, several runs.
 pub fn cases() -> Vec<Case> {
@@ -18,4 +18,14 @@ pub fn cases() -> Vec<Case> {
             .push(Case::new("mean", &name, vec![input], SumTwin { mean: true }, |tape, x| Ok(vec![mean(tape, x[0])?])));
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let by_count = draw.flag();
+    let input = CaseInput::new(x, Fill::Gaussian(1.0, 1.0), Role::Differentiable);
+    let (label, name) = (if by_count { "mean" } else { "sum" }, name(x, ""));
+    Some(Case::new(label, name, vec![input], SumTwin { mean: by_count }, move |tape, x| {
+        Ok(vec![(if by_count { mean } else { sum })(tape, x[0])?])
+    }))
 }

@@ -2,7 +2,10 @@
 
 use super::reference::UpsampleTwin;
 use super::{Interpolation, upsample};
-use crate::ops::{Case, CaseInput};
+use crate::ops::{
+    Case, CaseInput, Draw,
+    random::{image, name},
+};
 
 /// Whole and broken factors, up and down, along one axis only, from and to a single pixel, not at all; odd channels and
 /// fours.
@@ -38,4 +41,19 @@ pub fn cases() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// A random case: see [`Random`](crate::ops::Random).
+pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
+    let [_, height, width, _] = image(x)?;
+    let interpolation = draw.of(&[
+        Interpolation::Nearest,
+        Interpolation::Bilinear { align_corners: false },
+        Interpolation::Bilinear { align_corners: true },
+    ]);
+    let size = if draw.flag() { [2 * height, 2 * width] } else { [draw.extent(), draw.extent()] };
+    let (twin, name) = (UpsampleTwin { size, interpolation }, name(x, (size, interpolation)));
+    Some(Case::new("upsample", name, vec![CaseInput::normal(x)], twin, move |tape, x| {
+        Ok(vec![upsample(tape, x[0], size, interpolation)?])
+    }))
 }
