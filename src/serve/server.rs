@@ -180,8 +180,7 @@ async fn accept(
 ) {
     let limits = app.limits.clone();
     let (connections, graceful) = (Arc::new(Semaphore::new(limits.connections)), GracefulShutdown::new());
-    let open = Arc::clone(&app.connections);
-    let router = routes(app);
+    let router = routes(Arc::clone(&app));
     let mut look_up = tokio::time::interval(LOOK_UP);
     loop {
         let connection = async {
@@ -216,7 +215,7 @@ async fn accept(
             .max_buf_size(MOST.parsed_bytes)
             .serve_connection(TokioIo::new(Impatient::new(stream, limits.write_timeout)), service);
         let watched = graceful.watch(connection);
-        let open = Arc::clone(&open);
+        let open = Arc::clone(&app.connections);
         tokio::spawn(async move {
             // An error is a client that does not speak HTTP, that does not read, or that has gone.
             let _ = watched.await;
