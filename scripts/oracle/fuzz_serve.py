@@ -43,7 +43,7 @@ parser.add_argument("--corpus", type=pathlib.Path)
 args = parser.parse_args()
 
 STATUSES = {200, 400, 401, 403, 404, 405, 408, 413, 414, 415, 429, 431, 503}
-LEAKS = re.compile(rb"panicked|backtrace|RUST_BACKTRACE|\.rs\b|src/|/home/|/tmp/|/work/|Os \{|Kind::|unwrap")
+LEAKS = re.compile(rb"panicked|backtrace|RUST_BACKTRACE|\.rs\b|src/|/home/|/root/|/tmp/|registry/|Os \{|Kind::|unwrap")
 ROUTES = ["/v1/predict", "/v1/predict", "/v1/segment", "/v1/explain", "/v1/explain?class=nv"]
 
 
