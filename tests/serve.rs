@@ -2,226 +2,22 @@
 
 mod common;
 
-use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Cursor, Read as _, Write as _};
+#[path = "serve/client.rs"]
+mod client;
+#[path = "serve/hostile.rs"]
+mod hostile;
+#[path = "serve/patience.rs"]
+mod patience;
+
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use common::{command, fails, ok};
-use image::{DynamicImage, ImageFormat, RgbImage};
-use lesion_gpu::data::synthetic;
-use lesion_gpu::models::Model;
-use lesion_gpu::tensor::HostTensor;
-use lesion_gpu::train::{Checkpoint, Progress, TrainConfig};
-use lesion_gpu::weights::Tensors;
+use client::{Answer, Server, assert_same, encoded, form, models, picture_of, pictures, probabilities, send};
+use common::{fails, ok};
+use image::ImageFormat;
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// A folder with a small trained run, `classes`, and a checkpoint of a model that segments, `masks.safetensors`; none without a
-/// GPU.
-fn models() -> Option<&'static Path> {
-    static FOLDER: OnceLock<Option<TempDir>> = OnceLock::new();
-    let make = || {
-        common::gpu()?;
-        let folder = tempfile::tempdir().unwrap();
-        let train = "train --data synthetic:40 --model simple-cnn --size 32 --batch 8 --epochs 1 --run classes --no-cache \
-                     --no-report";
-        ok(folder.path(), &train.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>());
-        untrained_masks(&folder.path().join("masks.safetensors"));
-        Some(folder)
-    };
-    FOLDER.get_or_init(make).as_ref().map(TempDir::path)
-}
-
-/// A U-Net with some weights or other: its masks have many parts, and mean nothing. To train one takes long.
-fn untrained_masks(file: &Path) {
-    let model = Model::find("unet-small").unwrap();
-    let config = TrainConfig { size: 32.into(), ..TrainConfig::of(model) };
-    let weights = model.summary(32, 1).unwrap().parameters.into_iter().enumerate().map(|(number, p)| {
-        let of_norm = p.name.ends_with("running_var") || (p.name.ends_with("weight") && p.file_shape.dims().len() == 1);
-        let value = |i: usize| ((number * 31 + i) as f32 * 0.7).sin() * 0.2;
-        let data = (0..p.count()).map(|i| if of_norm { 1.0 } else { value(i) }).collect();
-        (p.name, HostTensor::new(p.file_shape, data))
-    });
-    let checkpoint = Checkpoint {
-        config,
-        classes: vec!["lesion".to_owned()],
-        progress: Progress::default(),
-        temperature: None,
-        weights: weights.collect(),
-        optimizer: Tensors::default(),
-    };
-    checkpoint.write(file).unwrap();
-}
-
-/// A running server; it ends with the test.
-struct Server {
-    child: Child,
-    port: u16,
-    token: Option<String>,
-    address: String,
-}
-
-impl Server {
-    fn start(folder: &Path, runs: &[&str], flags: &[&str]) -> Self {
-        let listens = flags.contains(&"--listen");
-        let listen: &[&str] = if listens { &[] } else { &["--listen", "127.0.0.1:0"] };
-        let mut child = command(folder, &[&["serve"], runs, listen, flags].concat())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let address = lines.next().expect("the server says where it listens");
-        let address = address.strip_prefix("listening on http://").expect("an address").to_owned();
-        let port = address.rsplit(':').next().unwrap().parse().unwrap();
-        let token = lines.next().and_then(|line| line.strip_prefix("token").map(|token| token.trim().to_owned()));
-        // What else it prints must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, port, token, address }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        stream
-    }
-
-    /// Sends a request and returns its answer. `headers` are lines without their ends.
-    fn ask(&self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Answer {
-        let mut stream = self.connect();
-        send(&mut stream, method, path, headers, body.len(), body);
-        Answer::read(stream)
-    }
-
-    fn get(&self, path: &str) -> Answer {
-        self.ask("GET", path, &[], &[])
-    }
-
-    fn post(&self, path: &str, kind: &str, body: &[u8]) -> Answer {
-        self.ask("POST", path, &[&format!("Content-Type: {kind}")], body)
-    }
-
-    fn form(&self, path: &str, files: &[(&str, &[u8])]) -> Answer {
-        self.post(path, "multipart/form-data; boundary=XX", &form(files))
-    }
-
-    /// Asks the process to end, as a terminal or a service manager does.
-    #[cfg(unix)]
-    fn terminate(&self) {
-        let status = std::process::Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn send(stream: &mut TcpStream, method: &str, path: &str, headers: &[&str], length: usize, body: &[u8]) {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n");
-    if !headers.iter().any(|header| header.starts_with("Host:")) {
-        head += "Host: localhost\r\n";
-    }
-    headers.iter().for_each(|header| write!(head, "{header}\r\n").unwrap());
-    stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
-    // A server that refuses early need not read on.
-    let _ = stream.write_all(body);
-}
-
-fn form(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut body = vec![];
-    for (name, bytes) in files {
-        let head = format!("--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n");
-        body.extend([head.as_bytes(), bytes, b"\r\n"].concat());
-    }
-    body.extend(b"--XX--\r\n");
-    body
-}
-
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn read(mut stream: TcpStream) -> Self {
-        let mut bytes = vec![];
-        stream.read_to_end(&mut bytes).expect("an answer");
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a complete head") + 4;
-        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Self { status, head, body: bytes[end..].to_vec() }
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    fn json(&self) -> Value {
-        assert!(self.head.contains("content-type: application/json"), "{self:?}");
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
-    }
-
-    fn good(&self) -> Value {
-        assert_eq!(self.status, 200, "{}", self.text());
-        self.json()
-    }
-
-    /// Checks that it is a refusal in words, and returns its message.
-    fn refused(&self, status: u16, kind: &str) -> String {
-        assert_eq!(self.status, status, "{}", self.text());
-        let error = &self.json()["error"];
-        assert_eq!(error["kind"], kind, "{error}");
-        let text = self.text();
-        for leak in ["/tmp", "src/", ".rs", "panicked", "backtrace", "Kind::", "Os {"] {
-            assert!(!text.contains(leak), "{leak}: {text}");
-        }
-        assert!(error["next"].as_str().is_some_and(|next| !next.is_empty()), "{text}");
-        error["message"].as_str().unwrap().to_owned()
-    }
-}
-
-fn encoded(picture: &RgbImage, format: ImageFormat) -> Vec<u8> {
-    let mut bytes = Cursor::new(vec![]);
-    DynamicImage::from(picture.clone()).write_to(&mut bytes, format).unwrap();
-    bytes.into_inner()
-}
-
-/// Different pictures of different sizes.
-fn pictures() -> Vec<RgbImage> {
-    let sizes = [(64, 48), (40, 70), (32, 32), (90, 60), (50, 50)];
-    let draw = |(i, (width, height)): (usize, (u32, u32))| {
-        let (picture, _) = synthetic::render(7, i as u64, 64);
-        image::imageops::thumbnail(&picture, width, height)
-    };
-    sizes.into_iter().enumerate().map(draw).collect()
-}
-
-/// Probabilities by class.
-fn probabilities(image: &Value) -> Vec<(String, f64)> {
-    let classes = image["classes"].as_array().unwrap().iter();
-    classes.map(|c| (c["class"].as_str().unwrap().to_owned(), c["probability"].as_f64().unwrap())).collect()
-}
-
-fn assert_same(a: &[(String, f64)], b: &[(String, f64)]) {
-    let close = |((x, p), (y, q)): (&(String, f64), &(String, f64))| x == y && (p - q).abs() < 1e-6;
-    assert!(a.len() == b.len() && a.iter().zip(b).all(close), "{a:?}\n{b:?}");
-}
-
-fn picture_of(base64: &Value) -> DynamicImage {
-    image::load_from_memory(&BASE64_STANDARD.decode(base64.as_str().unwrap()).unwrap()).unwrap()
-}
 
 #[test]
 fn it_answers_as_the_other_commands_do() {
@@ -264,6 +60,8 @@ fn it_answers_as_the_other_commands_do() {
     let segmented = server.post("/v1/segment", "image/png", &files[1].1).good();
     let image = &segmented["images"][0];
     assert_eq!(image["share"], drawn[0]["share"]);
+    assert!(drawn[0]["shape"]["area"].as_u64().is_some_and(|area| area > 0), "{}", drawn[0]);
+    assert_eq!(image["shape"], drawn[0]["shape"]);
     let mask = image::open(dir.join("masks/p1_segmentation.png")).unwrap().into_luma8();
     assert_eq!(picture_of(&image["mask"]).into_luma8(), mask);
     let points: Vec<&Value> =
@@ -440,6 +238,61 @@ fn what_it_refuses(server: &Server, png: &[u8]) {
     post("image/png", png).good();
 }
 
+/// Whatever `predict` takes for a model, and all views of each picture, as it shows them.
+#[test]
+fn it_takes_bare_weights_and_shows_all_views_as_predict_does() {
+    let Some(folder) = models() else { return };
+    let own = tempfile::tempdir().unwrap();
+    let dir = own.path();
+    let file = |name: &str| dir.join(name).display().to_string();
+    let weights = file("bare.safetensors");
+    ok(folder, &["export", "classes", "--out", &weights]);
+    let pictures = pictures();
+    let png = encoded(&pictures[1], ImageFormat::Png);
+    std::fs::write(dir.join("p.png"), &png).unwrap();
+    let bare = ["--model", "simple-cnn", "--weights", &weights, "--size", "32", "--classes", "a,b,c,d,e,f,g"];
+    let masks = folder.join("masks.safetensors").display().to_string();
+    let server = Server::start(folder, &["masks.safetensors"], &[&bare[..], &["--tta", "--batch", "2"]].concat());
+
+    let printed = |args: &[&str]| -> Value {
+        let all: Vec<Value> =
+            serde_json::from_str(&ok(dir, &[&["predict", "--format", "json"], args].concat())).unwrap();
+        all[0].clone()
+    };
+    let scores = |told: &Value| -> Vec<(String, f64)> {
+        let scores = told["top"].as_array().unwrap().iter();
+        scores.map(|c| (c["class"].as_str().unwrap().to_owned(), c["score"].as_f64().unwrap())).collect()
+    };
+    let told = printed(&[&["p.png", "--tta", "--top-k", "7"], &bare[..]].concat());
+    let plain = printed(&[&["p.png", "--top-k", "7"], &bare[..]].concat());
+    let answer = server.post("/v1/predict", "image/png", &png).good();
+    assert_same(&probabilities(&answer["images"][0]), &scores(&told));
+    assert_eq!((&answer["views"], &told["views"]), (&8.into(), &8.into()));
+    // The views differ, so this is not what the plain picture gives.
+    let sorted = |mut scores: Vec<(String, f64)>| {
+        scores.sort_by(|a, b| a.0.cmp(&b.0));
+        scores
+    };
+    let (views, plain) = (sorted(scores(&told)), sorted(scores(&plain)));
+    assert!(views.iter().zip(&plain).any(|(a, b)| (a.1 - b.1).abs() > 1e-5), "{views:?} {plain:?}");
+
+    let drawn = printed(&[&masks, "p.png", "--tta", "--out", "masks"]);
+    let segmented = server.post("/v1/segment", "image/png", &png).good();
+    let image = &segmented["images"][0];
+    assert_eq!((&image["shape"], &segmented["views"]), (&drawn["shape"], &8.into()));
+    let mask = image::open(dir.join("masks/p_segmentation.png")).unwrap().into_luma8();
+    assert_eq!(picture_of(&image["mask"]).into_luma8(), mask);
+    let model = server.get("/v1/model").good();
+    for part in ["predict", "segment"] {
+        assert_eq!(model[part]["models"][0]["views"], 8, "{model}");
+    }
+    // What is explained is the picture as it is.
+    let map = server.post("/v1/explain", "image/png", &png).good();
+    assert_eq!((&map["views"], &map["models"]), (&Value::Null, &1.into()));
+    let document = server.get("/openapi.json").text();
+    assert!(document.contains("\"views\"") && document.contains("\"asymmetry\""), "{document}");
+}
+
 #[test]
 fn too_much_is_refused_and_the_server_lives_on() {
     let Some(folder) = models() else { return };
@@ -576,6 +429,9 @@ fn what_does_not_go_together_is_refused() {
     assert!(fails(folder, 2, &["serve", "classes", "--listen", "somewhere"]).contains("--listen"));
     assert!(fails(folder, 2, &["serve", "classes", "--token", "short"]).contains("at least 16"));
     assert!(fails(folder, 2, &["serve", "classes", "--queue", "4", "--max-files", "8"]).contains("--queue"));
+    assert!(fails(folder, 2, &["serve", "classes", "--size", "64"]).contains("--size is for bare weights"));
+    assert!(fails(folder, 2, &["serve", "--model", "simple-cnn"]).contains("--weights"));
+    assert!(fails(folder, 2, &["serve"]).contains("RUN"));
     assert!(fails(folder, 2, &["serve", "classes", "--layer", "none", "--listen", "127.0.0.1:0"]).contains("conv3"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

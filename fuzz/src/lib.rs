@@ -1,9 +1,14 @@
-//! The weight readers, by their sources, for the fuzz targets.
+//! The readers of what strangers send, weight files and images, by their sources, for the fuzz targets.
 
 #![allow(dead_code, unused_imports, reason = "the readers are a part of a program")]
 
+#[path = "../../src/data/mod.rs"]
+pub mod data;
 #[path = "../../src/error.rs"]
 pub mod error;
+#[path = "../../src/rng.rs"]
+pub mod rng;
+pub mod serve;
 #[path = "../../src/tensor/mod.rs"]
 pub mod tensor;
 #[path = "../../src/weights/mod.rs"]

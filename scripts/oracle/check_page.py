@@ -4,8 +4,8 @@
     lesion-gpu serve runs/resnet18-001 runs/unet-small-001 &
     scripts/oracle/check_page.py photo.jpg [--url http://127.0.0.1:8080] [--axe axe.min.js] [--shots DIR] [--chromium FILE]
 
-On a desktop and two phones, light and dark: a picture is chosen, dropped and pasted; bars, map, slider, outline, another class,
-an error, the history, the guide, the report and the colours are looked at; nothing may be asked of others than the server, written
+On a desktop and two phones, light and dark: a picture is chosen, dropped and pasted; bars, map, slider, outline and its measures,
+another class, an error, the history, the guide, the report and the colours are looked at; nothing may be asked of others than the server, written
 to the console, or wider than the screen. With --axe (npm pack axe-core) each view is checked for accessibility; --shots keeps
 pictures of them. The server must have a model that classifies and one that segments. Needs playwright.
 """
@@ -16,6 +16,7 @@ import json
 import pathlib
 import sys
 import time
+import urllib.request
 
 from playwright.sync_api import sync_playwright
 
@@ -31,6 +32,8 @@ GIVE = """([data, kind]) => {
         : new ClipboardEvent('paste', { bubbles: true, clipboardData: files });
     document.getElementById('drop').dispatchEvent(event);
 }"""
+
+BACK = {"light": "rgb(246, 247, 247)", "dark": "rgb(16, 22, 21)", "print": "rgb(255, 255, 255)"}
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("picture", type=pathlib.Path)
@@ -69,13 +72,26 @@ def look(page, screen, view):
     check(wide <= 0, f"{screen} {view}: not wider than the screen")
 
 
-def visit(context, screen):
+def back(page):
+    return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+def measured():
+    """What the API says of the shape of the outline."""
+    headers = {"Content-Type": "application/octet-stream"}
+    request = urllib.request.Request(f"{args.url}/v1/segment", args.picture.read_bytes(), headers)
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)["images"][0]["shape"]
+
+
+def visit(context, screen, scheme):
     page, errors, asked = context.new_page(), [], []
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: errors.append(str(e)))
     page.on("request", lambda r: asked.append(r.url))
     page.goto(args.url)
     wait(page, "document.getElementById('about').textContent.length > 0")
+    check(back(page) == BACK[scheme], f"{screen}: colours as the system says")
     look(page, screen, "start")
 
     page.set_input_files("#file", args.picture)
@@ -91,6 +107,9 @@ def visit(context, screen):
         "['picture', 'overlay', 'contour'].map((id) => JSON.stringify(document.getElementById(id).getBoundingClientRect()))"
     )
     check(len(set(layers)) == 1, f"{screen}: map and outline lie on the picture")
+    shape, said = measured(), page.locator("#shape-facts").inner_text()
+    facts = [f"{shape['area']:,}\u00a0px²", f"{round(shape['diameter']):,}\u00a0px", f"{shape['border']:.2f}"] if shape else []
+    check(all(fact in said for fact in facts) and page.locator("#shape").is_visible() == bool(shape), f"{screen}: measures: {facts}")
     page.locator("#opacity").focus()
     page.keyboard.press("Home")
     check(page.evaluate("getComputedStyle(document.getElementById('overlay')).opacity") == "0", f"{screen}: slider by keyboard")
@@ -120,6 +139,7 @@ def visit(context, screen):
     look(page, screen, "history")
     page.emulate_media(media="print")
     check(page.locator("#drop").is_hidden() and page.locator(".banner").is_visible(), f"{screen}: the report has what belongs there")
+    check(back(page) == BACK["print"], f"{screen}: paper is white")
     look(page, screen, "print")
     page.emulate_media(media="screen")
 
@@ -127,9 +147,15 @@ def visit(context, screen):
     wait(page, "!document.getElementById('view-guide').hidden && document.querySelectorAll('#guides article').length > 0")
     check(page.locator("#guides article").count() == len(bars), f"{screen}: every class is in the guide")
     look(page, screen, "guide")
+    for chosen in ["light", "dark"]:
+        page.locator("#theme").click()
+        check(back(page) == BACK[chosen], f"{screen}: {chosen} colours can be chosen")
+        look(page, screen, f"guide-{chosen}")
+    page.emulate_media(media="print")
+    check(back(page) == BACK["print"], f"{screen}: paper is white, whatever was chosen")
+    page.emulate_media(media="screen")
     page.locator("#theme").click()
-    page.locator("#theme").click()
-    check(page.evaluate("document.documentElement.dataset.theme") == "dark", f"{screen}: colours can be chosen")
+    check(back(page) == BACK[scheme], f"{screen}: and the system's again")
     page.goto(f"{args.url}/docs")
     look(page, screen, "docs")
     foreign = [url for url in asked if not url.startswith((args.url, "blob:", "data:"))]
@@ -141,7 +167,7 @@ with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=args.chromium, args=["--no-sandbox"])
     for width, height, scheme in SCREENS:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        visit(context, f"{width}-{scheme}")
+        visit(context, f"{width}-{scheme}", scheme)
         context.close()
     browser.close()
 sys.exit(f"{len(failed)} failed" if failed else 0)

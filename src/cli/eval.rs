@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::member::Member;
 use super::progress::Progress;
-use super::source::{BareArgs, PartialArgs};
+use super::source::ModelArgs;
 use super::together::Images;
 use super::{DeviceArgs, LoadArgs, TuningArgs, say};
 use crate::data::{Patient, Sample, age_band};
@@ -102,9 +102,7 @@ pub(super) struct EvalArgs {
     #[arg(long)]
     pub(super) precision: Option<Precision>,
     #[command(flatten)]
-    bare: BareArgs,
-    #[command(flatten)]
-    partial: PartialArgs,
+    model: ModelArgs,
     #[command(flatten)]
     pub(super) load: LoadArgs,
     #[command(flatten)]
@@ -115,14 +113,12 @@ pub(super) struct EvalArgs {
 
 pub(super) fn run(args: &EvalArgs, interrupt: &Interrupt) -> Result<()> {
     let sources = match args.runs.as_slice() {
-        [] | [_] => vec![args.bare.resolve(args.runs.first().cloned(), &args.partial)?],
+        [] | [_] => vec![args.model.source(args.runs.first().cloned())?],
         several if args.fit_temperature => {
             return Err(Error::new(Kind::Usage, format!("--fit-temperature is for one run, not {}", several.len()))
                 .next("fit each by itself first"));
         }
-        several => {
-            several.iter().map(|run| args.bare.resolve(Some(run.clone()), &args.partial)).collect::<Result<_>>()?
-        }
+        several => several.iter().map(|run| args.model.source(Some(run.clone()))).collect::<Result<_>>()?,
     };
     if args.out_of_fold && sources.len() == 1 {
         return Err(Error::new(Kind::Usage, "--out-of-fold needs the runs of all folds, and there is one")

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::answers::{Answer, Format};
 use super::pictures::{self, Job, Loaded, targets};
-use super::source::{BareArgs, PartialArgs};
+use super::source::ModelArgs;
 use super::{DeviceArgs, TuningArgs};
 use crate::data::preprocess::Area;
 use crate::data::{ImageSize, SampleReader, Sheet, Source, decode_rgb_file, masks_of_files, png_of};
@@ -67,9 +67,7 @@ pub(super) struct ExplainArgs {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
     #[command(flatten)]
-    bare: BareArgs,
-    #[command(flatten)]
-    partial: PartialArgs,
+    model: ModelArgs,
     #[command(flatten)]
     tuning: TuningArgs,
     #[command(flatten)]
@@ -146,11 +144,11 @@ impl Answer for Explained {
 }
 
 pub(super) fn run(args: &ExplainArgs, interrupt: &Interrupt) -> Result<()> {
-    let (run, paths) = match args.bare.given() {
+    let (run, paths) = match args.model.given() {
         true => (None, args.paths.as_slice()),
         false => (args.paths.first().cloned(), &args.paths[1..]),
     };
-    let source = args.bare.resolve(run, &args.partial)?;
+    let source = args.model.source(run)?;
     let files = pictures::find(paths)?;
     let model = HostModel::read(&source)?;
     let targets = targets(&files, &args.out, ENDINGS, "map")?;
@@ -161,10 +159,7 @@ pub(super) fn run(args: &ExplainArgs, interrupt: &Interrupt) -> Result<()> {
     let look = Look { method: args.method, layer: args.layer.clone() };
     let mut explainer = Explainer::new(&gpu, model, batch, &look, args.tuning.cache(&gpu).as_ref())?;
     let class = args.class.as_deref().map(|name| explainer.class(name)).transpose()?;
-    explainer.notes.iter().for_each(|note| eprintln!("note: {note}"));
-    if !explainer.difference.is_empty() {
-        eprintln!("note: loaded what fits of the weights:\n  {}", explainer.difference.describe());
-    }
+    explainer.notes.iter().chain(&explainer.difference.note()).for_each(|note| eprintln!("note: {note}"));
     if let Some(temperature) = explainer.temperature {
         eprintln!("note: probabilities are calibrated, by a temperature of {temperature:.4}");
     }

@@ -111,13 +111,12 @@ fn save(
         let outlined = outlined(decode_rgb_file(file)?, &[(&picture, FOUND)]);
         write_atomically(on_picture, &png_of(&outlined)?)?;
     }
-    let inside = mask.iter().filter(|&&inside| inside).count();
     Ok(Mask {
         image: file.display().to_string(),
         mask: target.display().to_string(),
         width: size.width,
         height: size.height,
-        share: inside as f64 / size.area() as f64,
+        share: view.map_or(0.0, MaskView::share),
         shape: view.and_then(MaskView::shape),
         outlined: contours.then(|| on_picture.display().to_string()),
         contours: view.filter(|_| contours).map(MaskView::contours),

@@ -50,9 +50,7 @@ impl Member {
         let tuning = args.tuning.cache(gpu);
         let mut predictor = Predictor::load(gpu, source, batch, args.precision, tuning.as_ref())?;
         predictor.notes.iter().for_each(|note| progress.line(&format!("note     {note}")));
-        if !predictor.difference.is_empty() {
-            progress.line(&format!("note     loaded what fits of the weights:\n  {}", predictor.difference.describe()));
-        }
+        predictor.difference.note().iter().for_each(|note| progress.line(&format!("note     {note}")));
         if args.no_temperature {
             predictor.temperature = None;
         }

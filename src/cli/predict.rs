@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::answers::{Answer, Format};
 use super::pictures::{self, Job};
-use super::source::{BareArgs, PartialArgs};
+use super::source::ModelArgs;
 use super::{DeviceArgs, TuningArgs};
 use crate::error::{Error, Kind, Result};
 use crate::models::Task;
@@ -63,9 +63,7 @@ pub(super) struct PredictArgs {
     #[arg(long)]
     precision: Option<Precision>,
     #[command(flatten)]
-    bare: BareArgs,
-    #[command(flatten)]
-    partial: PartialArgs,
+    model: ModelArgs,
     #[command(flatten)]
     tuning: TuningArgs,
     #[command(flatten)]
@@ -134,18 +132,15 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
     let gpu = args.device.open()?;
     let batch = (args.batch as usize).min(files.len());
     let tuning = args.tuning.cache(&gpu);
-    let (mut models, mut shown) = (vec![], vec![]);
+    let mut models = vec![];
     for source in &sources {
         let mut predictor = Predictor::load(&gpu, source, batch, args.precision, tuning.as_ref())?;
-        predictor.notes.iter().for_each(|note| eprintln!("note: {note}"));
-        if !predictor.difference.is_empty() {
-            eprintln!("note: loaded what fits of the weights:\n  {}", predictor.difference.describe());
-        }
+        predictor.notes.iter().chain(&predictor.difference.note()).for_each(|note| eprintln!("note: {note}"));
         if args.no_temperature {
             predictor.temperature = None;
         }
         if args.tta {
-            shown.push(predictor.show_all_views());
+            predictor.show_all_views();
         }
         models.push((source.name(), predictor));
     }
@@ -153,11 +148,11 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
     if sources.len() > 1 {
         eprintln!("note: the mean of {} runs", sources.len());
     }
-    if !shown.is_empty() {
-        let list: Vec<String> = shown.iter().map(usize::to_string).collect();
+    if args.tta {
+        let list: Vec<String> = models.members().iter().map(|model| model.views().to_string()).collect();
         eprintln!("note: the mean of {} views of each picture", list.join(", "));
     }
-    let views = shown.first().copied().filter(|&first| shown.iter().all(|&views| views == first));
+    let views = models.views();
     let job = |columns| Job { files: &files, batch, format: args.format, columns, interrupt };
     let Answering { task, classes, .. } = models.members()[0].answering();
     if task == Task::Segment {
@@ -216,14 +211,13 @@ fn challenge(classes: &[String]) -> Result<Vec<(&'static str, Option<usize>)>> {
 
 /// The models that are named, and the paths behind them.
 fn sources(args: &PredictArgs) -> Result<(Vec<ModelSource>, &[PathBuf])> {
-    if args.bare.given() {
-        return Ok((vec![args.bare.resolve(None, &args.partial)?], &args.paths));
+    if args.model.given() {
+        return Ok((args.model.sources(&[])?, &args.paths));
     }
     // What is named first has to be a model, whatever it looks like.
     let others = args.paths.iter().skip(1).take_while(|path| is_model(path)).count();
     let (runs, pictures) = args.paths.split_at(1 + others);
-    let sources = runs.iter().map(|run| args.bare.resolve(Some(run.clone()), &args.partial)).collect::<Result<_>>()?;
-    Ok((sources, pictures))
+    Ok((args.model.sources(runs)?, pictures))
 }
 
 /// What the model's words mean.

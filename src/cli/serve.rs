@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use clap::{Args, value_parser};
 
+use super::source::ModelArgs;
 use super::{DeviceArgs, TuningArgs, say};
 use crate::error::{Error, Kind, Result};
 use crate::explain::{Look, Method};
 use crate::serve::{Event, Limits, Options, serve};
-use crate::train::{Interrupt, ModelSource, Precision};
+use crate::train::{Interrupt, Precision};
 
 #[derive(Debug, Args)]
 #[command(before_help = "\
@@ -20,10 +21,12 @@ Examples:
   lesion-gpu serve runs/resnet18-001
   lesion-gpu serve runs/resnet18-001 runs/unet-small-001         with the outline of the lesion
   lesion-gpu serve runs/fold-1 runs/fold-2 runs/fold-3           the mean of several runs
+  lesion-gpu serve --model resnet18 --weights w.safetensors      bare weights
   lesion-gpu serve runs/resnet18-001 --listen 0.0.0.0:8080       for other machines; prints a token")]
 pub(super) struct ServeArgs {
-    /// Run folders or checkpoints: those that classify answer together, and so do those that segment
-    #[arg(value_name = "RUN", required = true)]
+    /// Run folders or checkpoints: those that classify answer together, and so do those that segment. Where --model and --weights
+    /// are given there may be none
+    #[arg(value_name = "RUN", required_unless_present = "weights")]
     runs: Vec<PathBuf>,
     /// Address and port; port 0 is any that is free. Other addresses than this machine's own want a token
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
@@ -38,6 +41,10 @@ pub(super) struct ServeArgs {
     /// Milliseconds that a picture waits for others to share its batch
     #[arg(long, value_name = "MS", default_value_t = 5, value_parser = value_parser!(u64).range(..=10_000))]
     max_wait: u64,
+    /// Show the models each picture in all views that keep its shape (8 of a square, else 4), and take the mean of the
+    /// probabilities, of classes and masks, as predict does. What is explained is the picture as it is
+    #[arg(long)]
+    tta: bool,
     /// grad-cam, grad-cam++, or of transformers rollout [default: rollout of transformers, else grad-cam]
     #[arg(long)]
     method: Option<Method>,
@@ -47,6 +54,8 @@ pub(super) struct ServeArgs {
     /// f32 or mixed [default: as trained]
     #[arg(long)]
     precision: Option<Precision>,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -83,9 +92,12 @@ struct LimitArgs {
     /// Seconds that a request may take in all
     #[arg(long, value_name = "S", default_value_t = 30, value_parser = value_parser!(u64).range(1..=3600))]
     timeout: u64,
-    /// Seconds that a request may take to arrive
+    /// Seconds that a request may take to arrive; a connection on which nothing is asked for so long is closed
     #[arg(long, value_name = "S", default_value_t = 20, value_parser = value_parser!(u64).range(1..=3600))]
     read_timeout: u64,
+    /// Seconds that an answer may take to be read; then the connection is closed
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = value_parser!(u64).range(1..=3600))]
+    write_timeout: u64,
 }
 
 impl From<&LimitArgs> for Limits {
@@ -100,6 +112,7 @@ impl From<&LimitArgs> for Limits {
             connections: args.max_connections as usize,
             timeout: Duration::from_secs(args.timeout),
             read_timeout: Duration::from_secs(args.read_timeout),
+            write_timeout: Duration::from_secs(args.write_timeout),
         }
     }
 }
@@ -108,13 +121,15 @@ pub(super) fn run(args: &ServeArgs, interrupt: &Interrupt) -> Result<()> {
     if args.token.as_ref().is_some_and(String::is_empty) {
         return Err(Error::new(Kind::Usage, "the token is empty").next("give one of at least 16 characters, or none"));
     }
+    let models = args.model.sources(&args.runs)?;
     let gpu = args.device.open()?;
     let options = Options {
         listen: args.listen,
         token: args.token.clone(),
-        models: args.runs.iter().cloned().map(ModelSource::Run).collect(),
+        models,
         batch: args.batch as usize,
         max_wait: Duration::from_millis(args.max_wait),
+        all_views: args.tta,
         look: Look { method: args.method, layer: args.layer.clone() },
         precision: args.precision,
         tuning: args.tuning.cache(&gpu),

@@ -33,21 +33,44 @@ pub(super) struct BareArgs {
     preprocess: Option<Steps>,
 }
 
-/// Where weights may be missing.
+/// What a model is that pictures are shown to: a bare weight file, some of whose parameters may be missing, or else a run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Bare weights instead of a run")]
-pub(super) struct PartialArgs {
+pub(super) struct ModelArgs {
+    #[command(flatten)]
+    bare: BareArgs,
     /// Accept a file that lacks some parameters, which then have random values
     #[arg(long, requires = "weights")]
     allow_partial: bool,
 }
 
-impl BareArgs {
+impl ModelArgs {
     /// Whether a bare weight file is named.
     pub fn given(&self) -> bool {
-        self.weights.is_some()
+        self.bare.weights.is_some()
     }
 
+    /// The model's source: the bare weight file if one is named, else `run`, which has a size of its own.
+    pub fn source(&self, run: Option<PathBuf>) -> Result<ModelSource> {
+        if !self.given() && self.bare.size.is_some() {
+            return Err(Error::new(Kind::Usage, "--size is for bare weights: a run has its own")
+                .next("leave --size away, or give --model NAME --weights FILE"));
+        }
+        self.bare.source(run, self.allow_partial)
+    }
+
+    /// The sources of several models: the bare weight file if one is named, then the runs.
+    pub fn sources(&self, runs: &[PathBuf]) -> Result<Vec<ModelSource>> {
+        let bare = self.given().then(|| self.source(None));
+        let run = |run: &PathBuf| match self.given() {
+            true => Ok(ModelSource::Run(run.clone())),
+            false => self.source(Some(run.clone())),
+        };
+        bare.into_iter().chain(runs.iter().map(run)).collect()
+    }
+}
+
+impl BareArgs {
     /// What is said of a size that no model takes.
     pub fn wrong_size(&self) -> Error {
         let given = self.size.map_or(String::new(), |size| size.to_string());
@@ -61,16 +84,7 @@ impl BareArgs {
         self.size
     }
 
-    /// The model's source: the bare weight file if one is named, else `run`, which has a size of its own.
-    pub fn resolve(&self, run: Option<PathBuf>, partial: &PartialArgs) -> Result<ModelSource> {
-        if self.weights.is_none() && self.size.is_some() {
-            return Err(Error::new(Kind::Usage, "--size is for bare weights: a run has its own")
-                .next("leave --size away, or give --model NAME --weights FILE"));
-        }
-        self.source(run, partial.allow_partial)
-    }
-
-    /// The same where a run may be used at another size, and nothing may be missing.
+    /// The model's source: the bare weight file if one is named, of which nothing may be missing, else `run`, at any size.
     pub fn resolve_at_any_size(&self, run: Option<PathBuf>) -> Result<ModelSource> {
         self.source(run, false)
     }

@@ -45,7 +45,7 @@ pub fn decode_rgb(bytes: &[u8], name: &str) -> Result<RgbImage> {
 /// # Errors
 /// As [`decode_rgb`].
 pub fn picture_size(bytes: &[u8], name: &str) -> Result<ImageSize> {
-    let size = open(bytes).and_then(|reader| reader.into_dimensions().map_err(|e| in_words(&e)));
+    let size = open(bytes).and_then(|reader| sheltered(|| reader.into_dimensions().map_err(|e| in_words(&e))));
     let (width, height) =
         size.map_err(|what| Error::new(Kind::Data, what).at(name).next("replace the file by an intact copy"))?;
     Ok(ImageSize { width: width as usize, height: height as usize })
@@ -154,6 +154,37 @@ pub(super) fn decode_described(bytes: &[u8]) -> Result<Decoded, String> {
     if jpeg.is_some_and(|jpeg| !jpeg.complete) {
         return Err("the JPEG is truncated (no end-of-image marker)".to_owned());
     }
+    if reader.format() == Some(ImageFormat::Png) && !palette_is_whole(bytes) {
+        return Err("the image is damaged: its palette is no list of at most 256 colours".to_owned());
+    }
+    sheltered(|| decoded(reader, jpeg))
+}
+
+/// What a decoder makes of a picture. Decoders get files from strangers: where one panics, the picture is what is damaged.
+fn sheltered<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    // Nothing is left half done: all that a decoder changes is its own.
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode));
+    caught.unwrap_or_else(|_| Err("the image is damaged: its decoder gave up".to_owned()))
+}
+
+/// Whether the palette of a PNG, if it has one, is what its decoder takes for granted (png 0.18): whole colours, at most 256.
+fn palette_is_whole(png: &[u8]) -> bool {
+    let mut rest = png.get(8..).unwrap_or_default();
+    while let Some((head, behind)) = rest.split_first_chunk::<8>() {
+        let [a, b, c, d, kind @ ..] = *head;
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        match &kind {
+            b"PLTE" if !length.is_multiple_of(3) || length > 768 => return false,
+            b"IDAT" => return true,
+            _ => {}
+        }
+        // Behind each chunk stands a checksum of four bytes.
+        rest = behind.get(length.saturating_add(4)..).unwrap_or_default();
+    }
+    true
+}
+
+fn decoded(reader: ImageReader<Cursor<&[u8]>>, jpeg: Option<Jpeg>) -> Result<Decoded, String> {
     let mut decoder = reader.into_decoder().map_err(|e| in_words(&e))?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
@@ -291,13 +322,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn palette_png_becomes_rgb() {
-        // A 2x1 palette PNG: red, blue.
+    /// A PNG of 2x1 pixels with this palette, of which they are the first two colours.
+    fn of_palette(palette: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         let png: &[(&[u8; 4], &[u8])] = &[
             (b"IHDR", &[0, 0, 0, 2, 0, 0, 0, 1, 8, 3, 0, 0, 0]),
-            (b"PLTE", &[255, 0, 0, 0, 0, 255]),
+            (b"PLTE", palette),
+            (b"tRNS", &[7]),
             // zlib: stored block of the filter byte and two indices
             (b"IDAT", &[0x78, 0x01, 0x01, 3, 0, 0xFC, 0xFF, 0, 0, 1, 0, 5, 0, 2]),
             (b"IEND", &[]),
@@ -309,7 +340,25 @@ mod tests {
             bytes.extend_from_slice(body);
             bytes.extend_from_slice(&crc32(&[&kind[..], body].concat()).to_be_bytes());
         }
-        assert_eq!(decode_rgb(&bytes, "palette.png").unwrap().into_raw(), [255, 0, 0, 0, 0, 255]);
+        bytes
+    }
+
+    #[test]
+    fn palette_png_becomes_rgb() {
+        let decoded = decode_rgb(&of_palette(&[255, 0, 0, 0, 0, 255]), "palette.png").unwrap();
+        assert_eq!(decoded.into_raw(), [255, 0, 0, 0, 0, 255]);
+        assert!(decode_rgb(&of_palette(&[9; 768]), "x").is_ok());
+        for length in [1, 2, 4, 5, 767, 769, 771, 3000] {
+            let error = decode_rgb(&of_palette(&vec![9; length]), "x").unwrap_err();
+            assert!(error.kind() == Kind::Data && error.what().contains("palette"), "{length}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_decoder_that_panics_is_an_error() {
+        assert_eq!(sheltered(|| Ok(1)), Ok(1));
+        let broken = sheltered::<()>(|| panic!("as decoders of strange files do"));
+        assert!(broken.is_err_and(|what| what.contains("damaged")));
     }
 
     fn crc32(bytes: &[u8]) -> u32 {

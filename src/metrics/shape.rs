@@ -1,8 +1,6 @@
 //! Shapes of lesions, from their masks: what of the ABCD rule (F. Nachbar et al., "The ABCD rule of dermatoscopy", 1994) can be
 //! measured without colours, in pixels. They describe masks. They are no score of that rule and no diagnosis.
 
-use std::collections::VecDeque;
-
 use serde::Serialize;
 
 /// A mask, row by row.
@@ -50,48 +48,59 @@ impl<'a> MaskView<'a> {
         within && self.inside[y as usize * self.width + x as usize]
     }
 
-    /// The parts, each as the indices of its pixels.
-    fn parts(self) -> Vec<Vec<usize>> {
+    /// The share of its pixels that are inside; 0 of a mask without pixels.
+    pub fn share(self) -> f64 {
+        self.inside.iter().filter(|&&inside| inside).count() as f64 / self.inside.len().max(1) as f64
+    }
+
+    /// How many parts there are, and the pixels of the largest, the last of several. The others are not kept: they may be many.
+    fn largest(self) -> (usize, Vec<usize>) {
         let mut seen = vec![false; self.inside.len()];
-        let mut parts = vec![];
+        let (mut parts, mut largest) = (0, vec![]);
         for first in 0..self.inside.len() {
             if !self.inside[first] || seen[first] {
                 continue;
             }
             seen[first] = true;
-            let (mut part, mut next) = (vec![], VecDeque::from([first]));
-            while let Some(pixel) = next.pop_front() {
-                part.push(pixel);
+            // Pixels whose neighbours were looked at lie before this place, the others behind it.
+            let (mut part, mut looked) = (vec![first], 0);
+            while let Some(&pixel) = part.get(looked) {
+                looked += 1;
                 let (x, y) = ((pixel % self.width) as i64, (pixel / self.width) as i64);
                 for (dx, dy) in (-1..=1).flat_map(|dy| (-1..=1).map(move |dx| (dx, dy))) {
                     if self.at(x + dx, y + dy) {
                         let neighbour = (y + dy) as usize * self.width + (x + dx) as usize;
                         if !std::mem::replace(&mut seen[neighbour], true) {
-                            next.push_back(neighbour);
+                            part.push(neighbour);
                         }
                     }
                 }
             }
-            parts.push(part);
+            parts += 1;
+            if part.len() >= largest.len() {
+                largest = part;
+            }
         }
-        parts
+        (parts, largest)
     }
 
     /// The measures of its largest part; none of an empty mask.
     pub fn shape(self) -> Option<Shape> {
-        let parts = self.parts();
-        let largest = parts.iter().max_by_key(|part| part.len())?;
+        let (parts, largest) = self.largest();
+        if largest.is_empty() {
+            return None;
+        }
         let mut own = vec![false; self.inside.len()];
         largest.iter().for_each(|&pixel| own[pixel] = true);
         let own = MaskView { inside: &own, width: self.width };
         let (area, perimeter) = (largest.len(), own.perimeter());
         Some(Shape {
-            parts: parts.len(),
+            parts,
             area,
             perimeter,
             border: perimeter * perimeter / (4.0 * std::f64::consts::PI * area as f64),
-            asymmetry: own.asymmetry(largest),
-            diameter: own.diameter(largest),
+            asymmetry: own.asymmetry(&largest),
+            diameter: own.diameter(&largest),
         })
     }
 
@@ -118,16 +127,15 @@ impl<'a> MaskView<'a> {
 
     /// The share of a part that its mirror images do not cover.
     fn asymmetry(self, part: &[usize]) -> [f64; 2] {
-        let points: Vec<[f64; 2]> =
-            part.iter().map(|&pixel| [(pixel % self.width) as f64, (pixel / self.width) as f64]).collect();
-        let count = points.len() as f64;
-        let centre = [0, 1].map(|axis| points.iter().map(|p| p[axis]).sum::<f64>() / count);
-        let moment = |a: usize, b: usize| points.iter().map(|p| (p[a] - centre[a]) * (p[b] - centre[b])).sum::<f64>();
+        let points = || part.iter().map(|&pixel| [(pixel % self.width) as f64, (pixel / self.width) as f64]);
+        let count = part.len() as f64;
+        let centre = [0, 1].map(|axis| points().map(|p| p[axis]).sum::<f64>() / count);
+        let moment = |a: usize, b: usize| points().map(|p| (p[a] - centre[a]) * (p[b] - centre[b])).sum::<f64>();
         // The direction in which the part is longest.
         let angle = 0.5 * (2.0 * moment(0, 1)).atan2(moment(0, 0) - moment(1, 1));
         let uncovered = |angle: f64| {
             let (sin, cos) = (2.0 * angle).sin_cos();
-            let open = points.iter().filter(|p| {
+            let open = points().filter(|p| {
                 let [x, y] = [p[0] - centre[0], p[1] - centre[1]];
                 let mirrored = [centre[0] + cos * x + sin * y, centre[1] + sin * x - cos * y];
                 !self.at(mirrored[0].round() as i64, mirrored[1].round() as i64)

@@ -6,12 +6,13 @@ use serde::Serialize;
 
 use super::contour::outlines;
 use super::device::{About, Explains};
+use super::prepared::Prepared;
 use super::refusal::Refusal;
-use super::upload::{Prepared, decode};
+use super::upload::decode;
 use crate::data::preprocess::Area;
 use crate::data::{ImageSize, mask_picture, png_of, resize_rgb};
 use crate::explain::{Explanation, heat_map, overlay};
-use crate::metrics::{Contour, MaskView};
+use crate::metrics::{Contour, MaskView, Shape};
 use crate::train::{Said, mask_maps, mask_of};
 
 /// What every answer says.
@@ -29,6 +30,9 @@ pub(super) struct Answer<T> {
     pub temperature: Option<f64>,
     /// How many models the answer is the mean of.
     pub models: usize,
+    /// How many views of each image it is the mean of, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub views: Option<usize>,
     /// In the order of the request.
     pub images: Vec<T>,
 }
@@ -152,6 +156,8 @@ pub(super) struct Segmented {
     picture: Picture,
     /// The part of the image that is inside, from 0 to 1.
     share: f64,
+    /// The measures of the mask's largest part, if there is any, in pixels of the image.
+    shape: Option<Shape>,
     /// Closed outlines in pixels of the image, the largest first.
     contours: Vec<Contour>,
     /// PNG in base64, as large as the image, white inside.
@@ -170,10 +176,11 @@ pub(super) fn segmented(prepared: &Prepared, said: &[Said], about: &About, title
     let maps = mask_maps(said, &about.recipes, &prepared.areas);
     let inside = mask_of(&maps, size).map_err(|e| Refusal::of(&e, title))?;
     let tolerance = (size.width.max(size.height) as f64 / 1000.0).max(1.0);
-    let share = inside.iter().filter(|&&inside| inside).count() as f64 / size.area().max(1) as f64;
-    let contours = outlines(MaskView::new(&inside, size.width).ok_or_else(not_drawn)?, tolerance);
+    let view = MaskView::new(&inside, size.width).ok_or_else(not_drawn)?;
+    let (share, shape, contours) = (view.share(), view.shape(), outlines(view, tolerance));
     let mask = mask_picture(&inside, size).and_then(|mask| png_of(&mask)).map_err(|_| not_drawn())?;
-    let answer = Segmented { picture: Picture::of(prepared), share, contours, mask: BASE64_STANDARD.encode(&mask) };
+    let answer =
+        Segmented { picture: Picture::of(prepared), share, shape, contours, mask: BASE64_STANDARD.encode(&mask) };
     Ok(DrawnMask { answer, mask })
 }
 

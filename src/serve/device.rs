@@ -72,6 +72,10 @@ pub(super) struct About {
     pub models: Vec<(String, usize, usize, &'static str)>,
     pub classes: Vec<String>,
     pub temperatures: Vec<Option<f64>>,
+    /// In how many views each sees an image.
+    pub views: Vec<usize>,
+    /// The same where it is several, and as many for all.
+    pub common_views: Option<usize>,
     pub outputs: Outputs,
 }
 
@@ -97,6 +101,7 @@ pub(super) struct Served {
 pub(super) struct Loading {
     /// Images of a batch, at most.
     pub batch: usize,
+    pub all_views: bool,
     pub look: Look,
     pub precision: Option<Precision>,
     pub tuning: Option<TuningCache>,
@@ -147,14 +152,20 @@ impl Models {
             let sizes = Sizes::new(loading.batch, |rows| {
                 let tuning = loading.tuning.as_ref();
                 let load = |(name, host): &(String, HostModel)| {
-                    Ok((name.clone(), Predictor::of(gpu, host.clone(), rows, loading.precision, tuning)?))
+                    let mut predictor = Predictor::of(gpu, host.clone(), rows, loading.precision, tuning)?;
+                    if loading.all_views {
+                        predictor.show_all_views();
+                    }
+                    Ok((name.clone(), predictor))
                 };
-                let members: Vec<(String, Predictor)> = hosts.iter().map(load).collect::<Result<_>>()?;
+                let ensemble = Ensemble::new(hosts.iter().map(load).collect::<Result<_>>()?)?;
                 if about.is_none() {
-                    about = About::of(&members);
-                    notes.extend(members.iter().flat_map(|(_, member)| member.notes.clone()));
+                    about = About::of(&ensemble);
+                    let of =
+                        |member: &Predictor| [member.notes.clone(), Vec::from_iter(member.difference.note())].concat();
+                    notes.extend(ensemble.members().iter().flat_map(of));
                 }
-                Ensemble::new(members)
+                Ok(ensemble)
             })?;
             Ok(about.map(|about| (sizes, about)))
         };
@@ -236,14 +247,17 @@ impl Models {
 }
 
 impl About {
-    fn of(members: &[(String, Predictor)]) -> Option<Self> {
-        let (_, first) = members.first()?;
-        let configs = || members.iter().map(|(_, member)| &member.config);
+    fn of(ensemble: &Ensemble) -> Option<Self> {
+        let members = ensemble.members();
+        let first = members.first()?;
+        let configs = || members.iter().map(|member| &member.config);
         Some(Self {
             recipes: configs().map(crate::train::TrainConfig::preparation).collect(),
             models: configs().map(|c| (c.model.clone(), c.size.width, c.size.height, c.precision.name())).collect(),
             classes: first.classes.clone(),
-            temperatures: members.iter().map(|(_, member)| member.temperature).collect(),
+            temperatures: members.iter().map(|member| member.temperature).collect(),
+            views: members.iter().map(Predictor::views).collect(),
+            common_views: ensemble.views(),
             outputs: first.outputs(),
         })
     }

@@ -33,6 +33,44 @@ const HEADERS: [(&str, &str); 7] = [
     ("permissions-policy", "camera=(), microphone=(), geolocation=()"),
 ];
 
+/// The most that what stands before a request's body may be.
+pub(super) struct Most {
+    /// Lines.
+    headers: usize,
+    /// Bytes of their names and values.
+    bytes: usize,
+    /// Bytes of what is asked for.
+    address: usize,
+    /// Lines and bytes that are read at all. What is between these and the others is refused in words; what is above, by its status
+    /// alone, since it is no request yet.
+    pub parsed_headers: usize,
+    pub parsed_bytes: usize,
+}
+
+/// What browsers send with all cookies of this machine is less.
+pub(super) const MOST: Most =
+    Most { headers: 100, bytes: 32 << 10, address: 4 << 10, parsed_headers: 250, parsed_bytes: 64 << 10 };
+
+impl Most {
+    /// Checks what stands before a body.
+    ///
+    /// # Errors
+    /// 414 and 431.
+    fn check(&self, address: usize, headers: &HeaderMap) -> Result<(), Refusal> {
+        if address > self.address {
+            let message = format!("the address is longer than {} bytes", self.address);
+            return Err(Refusal::new(StatusCode::URI_TOO_LONG, "address", message, "see /docs for what there is"));
+        }
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if headers.len() > self.headers || bytes > self.bytes {
+            let message = format!("there are more than {} headers, or {} KiB of them", self.headers, self.bytes >> 10);
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Err(Refusal::new(status, "headers", message, "send fewer headers, or no cookies"));
+        }
+        Ok(())
+    }
+}
+
 /// Who may ask.
 #[derive(Debug)]
 pub(super) struct Access {
@@ -166,6 +204,8 @@ pub(super) async fn guard(
 }
 
 async fn pass(app: &App, client: IpAddr, request: Request, next: Next) -> Result<Response, Refusal> {
+    let address = request.uri().path_and_query().map_or(0, |address| address.as_str().len());
+    MOST.check(address, request.headers())?;
     app.access.check(request.uri().path(), request.headers())?;
     if request.method() != Method::POST {
         return Ok(next.run(request).await);
@@ -220,6 +260,23 @@ mod tests {
             assert_eq!(with(wrong), 401, "{wrong}");
         }
         assert_eq!(status(&access, "/healthz", &[("host", "clinic:80")]), 200);
+    }
+
+    #[test]
+    fn what_stands_before_a_body_has_limits() {
+        let many = |n: usize, bytes: usize| -> HeaderMap {
+            let value = HeaderValue::from_bytes(&vec![b'x'; bytes]).unwrap();
+            (0..n)
+                .map(|i| (header::HeaderName::from_bytes(format!("h-{i:03}").as_bytes()).unwrap(), value.clone()))
+                .collect()
+        };
+        let status = |address, headers: &HeaderMap| {
+            MOST.check(address, headers).err().map(|r| r.into_response().status().as_u16())
+        };
+        assert_eq!([0, 4096, 4097].map(|address| status(address, &many(1, 1))), [None, None, Some(414)]);
+        assert_eq!([100, 101].map(|n| status(1, &many(n, 1))), [None, Some(431)]);
+        // Names are five bytes long.
+        assert_eq!([(32 << 10) - 5, (32 << 10) - 4].map(|bytes| status(1, &many(1, bytes))), [None, Some(431)]);
     }
 
     #[test]

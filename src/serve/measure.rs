@@ -61,8 +61,8 @@ impl Measures {
         done.seconds += took.as_secs_f64();
     }
 
-    /// All of it, with what waits and what is in progress now.
-    pub fn text(&self, waiting: usize, in_progress: usize) -> String {
+    /// All of it, with what waits, what is in progress and what is connected now.
+    pub fn text(&self, waiting: usize, in_progress: usize, connections: usize) -> String {
         let counts = self.lock();
         let mut text = String::new();
         let mut family = |name: &str, kind: &str, help: &str, lines: &mut dyn Iterator<Item = String>| {
@@ -117,6 +117,12 @@ impl Measures {
             "Requests for work that are not answered yet.",
             &mut std::iter::once(format!(" {in_progress}")),
         );
+        family(
+            "connections",
+            "gauge",
+            "Open connections, this one included.",
+            &mut std::iter::once(format!(" {connections}")),
+        );
         text
     }
 }
@@ -153,7 +159,7 @@ mod tests {
         measures.request("other", 404, Duration::ZERO);
         measures.batch("predict", 3, Duration::from_millis(500));
         measures.batch("predict", 1, Duration::from_millis(250));
-        let text = measures.text(7, 2);
+        let text = measures.text(7, 2, 3);
         for line in [
             "lesion_gpu_requests_total{route=\"/v1/predict\",status=\"200\"} 3",
             "lesion_gpu_requests_total{route=\"other\",status=\"404\"} 1",
@@ -167,6 +173,7 @@ mod tests {
             "lesion_gpu_device_seconds_total{work=\"predict\"} 0.75",
             "lesion_gpu_queue_length 7",
             "lesion_gpu_requests_in_progress 2",
+            "lesion_gpu_connections 3",
             "# TYPE lesion_gpu_request_duration_seconds histogram",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");

@@ -4,9 +4,10 @@
 //! batch, and answers each. Requests are read, images decoded and maps drawn beside it, on other threads. The asynchronous runtime
 //! does not leave this layer.
 //!
-//! - `limits`: the options; `server`: from the first connection to the last
+//! - `options`, `limits`: how it is set up; `server`: from the first connection to the last; `stream`: who asks has to read
 //! - `guard`: who may ask, how much at once and for how long; headers; `refusal`: what is said instead of an answer
-//! - `routes`: what is asked and answered; `upload`: images on their way in; `answers`: what is said of them; `contour`: outlines
+//! - `routes`: what is asked and answered; `upload`: images on their way in; `prepared`: as the models want them; `answers`: what is
+//!   said of them; `contour`: outlines
 //! - `queue`: what waits for the device; `device`: the thread that owns it, and the models
 //! - `measure`: counters; `openapi`: the API described; `guide`: texts on classes
 //! - `web/`: the page, its style and its script, compiled in; it asks nobody but this server
@@ -27,6 +28,7 @@
 //!     models: vec![ModelSource::Run("runs/resnet18-001".into())],
 //!     batch: 8,
 //!     max_wait: std::time::Duration::from_millis(5),
+//!     all_views: false,
 //!     look: Default::default(),
 //!     precision: None,
 //!     tuning: None,
@@ -47,11 +49,15 @@ mod guide;
 mod limits;
 mod measure;
 mod openapi;
+mod options;
+mod prepared;
 mod queue;
 mod refusal;
 mod routes;
 mod server;
+mod stream;
 mod upload;
 
-pub use limits::{Limits, Options};
+pub use limits::Limits;
+pub use options::Options;
 pub use server::{Event, Tell, serve};

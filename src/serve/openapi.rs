@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::answers::NOTE;
 
 /// What the routes for work may refuse.
-const REFUSALS: [(&str, &str); 11] = [
+const REFUSALS: [(&str, &str); 13] = [
     ("400", "The image cannot be decoded, or the request makes no sense"),
     ("401", "The token is missing or wrong"),
     ("403", "The request came from another web page, or by a name that is not localhost"),
@@ -14,8 +14,10 @@ const REFUSALS: [(&str, &str); 11] = [
     ("405", "The method is not POST"),
     ("408", "The request arrived too slowly"),
     ("413", "The body, an image's pixels or the number of images are above the limit"),
+    ("414", "The address is too long"),
     ("415", "The body is no image and no form, or an image of no known format"),
     ("429", "Too many requests of this client are in progress; see Retry-After"),
+    ("431", "The headers are too many or too large"),
     ("500", "The model's answer is not a number, or the server is at fault"),
     ("503", "Too much is waiting, or the request took too long; see Retry-After"),
 ];
@@ -47,6 +49,8 @@ fn answer(own: &Value) -> Value {
     }));
     whole["properties"]["temperature"] =
         described("number", "what logits were divided by, where probabilities are calibrated");
+    whole["properties"]["views"] =
+        described("integer", "views of each image whose mean this is, where there are several (--tta)");
     whole
 }
 
@@ -101,7 +105,10 @@ pub(super) fn document() -> Value {
         "info": {
             "title": "lesion-gpu",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": format!("Classifies and segments images of skin lesions. {NOTE}"),
+            "description": format!(
+                "Classifies and segments images of skin lesions. {NOTE} What is no request by the rules of HTTP is answered with 400, 414 \
+                 or 431 and no words, or by the end of the connection."
+            ),
         },
         "paths": {
             "/v1/predict": work("The probabilities of the classes", "Predicted", None, &json!([])),
@@ -131,12 +138,29 @@ pub(super) fn document() -> Value {
                 })),
                 "Segmented": answer(&json!({
                     "share": described("number", "the part of the image that is inside, from 0 to 1"),
+                    "shape": {
+                        "anyOf": [{ "$ref": "#/components/schemas/Shape" }, { "type": "null" }],
+                        "description": "area, perimeter, border, asymmetry along the long and the short axis, and diameter of the mask's largest \
+                                        part, in pixels of the image, and the number of parts; null if nothing is inside. They \
+                                        describe the mask, and are no score and no diagnosis",
+                    },
                     "contours": {
                         "type": "array",
                         "description": "closed outlines, the largest first, of points [x, y] in pixels of the image",
                         "items": { "type": "array", "items": { "type": "array", "items": { "type": "integer" } } },
                     },
                     "mask": described("string", "PNG in base64, as large as the image: white inside, black outside"),
+                })),
+                "Shape": object(json!({
+                    "parts": described("integer", "parts of the mask that touch nowhere"),
+                    "area": described("integer", "pixels in the largest part"),
+                    "perimeter": described("number", "length of its border and of those of its holes, in pixels"),
+                    "border": described("number", "how irregular the border is: perimeter squared by 4 pi times the area, about 1.1 of a disc"),
+                    "asymmetry": {
+                        "type": "array", "items": { "type": "number" }, "minItems": 2, "maxItems": 2,
+                        "description": "the shares that mirror images along its long and its short axis do not cover, from 0 to 1",
+                    },
+                    "diameter": described("number", "the largest distance between two points of the border, in pixels"),
                 })),
                 "Error": object(json!({ "error": object(json!({
                     "kind": described("string", "a word that does not change"),
@@ -198,7 +222,8 @@ pub(super) fn page() -> String {
                         }
                     }
                     h2 { "Errors" }
-                    p { code { r#"{"error": {"kind": …, "message": …, "next": …}}"# } }
+                    p { code { r#"{"error": {"kind": …, "message": …, "next": …}}"# }
+                        ". What is no request at all, by the rules of HTTP, is answered with 400, 414 or 431 and no words, or by the end of the connection." }
                     table {
                         thead { tr { th scope="col" { "status" } th scope="col" { "when" } } }
                         tbody { @for (status, when) in REFUSALS { tr { td { (status) } td { (when) "." } } } }

@@ -16,9 +16,10 @@ use super::device::{About, Job, Outcome, Served, Work};
 use super::guard::{Access, Clients, guard};
 use super::limits::Limits;
 use super::measure::Measures;
+use super::prepared::{Prepared, prepare};
 use super::queue::Queue;
 use super::refusal::Refusal;
-use super::upload::{Prepared, prepare, receive, title};
+use super::upload::{receive, title};
 use super::{guide, openapi};
 use crate::data::Preparation;
 use crate::error::Result as CrateResult;
@@ -41,6 +42,8 @@ pub(super) struct App {
     pub queue: Arc<Queue<Job>>,
     pub measures: Arc<Measures>,
     pub clients: Clients,
+    /// Held by each open connection.
+    pub connections: Arc<()>,
     /// As many images are decoded and drawn side by side.
     pub workers: Arc<Semaphore>,
 }
@@ -74,16 +77,26 @@ pub(super) fn routes(app: Arc<App>) -> Router {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let text = app.measures.text(app.queue.len(), app.clients.count());
+    let open = Arc::strong_count(&app.connections) - 1;
+    let text = app.measures.text(app.queue.len(), app.clients.count(), open);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
 async fn model(State(app): State<Arc<App>>) -> Json<Value> {
     let Served { classifier, explainer, segmenter, device, .. } = &app.served;
     let models = |about: &About| -> Vec<Value> {
-        let models = about.models.iter().zip(&about.temperatures);
-        let one = |((name, width, height, precision), temperature): (&(String, usize, usize, &str), &Option<f64>)| json!({ "name": name, "width": width, "height": height, "precision": precision, "temperature": temperature });
-        models.map(one).collect()
+        let numbers = about.temperatures.iter().zip(&about.views);
+        let all = about.models.iter().zip(numbers);
+        let one = |((name, width, height, precision), (temperature, views)): (
+            &(String, usize, usize, &str),
+            (_, _),
+        )| {
+            let (temperature, views): (&Option<f64>, &usize) = (temperature, views);
+            json!({
+                "name": name, "width": width, "height": height, "precision": precision, "temperature": temperature, "views": views,
+            })
+        };
+        all.map(one).collect()
     };
     Json(json!({
         "note": NOTE,
@@ -157,7 +170,7 @@ async fn explain(
                 let images = drawn.into_iter().chain(last).map(|map| map.answer).collect();
                 // One model is explained, also where several answer.
                 let temperature = about.temperatures.first().copied().flatten();
-                Json(Answer { note: NOTE, temperature, models: 1, images }).into_response()
+                Json(Answer { note: NOTE, temperature, models: 1, views: None, images }).into_response()
             }
         })
     };
@@ -189,7 +202,7 @@ impl About {
     /// An answer of these models.
     fn answer<T>(&self, images: Vec<T>) -> Answer<T> {
         let only = self.temperatures.first().copied().flatten().filter(|_| self.temperatures.len() == 1);
-        Answer { note: NOTE, temperature: only, models: self.models.len(), images }
+        Answer { note: NOTE, temperature: only, models: self.models.len(), views: self.common_views, images }
     }
 }
 

@@ -15,11 +15,14 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 
 use super::device::{Job, Loading, Models, Served, Worker};
+use super::guard::MOST;
 use super::guard::{Access, Clients, Peer};
-use super::limits::{Limits, Options};
+use super::limits::Limits;
 use super::measure::Measures;
+use super::options::Options;
 use super::queue::Queue;
 use super::routes::{App, routes};
+use super::stream::Impatient;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::train::Interrupt;
@@ -70,7 +73,7 @@ pub type Tell = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
 /// models, [`Kind::DeviceLost`] once the device is gone.
 pub fn serve(gpu: Gpu, options: Options, interrupt: &Interrupt, tell: Tell) -> Result<()> {
     options.check()?;
-    let Options { listen, models, batch, max_wait, look, precision, tuning, limits, .. } = options;
+    let Options { listen, models, batch, max_wait, all_views, look, precision, tuning, limits, .. } = options;
     let made = match (&options.token, listen.ip().is_loopback()) {
         (None, false) => Some(new_token()?),
         _ => None,
@@ -84,7 +87,7 @@ pub fn serve(gpu: Gpu, options: Options, interrupt: &Interrupt, tell: Tell) -> R
     }
 
     let (queue, measures) = (Arc::new(Queue::new(limits.queue)), Arc::new(Measures::default()));
-    let loading = Loading { batch, look, precision, tuning };
+    let loading = Loading { batch, all_views, look, precision, tuning };
     let (models, served) = Models::load(&gpu, &models, &loading)?;
     served.notes.iter().for_each(|note| tell(&Event::Note(note)));
     let complain = Arc::clone(&tell);
@@ -101,6 +104,8 @@ pub fn serve(gpu: Gpu, options: Options, interrupt: &Interrupt, tell: Tell) -> R
     let device = start(worker)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // More could not work at the same time, and each keeps memory of its own for what it has decoded.
+        .max_blocking_threads(workers())
         .thread_name("http")
         .enable_all()
         .build()
@@ -119,8 +124,12 @@ pub fn serve(gpu: Gpu, options: Options, interrupt: &Interrupt, tell: Tell) -> R
     ended.and(done)
 }
 
+/// How many images are decoded or drawn side by side.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
 fn app(served: Served, limits: Limits, access: Access, queue: &Arc<Queue<Job>>, measures: Arc<Measures>) -> Arc<App> {
-    let workers = std::thread::available_parallelism().map_or(2, usize::from);
     Arc::new(App {
         served,
         limits,
@@ -128,7 +137,8 @@ fn app(served: Served, limits: Limits, access: Access, queue: &Arc<Queue<Job>>, 
         queue: Arc::clone(queue),
         measures,
         clients: Clients::default(),
-        workers: Arc::new(Semaphore::new(workers)),
+        connections: Arc::default(),
+        workers: Arc::new(Semaphore::new(workers())),
     })
 }
 
@@ -170,7 +180,7 @@ async fn accept(
 ) {
     let limits = app.limits.clone();
     let (connections, graceful) = (Arc::new(Semaphore::new(limits.connections)), GracefulShutdown::new());
-    let router = routes(app);
+    let router = routes(Arc::clone(&app));
     let mut look_up = tokio::time::interval(LOOK_UP);
     loop {
         let connection = async {
@@ -200,18 +210,21 @@ async fn accept(
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.read_timeout)
-            .max_buf_size(64 << 10)
-            .serve_connection(TokioIo::new(stream), service);
+            .max_headers(MOST.parsed_headers)
+            .max_header_size(MOST.parsed_bytes)
+            .max_buf_size(MOST.parsed_bytes)
+            .serve_connection(TokioIo::new(Impatient::new(stream, limits.write_timeout)), service);
         let watched = graceful.watch(connection);
+        let open = Arc::clone(&app.connections);
         tokio::spawn(async move {
-            // An error is a client that does not speak HTTP, or that has gone.
+            // An error is a client that does not speak HTTP, that does not read, or that has gone.
             let _ = watched.await;
-            drop(permit);
+            drop((permit, open));
         });
     }
     tell(&Event::Stopping);
     // Every request ends by its own limits; who neither sends nor reads is not waited for.
-    let patience = limits.read_timeout + limits.timeout;
+    let patience = limits.read_timeout + limits.timeout + limits.write_timeout;
     let _ = tokio::time::timeout(patience, graceful.shutdown()).await;
 }
 

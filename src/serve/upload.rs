@@ -1,21 +1,17 @@
-//! Images on their way in: read from a request within its limits, decoded, and made as the models want them. They stay in memory.
+//! Images on their way in: read from a request within its limits, and decoded. They stay in memory. Nothing here knows of models or
+//! of the device, so that strange requests can be tried on it without either.
 
 use std::error::Error as _;
-use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest as _, Multipart, Request};
 use axum::http::{StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use image::RgbImage;
-use tokio::sync::oneshot;
 
-use super::device::{Job, Outcome, Work};
 use super::limits::Limits;
 use super::refusal::Refusal;
-use crate::data::preprocess::Area;
-use crate::data::{ImageSize, Preparation, decode_rgb, picture_size};
-use crate::error::Result as CrateResult;
+use crate::data::{decode_rgb, picture_size};
 
 /// The longest name of a file that is repeated in an answer, in characters.
 const NAME: usize = 100;
@@ -26,16 +22,6 @@ pub(super) struct Upload {
     /// What its sender calls it, without folders. It is repeated in the answer and used for nothing else.
     pub name: Option<String>,
     pub bytes: Bytes,
-}
-
-/// An image that was decoded for the models.
-pub(super) struct Prepared {
-    pub upload: Upload,
-    /// Its own size.
-    pub size: ImageSize,
-    /// The part of it that each model sees.
-    pub areas: Vec<Area>,
-    made: Vec<RgbImage>,
 }
 
 /// Reads the images of a request.
@@ -133,29 +119,6 @@ pub(super) fn decode(upload: &Upload, title: &str, pixels: usize) -> Result<RgbI
         return Err(Refusal::too_large(message, "send a smaller image"));
     }
     decode_rgb(&upload.bytes, title).map_err(|e| Refusal::of(&e, title))
-}
-
-/// Decodes images and makes of each what every recipe says.
-///
-/// # Errors
-/// As [`decode`], of the first that cannot be.
-pub(super) fn prepare(uploads: Vec<Upload>, recipes: &[Preparation], pixels: usize) -> Result<Vec<Prepared>, Refusal> {
-    let all = uploads.len();
-    let one = |(place, upload): (usize, Upload)| {
-        let picture = decode(&upload, &title(&upload, place, all), pixels)?;
-        let size = (&picture).into();
-        let (made, areas) = Preparation::make_each(recipes, picture).into_iter().unzip();
-        Ok(Prepared { upload, size, areas, made })
-    };
-    uploads.into_iter().enumerate().map(one).collect()
-}
-
-impl Prepared {
-    /// Asks for work on it, and gives away what was made for the models.
-    pub fn job(&mut self, work: Work) -> (Job, oneshot::Receiver<CrateResult<Outcome>>) {
-        let (reply, answer) = oneshot::channel();
-        (Job { work, made: std::mem::take(&mut self.made), since: Instant::now(), reply }, answer)
-    }
 }
 
 #[cfg(test)]

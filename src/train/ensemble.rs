@@ -69,6 +69,12 @@ impl Ensemble {
         &self.members
     }
 
+    /// In how many views each of them sees a picture, where it is several, and as many for all.
+    pub fn views(&self) -> Option<usize> {
+        let mut views = self.members.iter().map(Predictor::views);
+        views.next().filter(|&first| first > 1 && views.all(|other| other == first))
+    }
+
     /// How pictures are made for each of them.
     pub fn preparations(&self) -> Vec<Preparation> {
         self.members.iter().map(|member| member.config.preparation()).collect()

@@ -130,6 +130,11 @@ impl Predictor {
         self.views.len()
     }
 
+    /// In how many views it sees each picture.
+    pub fn views(&self) -> usize {
+        self.views.len()
+    }
+
     /// Calls `take` with the number of each valid picture, in order, and what the model says of it. `progress` is called
     /// with the batches done.
     ///

@@ -39,6 +39,11 @@ impl Difference {
         self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
     }
 
+    /// What is told to whoever loads weights partially: a sentence, and the lines of [`describe`](Self::describe). None if all fits.
+    pub fn note(&self) -> Option<String> {
+        (!self.is_empty()).then(|| format!("loaded what fits of the weights:\n  {}", self.describe()))
+    }
+
     /// One line for each kind of difference, with the first few names.
     pub fn describe(&self) -> String {
         let mut lines = vec![];

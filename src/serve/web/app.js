@@ -161,6 +161,7 @@ async function look(file, name) {
   visit.predicted = predicted && predicted.images[0];
   visit.calibrated = predicted && predicted.temperature;
   visit.models = predicted ? predicted.models : 0;
+  visit.views = predicted && predicted.views;
   visit.segmented = segmented && segmented.images[0];
   state.visits.unshift(visit);
   show(visit);
@@ -208,6 +209,7 @@ function show(visit) {
   by("picture").src = visit.url;
   by("picture").alt = `The picture ${visit.name}`;
   contour(visit.segmented);
+  shape(visit.segmented);
   classes(visit);
   facts(visit);
   overlay(visit);
@@ -230,6 +232,23 @@ function contour(found) {
   }
 }
 
+// What is measured of the outline, as `predict` does.
+function shape(found) {
+  const measures = found && found.shape;
+  by("shape").hidden = !measures;
+  if (!measures) return;
+  const { parts, area, perimeter, border, asymmetry, diameter } = measures;
+  const pixels = (value) => `${Math.round(value).toLocaleString("en")}\u00a0px`;
+  const rows = [
+    ["Area", `${area.toLocaleString("en")}\u00a0px²${parts > 1 ? `, of ${parts} parts` : ""}`],
+    ["Diameter", pixels(diameter)],
+    ["Border length", pixels(perimeter)],
+    ["Border irregularity", `${border.toFixed(2)} (a disc: 1.1)`],
+    ["Asymmetry", `${percent(asymmetry[0])} along the long axis, ${percent(asymmetry[1])} along the short one`],
+  ];
+  by("shape-facts").replaceChildren(...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+}
+
 function classes(visit) {
   const found = visit.predicted;
   by("classes").hidden = !found;
@@ -250,6 +269,7 @@ function classes(visit) {
   by("calibration").textContent = [
     visit.calibrated ? `Calibrated by a temperature of ${visit.calibrated.toFixed(3)}.` : "",
     visit.models > 1 ? `The mean of ${visit.models} models.` : "",
+    visit.views ? `The mean of ${visit.views} views of the picture.` : "",
     sigmoid ? "Each class is a yes or no of its own." : "",
     "The model knows no other classes than these.",
   ].filter(Boolean).join(" ");
