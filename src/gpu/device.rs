@@ -48,7 +48,7 @@ pub struct Gpu {
     caps: Caps,
     summary: AdapterSummary,
     // Dropped last: on some platforms devices must not outlive the instance.
-    _instance: wgpu::Instance,
+    instance: wgpu::Instance,
 }
 
 impl Gpu {
@@ -117,7 +117,7 @@ impl Gpu {
             faults,
             caps,
             summary,
-            _instance: instance,
+            instance,
         };
         gpu.caps.textures = gpu.texture_loads()?;
         gpu.summary.caps.textures = gpu.caps.textures;
@@ -127,6 +127,15 @@ impl Gpu {
     /// What the device can do.
     pub fn caps(&self) -> &Caps {
         &self.caps
+    }
+
+    /// Buffers, textures, their views, bind groups and queries that exist on the device: for tests of what is left behind.
+    /// `None` where the platform does not count them.
+    pub fn objects(&self) -> Option<usize> {
+        let hub = self.instance.generate_report()?.hub;
+        let kinds =
+            [hub.buffers, hub.textures, hub.texture_views, hub.bind_groups, hub.query_sets, hub.command_buffers];
+        Some(kinds.iter().map(|kind| kind.num_allocated).sum())
     }
 
     /// Lets kernels use the cooperative matrices that the adapter offers, or forbids it again: until someone has compared
