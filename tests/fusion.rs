@@ -7,6 +7,8 @@ use lesion_gpu::gpu::{Caps, DeviceClass, Gpu, TextureLoads};
 use lesion_gpu::models::Model;
 use lesion_gpu::nn::{Mode, Net, Parameter};
 use lesion_gpu::ops::adam::AdamConfig;
+use lesion_gpu::ops::add::add;
+use lesion_gpu::ops::conv2d::{Backend, Conv2d, STRIPS, WORKGROUP_TILES, WorkgroupTile, conv2d};
 use lesion_gpu::ops::{backward, softmax_cross_entropy::softmax_cross_entropy};
 use lesion_gpu::optim::Optimizer;
 use lesion_gpu::rng::Stream;
@@ -14,6 +16,7 @@ use lesion_gpu::tensor::TensorType;
 
 const BATCH: usize = 3;
 const SIZE: usize = 40;
+const SMALLEST_TILE: WorkgroupTile = WORKGROUP_TILES[WORKGROUP_TILES.len() - 1];
 
 struct Traced {
     tape: Tape,
@@ -69,6 +72,48 @@ fn fused_plans_compute_the_same_bits() {
         assert_eq!(differing, 0, "{model}: {differing} of {} tensors differ", plain.len());
         assert!(plain.iter().flatten().any(|v| *v != 0.0));
     }
+}
+
+/// A compiler that sees all terms of a short sum may add what follows to one of them: Mesa 22.3's does with two.
+#[test]
+fn residuals_are_added_to_whole_sums() {
+    let Some(gpu) = common::gpu() else { return };
+    let dense =
+        [Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Texture, Backend::Workgroup(SMALLEST_TILE)];
+    let mut cases = vec![];
+    for terms in 1..=4 {
+        for (backend, width) in dense.map(|backend| (backend, 8)).into_iter().chain([(Backend::Direct, 7)]) {
+            cases.push((backend, [2, 6, 6, terms], [1, 1, terms, width], 1));
+        }
+        for backend in [Backend::Depthwise, Backend::Strip(STRIPS[0])] {
+            cases.push((backend, [2, 6, 6, 8], [1, terms, 1, 8], 8));
+        }
+    }
+    let mut differing = vec![];
+    for (backend, x, weight, groups) in cases {
+        let mut tape = Tape::new();
+        let inputs = [("x", x), ("weight", weight)].map(|(name, shape)| tape.input(name, TensorType::f32(shape)));
+        let conv = Conv2d { groups, backend, ..Conv2d::default() };
+        let y = conv2d(&mut tape, inputs[0], inputs[1], None, conv).unwrap();
+        let residual = tape.input("residual", tape.ty(y).clone());
+        let sum = add(&mut tape, y, residual).unwrap();
+        let run = |plan: Plan| {
+            let executable = Executable::new(&gpu, plan, &mut Store::new()).unwrap();
+            for (number, (name, t)) in (0..).zip([("x", inputs[0]), ("weight", inputs[1]), ("residual", residual)]) {
+                let stream = Stream::new(7, number);
+                let values: Vec<f32> = (0..tape.ty(t).shape.len() as u64).map(|i| stream.normal(i)).collect();
+                executable.set_input(&gpu, name, bytemuck::cast_slice(&values)).unwrap();
+            }
+            executable.run(&gpu);
+            executable.read_output(&gpu, 0).unwrap().into_data()
+        };
+        let fused = Plan::new(&tape, &[sum], gpu.caps()).unwrap();
+        assert_eq!(fused.dispatches.len(), 1);
+        if run(fused) != run(Plan::unfused(&tape, &[sum], gpu.caps()).unwrap()) {
+            differing.push((backend, weight));
+        }
+    }
+    assert!(differing.is_empty(), "{differing:?}");
 }
 
 #[test]

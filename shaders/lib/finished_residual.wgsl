@@ -3,5 +3,5 @@
 @group(0) @binding(5) var<storage, read> residual: array<E>; // [count], as the result
 
 fn finished(i: u32, value: f32) -> f32 {
-    return rectify(vec4f(value + f32(residual[i]))).x;
+    return rectify(rounded(vec4f(value), i) + f32(residual[i])).x;
 }

@@ -3,5 +3,6 @@
 @group(0) @binding(5) var<storage, read> residual: array<E4>; // [rows, width]
 
 fn tail(row: u32, column: u32, value: vec4f) -> vec4f {
-    return rectify(value + vec4f(residual[(row * width() + min(column, width() - 4u)) / 4u]));
+    let added = vec4f(residual[(row * width() + min(column, width() - 4u)) / 4u]);
+    return rectify(rounded(value, row) + added);
 }

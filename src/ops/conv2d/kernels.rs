@@ -35,6 +35,7 @@ crate::library!(pub(super) COLUMNS_OUT_VEC4, "columns_out_vec4.wgsl");
 crate::library!(COLUMNS_OUT_SCALAR, "columns_out_scalar.wgsl");
 crate::library!(BIAS, "bias.wgsl");
 crate::library!(RECTIFY, "rectify.wgsl");
+crate::library!(ROUNDED, "rounded.wgsl");
 crate::library!(TAIL, "tail.wgsl");
 crate::library!(TAIL_RESIDUAL_VEC4, "tail_residual_vec4.wgsl");
 crate::library!(TAIL_RESIDUAL_SCALAR, "tail_residual_scalar.wgsl");
@@ -310,16 +311,8 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, statistics: boo
         factors(dispatch.specialised(), g, textures, [x, factor("columns_in", g.weight_elements(), g.k)])
     };
     let tail = |kernel: Kernel| {
-        kernel
-            .with_bool("HAS_BIAS", has_bias)
-            .with_library(&BIAS)
-            .with_bool("RELU", fused.relu)
-            .with_library(&RECTIFY)
-            .with_library(match (fused.residual, vec4) {
-                (false, _) => &TAIL,
-                (true, true) => &TAIL_RESIDUAL_VEC4,
-                (true, false) => &TAIL_RESIDUAL_SCALAR,
-            })
+        let residual = pick(vec4, &TAIL_RESIDUAL_VEC4, &TAIL_RESIDUAL_SCALAR);
+        with_tail(kernel.with_library(&BIAS), has_bias, fused, residual, &TAIL)
     };
     let columns =
         |kernel: Kernel, keep: &'static Library| {
@@ -370,13 +363,19 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, statistics: boo
 
 /// Adds what a kernel that stores single elements does with each of them.
 fn finished(has_bias: bool, fused: Tail) -> impl Fn(Kernel) -> Kernel {
-    move |kernel| {
-        kernel.with_bool("HAS_BIAS", has_bias).with_bool("RELU", fused.relu).with_library(&RECTIFY).with_library(pick(
-            fused.residual,
-            &FINISHED_RESIDUAL,
-            &FINISHED,
-        ))
-    }
+    move |kernel| with_tail(kernel, has_bias, fused, &FINISHED_RESIDUAL, &FINISHED)
+}
+
+/// Adds what is done behind a product, by one library if there is a residual, by another if not.
+fn with_tail(
+    kernel: Kernel,
+    has_bias: bool,
+    fused: Tail,
+    residual: &'static Library,
+    without: &'static Library,
+) -> Kernel {
+    let kernel = kernel.with_bool("HAS_BIAS", has_bias).with_bool("RELU", fused.relu).with_library(&RECTIFY);
+    if fused.residual { kernel.with_library(&ROUNDED).with_library(residual) } else { kernel.with_library(without) }
 }
 
 /// A plain kernel of a gradient.
