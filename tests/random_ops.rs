@@ -6,15 +6,9 @@ mod common;
 
 use std::collections::BTreeSet;
 
+use common::number;
 use lesion_gpu::autograd::{Tape, Tensor};
 use lesion_gpu::ops::{Case, Draw, Role, Subject, all_cases, backward_from, check_case, finite_differences, subjects};
-
-fn number(variable: &str, default: u32) -> u32 {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().unwrap_or_else(|e| panic!("{variable}={text} is no number: {e}")),
-        Err(_) => default,
-    }
-}
 
 /// Up to `count` random cases of an op; some in f16, where the op takes it, and some with a gradient for one input alone.
 fn random_cases(subject: &Subject, count: usize, seed: u32) -> Vec<Case> {
@@ -84,7 +78,7 @@ fn every_folder_of_an_op_is_a_subject() {
 /// whose gradients nearly vanish.
 #[test]
 fn twins_agree_with_finite_differences_on_random_shapes() {
-    let (count, seed) = (number("LESION_CASES", 2).max(10) as usize, number("LESION_SEED", 1));
+    let (count, seed) = (number("LESION_CASES", 10).max(10) as usize, number("LESION_SEED", 1) as u32);
     let mut failures = vec![];
     let mut checked = 0;
     for subject in subjects() {
@@ -105,7 +99,7 @@ fn twins_agree_with_finite_differences_on_random_shapes() {
 #[test]
 fn kernels_agree_with_twins_on_random_shapes() {
     let Some(gpu) = common::gpu() else { return };
-    let (count, seed) = (number("LESION_CASES", 5) as usize, number("LESION_SEED", 1));
+    let (count, seed) = (number("LESION_CASES", 5) as usize, number("LESION_SEED", 1) as u32);
     let only = std::env::var("LESION_OP").ok();
     let mut failures = vec![];
     let (mut compared, mut skipped) = (0, 0);

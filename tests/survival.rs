@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{command, fails, ok, program, text};
+use common::{command, fails, number, ok, program, text};
 use lesion_gpu::train::Checkpoint;
 use lesion_gpu::weights::{read_safetensors, write_safetensors};
 
@@ -55,11 +55,6 @@ fn assert_equal(one: &Path, other: &Path) {
     assert_eq!(scores(one), scores(other));
 }
 
-/// A number that a test may be told by the environment.
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
-}
-
 /// Random enough to choose moments.
 struct Moments(u64);
 
@@ -105,7 +100,7 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_it_never_was() {
         let first = [&train[..], &["--run", &run]].concat();
         let again = ["train", "--resume", &run, "--no-report"];
         let mut args = &first[..];
-        // A step takes some milliseconds, and most of them go into its checkpoint: kills fall into its writing.
+        // A step takes some milliseconds, and a part of them goes into its checkpoint: some kills fall into its writing.
         while let Some((mut child, lines)) = started(dir, args, 1 + moments.next(9)) {
             std::thread::sleep(Duration::from_micros(moments.next(20_000)));
             child.kill().unwrap();
@@ -131,6 +126,7 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_it_never_was() {
             break;
         }
     }
+    assert!(kills < 40 || inside > 0, "no kill of {kills} fell into the writing of a checkpoint");
     println!("{kills} kills, {inside} of them while a checkpoint was being written");
 }
 
@@ -200,6 +196,12 @@ fn damaged_checkpoints_are_recognised_and_the_one_before_is_found() {
     let said = ok(dir, &resume);
     assert!(said.contains(&named) && said.contains("last.safetensors cannot be used"), "{said}");
     assert_equal(&dir.join("whole"), &dir.join("run"));
+
+    // A finished run is not trained again for want of its last checkpoint.
+    std::fs::rename(&last, dir.join("last")).unwrap();
+    let before = table(&dir.join("run"), "results.csv");
+    let said = fails(dir, 10, &resume);
+    assert!(said.contains("the run is finished") && before == table(&dir.join("run"), "results.csv"), "{said}");
 
     // Neither of the two is left: the best one will do.
     stop("lost");

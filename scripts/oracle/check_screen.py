@@ -3,8 +3,8 @@
 
     scripts/oracle/check_screen.py target/debug/lesion-gpu [--show]
 
-A small training on generated pictures is run to its end, stopped with q, with Ctrl-C and with SIGTERM, left at once with two of each, and
-resized; each time the terminal must be as it was before: the screen given back, the modes of the line restored, the exit code right.
+A small training on generated pictures is run to its end, stopped with q, with Ctrl-C and with SIGTERM, left at once with two of each,
+resized, and left alone by its terminal; each time the terminal must be as it was before: the screen given back, the modes of the line restored, the exit code right.
 --show prints what the screen showed. Linux; needs pyte.
 """
 
@@ -73,7 +73,7 @@ def watch(name, flags, actions, code, environment=None):
     assert raw.count(b"\x1b[?1049h") == raw.count(b"\x1b[?1049l") == 1, name
     assert termios.tcgetattr(theirs) == modes, f"{name}: the terminal's modes are others"
     behind = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", raw[raw.index(b"\x1b[?1049l"):].decode(errors="replace"))
-    if code == 0 or "resume" in behind:
+    if "--resume" not in flags and (code == 0 or "resume" in behind):
         assert "epoch   1 |" in behind, (name, behind)
     os.close(ours)
     os.close(theirs)
@@ -92,5 +92,24 @@ for name, once in [("q", b"q"), ("ctrl-c", b"\x03"), ("sigterm", signal.SIGTERM)
 watch("resumed", ["--resume", "q"], [("val balanced-accuracy", b"q")], 130)
 watch("resized", [*forever, "--run", "resized"],
       [("epoch   2 |", (24, 80)), ("Tab other chart", b"\t"), (" scores ", (8, 30)), ("loss", (36, 120)), ("epoch   3 |", b"q")], 130)
+# The terminal goes away: the run is saved, and the program ends.
+for name in ["closed", "closed, without a signal"]:
+    ours, theirs = pty.openpty()
+    size(ours, 36, 120)
+    run = name.replace(", ", "-").replace(" ", "-")
+    command = [program, "train", "--tui", "--no-report", "--no-cache", *forever, "--run", run]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, start_new_session=True)
+    os.close(theirs)
+    steps = os.path.join(folder, run, "steps.csv")
+    while not os.path.exists(steps) or len(open(steps).readlines()) < 20:
+        select.select([ours], [], [], 0.1)[0] and os.read(ours, 65536)
+    os.close(ours)
+    if name == "closed":
+        process.send_signal(signal.SIGHUP)
+    code = process.wait(60)
+    assert code == 130, (name, code)
+    assert not os.path.exists(os.path.join(folder, run, "training.lock")), name
+    print(f"{name}: as it should be")
 raw, _ = watch("without colours", [*forever, "--run", "plain"], [("epoch   2 |", b"q")], 130, {"NO_COLOR": "1"})
-assert b"\x1b[3" not in raw and b"\x1b[38" not in raw, "there are colours"
+colours = re.findall(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-79]|4[0-79]|38|48)(?:;[0-9;]*)?m", raw)
+assert not [c for c in colours if c not in (b"\x1b[39m", b"\x1b[49m", b"\x1b[39;49m")], set(colours)

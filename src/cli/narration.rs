@@ -50,7 +50,12 @@ impl<'a> Narrator<'a> {
     /// What an event adds to the story.
     pub fn lines(&mut self, event: &Event<'_>) -> Vec<Line> {
         match event {
-            Event::Note(note) => vec![Line::note(note)],
+            Event::Note(note) => {
+                let line = |(i, text)| {
+                    if i == 0 { Line::note(text) } else { Line { label: String::new(), ..Line::note(text) } }
+                };
+                note.lines().enumerate().map(line).collect()
+            }
             Event::Phase { number, phases, config, trained, memory } => {
                 self.memory = memory.total();
                 let TrainConfig { epochs, lr, schedule, .. } = config;
@@ -100,6 +105,10 @@ impl<'a> Narrator<'a> {
                 about.extend(self.monitored.map(|value| format!("val {} {value:.4}", self.config.monitor)));
                 about.push(format!("{} on the device", bytes(self.memory)));
                 Some(Work { about, ..Work::new(format!("epoch {epoch}"), done, steps) })
+            }
+            Event::Loss { .. } => {
+                self.pace.begin();
+                None
             }
             _ => None,
         }

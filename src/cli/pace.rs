@@ -9,7 +9,9 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Watches the steps of a training.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// The step that was seen first, and when: what it waited for, as the making of shaders, is behind it.
+    /// Whether a step is done, with all that the first one waits for, as the making of shaders.
+    begun: bool,
+    /// The step that was seen first after that, and when.
     first: Option<(u64, Instant)>,
     /// The latest steps.
     recent: VecDeque<(u64, Instant)>,
@@ -17,8 +19,16 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// A step is done.
+    pub fn begin(&mut self) {
+        self.begun = true;
+    }
+
     /// A step was submitted; `last` is the last one of the run.
     pub fn step(&mut self, step: u64, last: u64, now: Instant) {
+        if !self.begun {
+            return;
+        }
         self.first.get_or_insert((step, now));
         self.recent.push_back((step, now));
         while self.recent.len() > 2 && self.recent[0].1 + WINDOW < now {
@@ -66,6 +76,9 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut pace = Pace::default();
         assert_eq!((pace.steps_per_second(), pace.left(start)), (None, None));
+        // What is submitted before a step is done says nothing.
+        pace.step(0, 21, start);
+        pace.begin();
         (1..=5).for_each(|step| pace.step(step, 21, at(2 * step)));
         assert_eq!(pace.steps_per_second(), Some(0.5));
         assert_eq!(pace.left(at(10)), Some(Duration::from_secs(32)));

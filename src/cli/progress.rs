@@ -41,18 +41,25 @@ impl Progress {
     pub fn show(&mut self, title: &str, done: usize, total: usize, message: impl FnOnce() -> String) {
         match &self.bar {
             Some(bar) => {
-                if self.title != title {
+                let other = self.title != title;
+                if other {
+                    // Drawn once all of it is there.
+                    bar.set_draw_target(ProgressDrawTarget::hidden());
                     bar.reset();
                     bar.set_prefix(title.to_owned());
                     title.clone_into(&mut self.title);
                 }
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);
-                if self.last.elapsed() > Duration::from_millis(100) {
+                if other || self.last.elapsed() > Duration::from_millis(100) {
                     let message = message();
                     let left = || format!("{} left", duration(bar.eta()));
                     bar.set_message(if message.is_empty() { left() } else { message });
                     self.last = Instant::now();
+                }
+                if other {
+                    bar.set_draw_target(ProgressDrawTarget::stderr());
+                    bar.tick();
                 }
             }
             None if self.lines && self.last.elapsed() >= LINE_EVERY => {

@@ -15,8 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 
 use super::device::{Job, Loading, Models, Served, Worker};
-use super::guard::MOST;
-use super::guard::{Access, Clients, Peer};
+use super::guard::{Access, Clients, MOST, Peer};
 use super::limits::Limits;
 use super::measure::Measures;
 use super::options::Options;

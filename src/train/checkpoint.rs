@@ -12,7 +12,7 @@ use super::TrainConfig;
 use super::plateau::Plateau;
 use crate::error::{Error, Kind, Result};
 use crate::optim::STATE_PREFIX;
-use crate::weights::{Tensors, WeightFile, read_safetensors, safetensors_bytes, write_atomically};
+use crate::weights::{Tensors, WeightFile, read_safetensors, sealed_bytes, write_atomically};
 
 /// The metadata key.
 pub(super) const KEY: &str = "lesion-gpu.checkpoint";
@@ -147,7 +147,7 @@ impl Checkpoint {
         file.metadata.insert(KEY.into(), json);
         file.tensors.extend(self.weights.clone());
         file.tensors.extend(self.optimizer.clone());
-        safetensors_bytes(&file)
+        sealed_bytes(&file)
     }
 
     /// What is left of it where it is kept for its weights.

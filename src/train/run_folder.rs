@@ -139,11 +139,14 @@ impl RunFolder {
     /// sentence that says so.
     ///
     /// # Errors
-    /// [`Kind::Checkpoint`] if it stopped before its first checkpoint; where none is whole, the last one's of
-    /// [`Checkpoint::read`].
+    /// [`Kind::Checkpoint`] if it stopped before its first checkpoint, or is finished and the last one is gone; where none is
+    /// whole, the last one's of [`Checkpoint::read`].
     pub fn checkpoint(&self) -> Result<(Checkpoint, Option<String>)> {
         let mut damaged: Option<Error> = None;
-        for path in [self.last(), self.previous(), self.best()].into_iter().filter(|path| path.is_file()) {
+        // What came after the best is not done again where it is done.
+        let finished = self.file("metrics.json").is_file();
+        let others = if finished { vec![] } else { vec![self.previous(), self.best()] };
+        for path in [self.last()].into_iter().chain(others).filter(|path| path.is_file()) {
             match Checkpoint::read(&path) {
                 Ok(checkpoint) if path == self.last() => return Ok((checkpoint, None)),
                 Ok(checkpoint) => {
@@ -157,16 +160,19 @@ impl RunFolder {
                     );
                     return Ok((checkpoint, Some(note)));
                 }
-                Err(e) if matches!(e.kind(), Kind::Weights | Kind::Checkpoint | Kind::Io) => {
+                Err(e) if matches!(e.kind(), Kind::Weights | Kind::Checkpoint) => {
                     damaged.get_or_insert(e);
                 }
                 Err(e) => return Err(e),
             }
         }
-        Err(damaged.unwrap_or_else(|| {
-            Error::new(Kind::Checkpoint, "the run stopped before its first checkpoint")
+        Err(damaged.unwrap_or_else(|| match finished {
+            true => Error::new(Kind::Checkpoint, "the run is finished, and its last checkpoint is gone")
+                .at(self.last().display())
+                .next("start a new run from weights/best.safetensors with --weights"),
+            false => Error::new(Kind::Checkpoint, "the run stopped before its first checkpoint")
                 .at(self.path.display())
-                .next("start it again under another name")
+                .next("start it again under another name"),
         }))
     }
 
@@ -193,7 +199,7 @@ impl RunFolder {
 
     /// Writes the checkpoint of the last step; the one before is kept until the run is finished.
     pub(super) fn keep_last(&self, checkpoint: &Checkpoint) -> Result<()> {
-        write_keeping(&self.last(), &self.previous(), &mut &checkpoint.bytes()?[..])
+        write_keeping(&self.last(), &self.previous(), &checkpoint.bytes()?)
     }
 
     /// Writes a checkpoint of the last epoch, of the best if it is that, and the weights of the epoch alone if these are to
@@ -207,7 +213,7 @@ impl RunFolder {
         if best {
             write_atomically(&self.best(), &bytes)?;
         }
-        write_keeping(&self.last(), &self.previous(), &mut &bytes[..])?;
+        write_keeping(&self.last(), &self.previous(), &bytes)?;
         self.drop_epochs(&checkpoint.progress.fallen)
     }
 
@@ -228,12 +234,18 @@ impl RunFolder {
     /// [`Kind::Checkpoint`] if another process has it; [`Kind::Io`].
     pub(super) fn lock(&self) -> Result<RunLock> {
         let path = self.file("training.lock");
-        let file = File::create(&path).map_err(|e| Error::io("write", &path, &e))?;
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            return Err(Error::new(Kind::Checkpoint, "another process is training this run")
-                .at(self.path.display())
-                .next("wait until it is finished, or stop it"));
-        }
+        let file = loop {
+            let file = File::create(&path).map_err(|e| Error::io("write", &path, &e))?;
+            if let Err(TryLockError::WouldBlock) = file.try_lock() {
+                return Err(Error::new(Kind::Checkpoint, "another process is training this run")
+                    .at(self.path.display())
+                    .next("wait until it is finished, or stop it"));
+            }
+            // The one before may have deleted the file between the two: then another could make and lock one too.
+            if same_file(&path, &file) {
+                break file;
+            }
+        };
         let lock = RunLock { path, _file: file };
         sweep(&self.path)?;
         sweep(&self.path.join("weights"))?;
@@ -473,6 +485,20 @@ impl RunFolder {
         let file = OpenOptions::new().append(true).open(&path).map_err(|e| fail(&e))?;
         Ok(Table { path, file })
     }
+}
+
+/// Whether `path` still names this file.
+#[cfg(unix)]
+fn same_file(path: &Path, file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let number = |of: std::io::Result<std::fs::Metadata>| of.map(|of| (of.dev(), of.ino())).ok();
+    number(std::fs::metadata(path)) == number(file.metadata())
+}
+
+/// Whether `path` still names this file: elsewhere a file that is open keeps its name.
+#[cfg(not(unix))]
+fn same_file(_: &Path, _: &File) -> bool {
+    true
 }
 
 /// A run that this process has for itself, until this is dropped.

@@ -18,13 +18,13 @@ mod safetensors;
 mod torch;
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use self::archive::Archive;
 pub use self::difference::Difference;
 use self::elements::Budget;
-pub use self::safetensors::{parse_safetensors, read_safetensors, safetensors_bytes, write_safetensors};
+pub use self::safetensors::{parse_safetensors, read_safetensors, sealed_bytes, write_safetensors};
 use crate::error::{Error, Kind, Result};
 use crate::tensor::HostTensor;
 
@@ -149,24 +149,16 @@ pub fn parse(bytes: &[u8]) -> Result<WeightFile> {
 /// # Errors
 /// [`Kind::Io`].
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_atomically_from(path, &mut &bytes[..])
+    replace(path, None, bytes)
 }
 
-/// As [`write_atomically`], with what `from` yields.
+/// As [`write_atomically`], but the file that was there is kept under the name `previous`, in the same folder. If that one was
+/// whole, one of the two is, wherever the program is killed.
 ///
 /// # Errors
 /// [`Kind::Io`].
-pub fn write_atomically_from(path: &Path, from: &mut dyn std::io::Read) -> Result<()> {
-    replace(path, None, from)
-}
-
-/// As [`write_atomically_from`], but the file that was there is kept under the name `previous`, in the same folder. Whatever
-/// happens, one of the two is whole.
-///
-/// # Errors
-/// [`Kind::Io`].
-pub fn write_keeping(path: &Path, previous: &Path, from: &mut dyn std::io::Read) -> Result<()> {
-    replace(path, Some(previous), from)
+pub fn write_keeping(path: &Path, previous: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, Some(previous), bytes)
 }
 
 /// How the names of files begin that are being written. A program that is killed leaves them behind.
@@ -183,7 +175,7 @@ pub fn sweep(folder: &Path) -> Result<()> {
         .try_for_each(|path| std::fs::remove_file(&path).map_err(|e| Error::io("delete an unfinished file", &path, &e)))
 }
 
-fn replace(path: &Path, previous: Option<&Path>, from: &mut dyn std::io::Read) -> Result<()> {
+fn replace(path: &Path, previous: Option<&Path>, bytes: &[u8]) -> Result<()> {
     let fail = |e: &std::io::Error| Error::io("write", path, e);
     let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| fail(&e))?;
@@ -193,7 +185,7 @@ fn replace(path: &Path, previous: Option<&Path>, from: &mut dyn std::io::Read) -
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut temporary = builder.tempfile_in(folder).map_err(|e| fail(&e))?;
-    std::io::copy(from, temporary.as_file_mut()).map_err(|e| fail(&e))?;
+    temporary.as_file_mut().write_all(bytes).map_err(|e| fail(&e))?;
     temporary.as_file().sync_all().map_err(|e| fail(&e))?;
     if let Some(previous) = previous {
         match std::fs::rename(path, previous) {
@@ -202,5 +194,9 @@ fn replace(path: &Path, previous: Option<&Path>, from: &mut dyn std::io::Read) -
         }
     }
     temporary.persist(path).map_err(|e| fail(&e.error))?;
+    // The names too are to outlast a power cut. Where folders cannot be opened (Windows), the system sees to it.
+    if let Ok(folder) = std::fs::File::open(folder) {
+        let _ = folder.sync_all();
+    }
     Ok(())
 }

@@ -20,7 +20,7 @@ pub fn read_safetensors(path: &Path) -> Result<WeightFile> {
     parse_safetensors(&bytes).map_err(|e| e.at(path.display()))
 }
 
-/// Where our own files keep the checksum of everything else in them: BLAKE3, in hexadecimal.
+/// Where files keep the checksum of everything else in them that are written by [`sealed_bytes`]: BLAKE3, in hexadecimal.
 const CHECKSUM: &str = "lesion-gpu.blake3";
 
 /// The checksum of a file's texts and tensors, whatever their order in the file.
@@ -70,7 +70,7 @@ fn invalid(e: ::safetensors::SafeTensorError) -> Error {
 /// Parses the bytes of a safetensors file, as [`read_safetensors`].
 ///
 /// # Errors
-/// [`Kind::Weights`] if they are not valid, or are not those that were written into a file of ours.
+/// [`Kind::Weights`] if they are not valid, or hold a checksum of something else.
 pub fn parse_safetensors(bytes: &[u8]) -> Result<WeightFile> {
     let file = SafeTensors::deserialize(bytes).map_err(invalid)?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(invalid)?;
@@ -78,8 +78,11 @@ pub fn parse_safetensors(bytes: &[u8]) -> Result<WeightFile> {
     if let Some(written) = metadata.remove(CHECKSUM) {
         let views = file.tensors();
         if written != checksum(&metadata, views.iter().map(|(name, view)| (name.as_str(), view))) {
-            return Err(Error::new(Kind::Weights, "the file is damaged: it does not hold what was written into it")
-                .next("use another copy of it"));
+            let what =
+                "the file does not hold what was written into it: it is damaged, or another program has changed it";
+            return Err(Error::new(Kind::Weights, what).next(format!(
+                "use another copy of it; if the change is meant, save it without the text {CHECKSUM} in its header"
+            )));
         }
     }
     let (mut tensors, mut left_out) = (Tensors::new(), vec![]);
@@ -109,14 +112,19 @@ fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
 /// # Errors
 /// [`Kind::Io`] if that fails; an older file of that name is then still whole.
 pub fn write_safetensors(path: &Path, file: &WeightFile) -> Result<()> {
-    write_atomically(path, &safetensors_bytes(file)?)
+    write_atomically(path, &bytes(file, false)?)
 }
 
-/// The bytes of a safetensors file, with their checksum.
+/// The bytes of a safetensors file with their checksum, by which damage is told when it is read: for what is read by this program
+/// alone, since another would keep the checksum and change the rest.
 ///
 /// # Errors
 /// [`Kind::Internal`] if they cannot be encoded.
-pub fn safetensors_bytes(file: &WeightFile) -> Result<Vec<u8>> {
+pub fn sealed_bytes(file: &WeightFile) -> Result<Vec<u8>> {
+    bytes(file, true)
+}
+
+fn bytes(file: &WeightFile, sealed: bool) -> Result<Vec<u8>> {
     let views = file.tensors.iter().map(|(name, tensor)| {
         let view = TensorView::new(Dtype::F32, tensor.shape().dims().to_vec(), bytemuck::cast_slice(tensor.data()));
         view.map(|view| (name.as_str(), view))
@@ -125,8 +133,12 @@ pub fn safetensors_bytes(file: &WeightFile) -> Result<Vec<u8>> {
         |e: ::safetensors::SafeTensorError| Error::new(Kind::Internal, format!("could not encode weights: {e}"));
     let views = views.collect::<Result<Vec<_>, _>>().map_err(internal)?;
     let mut metadata = file.metadata.clone();
-    metadata.insert(CHECKSUM.to_owned(), checksum(&metadata, views.iter().map(|(name, view)| (*name, view))));
-    ::safetensors::serialize(views, Some(metadata.into_iter().collect())).map_err(internal)
+    if sealed {
+        let checksum = checksum(&metadata, views.iter().map(|(name, view)| (*name, view)));
+        metadata.insert(CHECKSUM.to_owned(), checksum);
+    }
+    let metadata = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
+    ::safetensors::serialize(views, metadata).map_err(internal)
 }
 
 #[cfg(test)]
@@ -152,7 +164,8 @@ mod tests {
         let mut file = WeightFile::default();
         file.tensors.insert("a".into(), HostTensor::full([100], 1.0));
         file.metadata.insert("k".into(), "v".into());
-        write_safetensors(&path, &file).unwrap();
+        std::fs::write(&path, sealed_bytes(&file).unwrap()).unwrap();
+        assert_eq!(read_safetensors(&path).unwrap(), file);
         let bytes = std::fs::read(&path).unwrap();
         for cut in [0, 4, 8, 20, bytes.len() - 1] {
             assert_eq!(parse_safetensors(&bytes[..cut]).unwrap_err().kind(), Kind::Weights, "{cut}");

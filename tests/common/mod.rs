@@ -32,6 +32,15 @@ pub fn gpu_with(options: GpuOptions) -> Option<Gpu> {
     }
 }
 
+/// A number that a test may be told by the environment.
+#[allow(dead_code, reason = "not every test file uses every helper")]
+pub fn number(variable: &str, default: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|e| panic!("{variable}={text} is no number: {e}")),
+        Err(_) => default,
+    }
+}
+
 /// What decides about the hub. Empty is as good as unset.
 const HUB: [&str; 10] = [
     "HF_ENDPOINT",

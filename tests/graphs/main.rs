@@ -1,7 +1,7 @@
 //! Random graphs through tape, fusion, bundling and planner, compared with an interpreter that does none of that, and with the
 //! same graph on the device operation by operation, each result in memory of its own.
 //!
-//! `LESION_GRAPHS=N` runs N graphs `LESION_SEED=S` those from seed S on. A graph that fails is printed as it
+//! `LESION_GRAPHS=N` runs N graphs, `LESION_SEED=S` those from seed S on. A graph that fails is printed as it
 //! is and as small as it can be made; `LESION_GRAPHS=1 LESION_SEED=S` runs it alone.
 
 #[path = "../common/mod.rs"]
@@ -20,27 +20,21 @@ use lesion_gpu::autograd::Plan;
 use lesion_gpu::gpu::{Caps, SubgroupSizes};
 use lesion_gpu::ops::subjects;
 
+use crate::common::number;
 use crate::graph::{Graph, Kind, Operand};
 use crate::make::{How, make};
 use crate::run::{Counts, Outcome, Skip, Way, check};
 use crate::shrink::shrink;
 
 /// As many as a continuous integration of two slow cores has time for.
-const GRAPHS: u32 = 120;
+const GRAPHS: u64 = 120;
 /// Failures after which the rest is left out.
 const ENOUGH: usize = 5;
-
-fn number(variable: &str, default: u32) -> u32 {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().unwrap_or_else(|e| panic!("{variable}={text} is no number: {e}")),
-        Err(_) => default,
-    }
-}
 
 #[test]
 fn random_graphs_agree_with_the_interpreter() {
     let Some(gpu) = common::gpu() else { return };
-    let (count, first) = (number("LESION_GRAPHS", GRAPHS), number("LESION_SEED", 1));
+    let (count, first) = (number("LESION_GRAPHS", GRAPHS) as u32, number("LESION_SEED", 1) as u32);
     let mut total = Counts::default();
     let (mut agree, mut exact, mut kinks, mut sizes, mut halves) = (0, 0, 0, 0, 0);
     let mut failures = vec![];

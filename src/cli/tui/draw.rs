@@ -107,7 +107,7 @@ fn draw_charts(frame: &mut Frame<'_>, view: &View, palette: Palette, area: Rect)
                 marker: Marker::Braille,
             },
             Curve {
-                name: format!("val {}", view.monitor),
+                name: format!("val {}", view.config.monitor),
                 points: view.val_score.clone(),
                 colour: Color::Yellow,
                 marker: Marker::Dot,
@@ -209,7 +209,7 @@ fn draw_progress(frame: &mut Frame<'_>, view: &View, palette: Palette, [now, run
 fn draw_lines(frame: &mut Frame<'_>, view: &View, palette: Palette, area: Rect) {
     let block = Block::bordered().border_style(Style::new().add_modifier(Modifier::DIM));
     let room = usize::from(area.height.saturating_sub(2));
-    let latest = &view.lines[view.lines.len().saturating_sub(room)..];
+    let latest = view.lines.iter().skip(view.lines.len().saturating_sub(room));
     let row = |line: &crate::cli::style::Line| {
         let colour = match line.kind {
             LineKind::Plain => Color::Cyan,
@@ -218,7 +218,7 @@ fn draw_lines(frame: &mut Frame<'_>, view: &View, palette: Palette, area: Rect) 
         };
         Row::from(vec![Span::styled(format!("{:<8} ", line.label), palette.of(colour)), Span::raw(line.text.clone())])
     };
-    frame.render_widget(Paragraph::new(latest.iter().map(row).collect::<Vec<_>>()).block(block), area);
+    frame.render_widget(Paragraph::new(latest.map(row).collect::<Vec<_>>()).block(block), area);
 }
 
 #[cfg(test)]

@@ -1,17 +1,22 @@
-//! `train --tui`: a training on the whole screen, with its curves. A thread draws it and hears the keys; the training tells it
-//! what happens.
+//! `train --tui`: a training on the whole screen, with its curves. One thread draws it, one hears the keys, and the training never
+//! waits for either: a terminal may stop taking what is drawn, or go away. Where it has gone, the run is stopped and saved.
 
 mod draw;
 mod view;
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Stdout};
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ratatui::DefaultTerminal;
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::cursor::{Hide, Show};
 use ratatui::crossterm::event::{self, Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 
 use super::narration::Narrator;
 use super::style::Line;
@@ -31,11 +36,31 @@ pub(super) fn is_open() -> bool {
     OPEN.load(Ordering::Relaxed)
 }
 
-/// Gives the screen back, if it is ours.
+/// How long the end of a training waits for what is being drawn.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Gives the screen back, if it is ours. A terminal that has gone needs none.
 pub(super) fn close() {
     if OPEN.swap(false, Ordering::Relaxed) {
-        ratatui::restore();
+        let _ = execute!(std::io::stdout(), LeaveAlternateScreen, Show);
+        let _ = disable_raw_mode();
     }
+}
+
+/// Takes the screen.
+fn open() -> std::io::Result<Terminal<CrosstermBackend<Stdout>>> {
+    enable_raw_mode()?;
+    OPEN.store(true, Ordering::Relaxed);
+    execute!(std::io::stdout(), EnterAlternateScreen, Hide)?;
+    // A training that panics, which is a bug, says so on the screen that was there before. What a decoder panics on is caught.
+    let (training, before) = (std::thread::current().id(), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().id() == training {
+            close();
+        }
+        before(info);
+    }));
+    Terminal::new(CrosstermBackend::new(std::io::stdout()))
 }
 
 /// The whole screen.
@@ -43,7 +68,8 @@ pub(super) struct Screen<'a> {
     narrator: Narrator<'a>,
     view: Arc<Mutex<View>>,
     over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    drawing: Option<JoinHandle<()>>,
+    told: Vec<Line>,
 }
 
 impl<'a> Screen<'a> {
@@ -68,15 +94,15 @@ impl<'a> Screen<'a> {
         let unusable = |e: std::io::Error| {
             Error::new(Kind::Io, format!("the terminal cannot show a screen: {e}")).next("leave --tui away")
         };
-        let terminal = ratatui::try_init().map_err(unusable)?;
-        OPEN.store(true, Ordering::Relaxed);
-        let view = Arc::new(Mutex::new(View::new(config, head)));
+        let terminal = open().inspect_err(|_| close()).map_err(unusable)?;
+        let view = Arc::new(Mutex::new(View::new(config, head.clone())));
         let over = Arc::new(AtomicBool::new(false));
-        let thread = {
-            let (view, over, interrupt) = (Arc::clone(&view), Arc::clone(&over), Arc::clone(interrupt));
-            std::thread::spawn(move || keep_drawing(terminal, &view, &over, &interrupt))
-        };
-        Ok(Self { narrator: Narrator::new(config), view, over, thread: Some(thread) })
+        let shared = || (Arc::clone(&view), Arc::clone(&over), Arc::clone(interrupt));
+        let (of_keys, of_drawing) = (shared(), shared());
+        // Nobody waits for this one: what reads keys from a terminal that has gone may never return.
+        drop(std::thread::spawn(move || hear(&of_keys.0, &of_keys.1, &of_keys.2)));
+        let drawing = std::thread::spawn(move || keep_drawing(terminal, &of_drawing.0, &of_drawing.1, &of_drawing.2));
+        Ok(Self { narrator: Narrator::new(config), view, over, drawing: Some(drawing), told: head })
     }
 
     /// Shows an event.
@@ -84,21 +110,25 @@ impl<'a> Screen<'a> {
         let (lines, work) = (self.narrator.lines(event), self.narrator.work(event));
         let mut view = locked(&self.view);
         view.see(event);
-        view.lines.extend(lines);
+        lines.iter().for_each(|line| view.tell(line));
         if work.is_some() {
             view.work = work;
         }
+        drop(view);
+        self.told.extend(lines);
     }
 
     /// Gives the screen back; what was told.
     pub fn close(&mut self) -> Vec<Line> {
         self.over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has drawn what it could.
-            let _ = thread.join();
+        if let Some(drawing) = self.drawing.take() {
+            let asked = Instant::now();
+            while !drawing.is_finished() && asked.elapsed() < PATIENCE {
+                std::thread::sleep(EVERY / 10);
+            }
         }
         close();
-        std::mem::take(&mut locked(&self.view).lines)
+        std::mem::take(&mut self.told)
     }
 }
 
@@ -113,19 +143,33 @@ fn locked(view: &Mutex<View>) -> MutexGuard<'_, View> {
     view.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Draws until the training is over, or the terminal is gone.
-fn keep_drawing(mut terminal: DefaultTerminal, view: &Mutex<View>, over: &AtomicBool, interrupt: &Interrupt) {
+/// Draws until the training is over. A terminal that has gone stops it, as the signal does that comes with it.
+fn keep_drawing(
+    terminal: Terminal<CrosstermBackend<Stdout>>,
+    view: &Mutex<View>,
+    over: &AtomicBool,
+    interrupt: &Interrupt,
+) {
+    // Dropped it would show the cursor, which `close` does, and complain where it cannot.
+    let mut terminal = ManuallyDrop::new(terminal);
     let palette = Palette::of_environment();
     while !over.load(Ordering::Relaxed) {
-        {
-            let mut view = locked(view);
-            view.stopping = interrupt.load(Ordering::Relaxed);
-            if terminal.draw(|frame| draw::draw(frame, &view, palette)).is_err() {
-                return;
-            }
+        // A copy, so that nobody waits while it is drawn.
+        let mut shown = locked(view).clone();
+        shown.stopping = interrupt.load(Ordering::Relaxed);
+        if terminal.draw(|frame| draw::draw(frame, &shown, palette)).is_err() {
+            interrupt.store(true, Ordering::Relaxed);
+            return;
         }
+        std::thread::sleep(EVERY);
+    }
+}
+
+/// Hears the keys until the training is over.
+fn hear(view: &Mutex<View>, over: &AtomicBool, interrupt: &Interrupt) {
+    while !over.load(Ordering::Relaxed) {
         let Ok(ready) = event::poll(EVERY) else { return };
-        if !ready {
+        if !ready || over.load(Ordering::Relaxed) {
             continue;
         }
         if let Ok(Input::Key(key)) = event::read() {

@@ -1,18 +1,23 @@
 //! What the screen shows of a training.
 
+use std::collections::VecDeque;
+
 use crate::cli::narration::{Work, shown};
 use crate::cli::style::Line;
-use crate::train::{Event, Monitor, RunFolder, TrainConfig};
+use crate::train::{Event, Metric, Monitor, RunFolder, TrainConfig};
 
 /// Losses that are kept; beyond, two neighbours become their mean.
 const LOSSES: usize = 4096;
 
+/// Lines that are kept: as many as a tall screen shows.
+const LINES: usize = 32;
+
 /// A training so far.
+#[derive(Clone)]
 pub(super) struct View {
     pub config: TrainConfig,
-    pub monitor: Monitor,
-    /// What was told.
-    pub lines: Vec<Line>,
+    /// What was told last.
+    pub lines: VecDeque<Line>,
     /// What is going on.
     pub work: Option<Work>,
     /// The latest step and the last one of the run.
@@ -35,8 +40,7 @@ impl View {
     pub fn new(config: &TrainConfig, head: Vec<Line>) -> Self {
         Self {
             config: config.clone(),
-            monitor: config.monitor.clone(),
-            lines: head,
+            lines: head.into(),
             work: None,
             step: (0, 0),
             steps: 1,
@@ -47,6 +51,14 @@ impl View {
             stopping: false,
             logarithmic: false,
             other: false,
+        }
+    }
+
+    /// Takes a line.
+    pub fn tell(&mut self, line: &Line) {
+        self.lines.push_back(line.clone());
+        if self.lines.len() > LINES {
+            self.lines.pop_front();
         }
     }
 
@@ -84,7 +96,8 @@ impl View {
         }
     }
 
-    /// What a resumed run has been through. Tables that cannot be read leave gaps in the curves, no more.
+    /// What a resumed run has been through. Tables that cannot be read, and monitors that have no column in them, leave gaps in
+    /// the curves, no more.
     fn remember(&mut self, run: &RunFolder, done: u64) {
         for row in rows(run, "steps.csv", ["step", "loss", "loss"]) {
             if let [Some(step), Some(loss), _] = row
@@ -93,7 +106,8 @@ impl View {
                 self.loss(step + 1.0, loss);
             }
         }
-        let score = match &self.monitor {
+        let score = match &self.config.monitor {
+            Monitor::Of(Metric::PixelAccuracy) => "val_accuracy".to_owned(),
             Monitor::Of(metric) => format!("val_{}", metric.name().replace('-', "_")),
             Monitor::Recall(_) => String::new(),
         };
