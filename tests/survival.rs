@@ -84,6 +84,13 @@ fn started(folder: &Path, args: &[&str], steps: u64) -> Option<(Child, impl std:
     Some((child, lines))
 }
 
+/// Kills a training that [`started`] has started.
+fn killed(mut child: Child, lines: impl std::io::Read) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(lines);
+}
+
 #[test]
 fn a_run_that_is_killed_again_and_again_ends_as_if_it_never_was() {
     if common::gpu().is_none() {
@@ -101,11 +108,9 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_it_never_was() {
         let again = ["train", "--resume", &run, "--no-report"];
         let mut args = &first[..];
         // A step takes some milliseconds, and a part of them goes into its checkpoint: some kills fall into its writing.
-        while let Some((mut child, lines)) = started(dir, args, 1 + moments.next(9)) {
+        while let Some((child, lines)) = started(dir, args, 1 + moments.next(9)) {
             std::thread::sleep(Duration::from_micros(moments.next(20_000)));
-            child.kill().unwrap();
-            child.wait().unwrap();
-            drop(lines);
+            killed(child, lines);
             kills += 1;
             let weights = dir.join(&run).join("weights");
             let names: Vec<String> = std::fs::read_dir(&weights)
@@ -141,10 +146,8 @@ fn damaged_checkpoints_are_recognised_and_the_one_before_is_found() {
     ok(dir, &[&train[..], &["--run", "whole"]].concat());
     let stop = |run: &str| {
         let args = [&train[..], &["--run", run]].concat();
-        let (mut child, lines) = started(dir, &args, 12).expect("it still runs");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        drop(lines);
+        let (child, lines) = started(dir, &args, 12).expect("it still runs");
+        killed(child, lines);
     };
     stop("run");
     let weights = dir.join("run/weights");
@@ -221,18 +224,14 @@ fn a_run_belongs_to_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     let args = [TRAIN, &["--epochs", "1000", "--run", "run"]].concat();
-    let (mut child, lines) = started(dir, &args, 3).expect("it runs");
+    let (child, lines) = started(dir, &args, 3).expect("it runs");
     let said = fails(dir, 10, &["train", "--resume", "run", "--no-report"]);
     assert!(said.contains("another process is training this run"), "{said}");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    drop(lines);
+    killed(child, lines);
     // Its lock file is still there, and stops nobody.
     assert!(dir.join("run/training.lock").is_file());
-    let (mut child, lines) = started(dir, &["train", "--resume", "run", "--no-report"], 1).expect("it goes on");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    drop(lines);
+    let (child, lines) = started(dir, &["train", "--resume", "run", "--no-report"], 1).expect("it goes on");
+    killed(child, lines);
 }
 
 /// A disk that is full shows as a write that fails, here at a limit of the size of files.
@@ -247,10 +246,8 @@ fn a_full_disk_costs_nothing_that_was_written() {
     let train = [TRAIN, &["--epochs", "2"]].concat();
     ok(dir, &[&train[..], &["--run", "whole"]].concat());
     let args = [&train[..], &["--run", "run"]].concat();
-    let (mut child, lines) = started(dir, &args, 9).expect("it runs");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    drop(lines);
+    let (child, lines) = started(dir, &args, 9).expect("it runs");
+    killed(child, lines);
     let last = dir.join("run/weights/last.safetensors");
     let (before, size) = (std::fs::read(&last).unwrap(), std::fs::metadata(&last).unwrap().len());
     // In blocks of 512 bytes; the signal is ignored, so that the write fails.

@@ -7,7 +7,7 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line as Row, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, LegendPosition, LineGauge, Paragraph};
 
-use super::view::View;
+use super::view::{View, mean};
 use crate::cli::style::LineKind;
 
 /// Below these there is room for words only.
@@ -129,10 +129,6 @@ fn draw_charts(frame: &mut Frame<'_>, view: &View, palette: Palette, area: Rect)
 /// The means of at most so many spans of points.
 fn binned(points: &[(f64, f64)], bins: usize) -> Vec<(f64, f64)> {
     let size = points.len().div_ceil(bins).max(1);
-    let mean = |bin: &[(f64, f64)]| {
-        let n = bin.len() as f64;
-        (bin.iter().map(|p| p.0).sum::<f64>() / n, bin.iter().map(|p| p.1).sum::<f64>() / n)
-    };
     points.chunks(size).map(mean).collect()
 }
 

@@ -88,10 +88,6 @@ impl View {
     fn loss(&mut self, step: f64, loss: f64) {
         self.losses.push((step, loss));
         if self.losses.len() >= LOSSES {
-            let mean = |pair: &[(f64, f64)]| {
-                let n = pair.len() as f64;
-                (pair.iter().map(|p| p.0).sum::<f64>() / n, pair.iter().map(|p| p.1).sum::<f64>() / n)
-            };
             self.losses = self.losses.chunks(2).map(mean).collect();
         }
     }
@@ -120,6 +116,12 @@ impl View {
             self.train_accuracy.extend(at.filter(|&at| at as u64 <= done).zip(accuracy));
         }
     }
+}
+
+/// The mean of points that lie beside each other.
+pub(super) fn mean(points: &[(f64, f64)]) -> (f64, f64) {
+    let n = points.len() as f64;
+    (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n)
 }
 
 /// The numbers in three columns of a table of a run.
