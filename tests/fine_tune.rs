@@ -423,9 +423,13 @@ fn a_killed_run_goes_on_from_its_last_checkpoint_with_its_own_choices() {
         assert!(whole.weights == resumed.weights && whole.optimizer == resumed.optimizer, "{name}");
     }
     std::fs::remove_file(dir.join("first/weights/last.safetensors")).unwrap();
-    let output = common::program(dir, &["train", "--resume", "first"]);
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(10) && stderr.contains("before its first checkpoint"), "{stderr}");
+    let said = common::fails(dir, 10, &["train", "--resume", "first"]);
+    assert!(said.contains("the run is finished, and its last checkpoint is gone"), "{said}");
+    for file in ["metrics.json", "weights/best.safetensors"] {
+        std::fs::remove_file(dir.join("first").join(file)).unwrap();
+    }
+    let said = common::fails(dir, 10, &["train", "--resume", "first"]);
+    assert!(said.contains("before its first checkpoint"), "{said}");
 }
 
 #[test]
