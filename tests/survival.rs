@@ -8,6 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{command, fails, number, ok, program, text};
+use lesion_gpu::ops::Draw;
 use lesion_gpu::train::Checkpoint;
 use lesion_gpu::weights::{read_safetensors, write_safetensors};
 
@@ -55,16 +56,6 @@ fn assert_equal(one: &Path, other: &Path) {
     assert_eq!(scores(one), scores(other));
 }
 
-/// Random enough to choose moments.
-struct Moments(u64);
-
-impl Moments {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-}
-
 /// Starts a training and reads what it prints until `steps` steps were submitted; `None` if it ended before.
 fn started(folder: &Path, args: &[&str], steps: u64) -> Option<(Child, impl std::io::Read + use<>)> {
     let args = [args, &["--json", "--checkpoint-every", "0"]].concat();
@@ -91,6 +82,12 @@ fn killed(mut child: Child, lines: impl std::io::Read) {
     drop(lines);
 }
 
+/// Starts a training and kills it after so many steps, before which it may not end.
+fn killed_after(folder: &Path, args: &[&str], steps: u64) {
+    let (child, lines) = started(folder, args, steps).expect("it still runs");
+    killed(child, lines);
+}
+
 #[test]
 fn a_run_that_is_killed_again_and_again_ends_as_if_it_never_was() {
     if common::gpu().is_none() {
@@ -101,15 +98,15 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_it_never_was() {
     let train = [TRAIN, &["--epochs", "3"]].concat();
     ok(dir, &[&train[..], &["--run", "whole"]].concat());
     let least = number("LESION_KILLS", 6);
-    let (mut moments, mut kills, mut inside) = (Moments(number("LESION_SEED", 1)), 0, 0);
+    let (mut moments, mut kills, mut inside) = (Draw::new(number("LESION_SEED", 1) as u32, "kills"), 0, 0);
     for run in 0.. {
         let run = format!("killed-{run}");
         let first = [&train[..], &["--run", &run]].concat();
         let again = ["train", "--resume", &run, "--no-report"];
         let mut args = &first[..];
         // A step takes some milliseconds, and a part of them goes into its checkpoint: some kills fall into its writing.
-        while let Some((child, lines)) = started(dir, args, 1 + moments.next(9)) {
-            std::thread::sleep(Duration::from_micros(moments.next(20_000)));
+        while let Some((child, lines)) = started(dir, args, 1 + moments.below(9) as u64) {
+            std::thread::sleep(Duration::from_micros(moments.below(20_000) as u64));
             killed(child, lines);
             kills += 1;
             let weights = dir.join(&run).join("weights");
@@ -146,8 +143,7 @@ fn damaged_checkpoints_are_recognised_and_the_one_before_is_found() {
     ok(dir, &[&train[..], &["--run", "whole"]].concat());
     let stop = |run: &str| {
         let args = [&train[..], &["--run", run]].concat();
-        let (child, lines) = started(dir, &args, 12).expect("it still runs");
-        killed(child, lines);
+        killed_after(dir, &args, 12);
     };
     stop("run");
     let weights = dir.join("run/weights");
@@ -158,13 +154,13 @@ fn damaged_checkpoints_are_recognised_and_the_one_before_is_found() {
     let resume = ["train", "--resume", "run", "--no-report"];
 
     // Bits that flip and ends that are missing, anywhere in the file.
-    let mut moments = Moments(7);
+    let mut places = Draw::new(7, "damages");
     for round in 0..number("LESION_DAMAGES", 200) {
         let mut bytes = whole.clone();
         if round % 4 == 0 {
-            bytes.truncate(moments.next(whole.len() as u64) as usize);
+            bytes.truncate(places.below(whole.len()));
         } else {
-            let bit = moments.next(whole.len() as u64 * 8) as usize;
+            let bit = places.below(whole.len() * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
         std::fs::write(&last, &bytes).unwrap();
@@ -230,8 +226,7 @@ fn a_run_belongs_to_one_process() {
     killed(child, lines);
     // Its lock file is still there, and stops nobody.
     assert!(dir.join("run/training.lock").is_file());
-    let (child, lines) = started(dir, &["train", "--resume", "run", "--no-report"], 1).expect("it goes on");
-    killed(child, lines);
+    killed_after(dir, &["train", "--resume", "run", "--no-report"], 1);
 }
 
 /// A disk that is full shows as a write that fails, here at a limit of the size of files.
@@ -246,8 +241,7 @@ fn a_full_disk_costs_nothing_that_was_written() {
     let train = [TRAIN, &["--epochs", "2"]].concat();
     ok(dir, &[&train[..], &["--run", "whole"]].concat());
     let args = [&train[..], &["--run", "run"]].concat();
-    let (child, lines) = started(dir, &args, 9).expect("it runs");
-    killed(child, lines);
+    killed_after(dir, &args, 9);
     let last = dir.join("run/weights/last.safetensors");
     let (before, size) = (std::fs::read(&last).unwrap(), std::fs::metadata(&last).unwrap().len());
     // In blocks of 512 bytes; the signal is ignored, so that the write fails.

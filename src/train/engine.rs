@@ -337,15 +337,19 @@ impl<'a> Engine<'a> {
 
     /// The step, from the run's first, that the running phase ends with.
     fn end(&self) -> u64 {
-        let end = self.progress.phase.step + self.steps as u64 * u64::from(self.phase().epochs);
-        self.config.max_steps.map_or(end, |limit| limit.min(end))
+        self.end_of(1)
     }
 
     /// The last step of the run, should no phase end early.
     fn all_steps(&self) -> u64 {
-        let left = &self.phases[self.progress.phase.number..];
-        let epochs: u64 = left.iter().map(|phase| u64::from(phase.epochs)).sum();
-        let end = self.progress.phase.step + self.steps as u64 * epochs;
+        self.end_of(self.phases.len())
+    }
+
+    /// The step that so many phases, from the running one on, end with.
+    fn end_of(&self, phases: usize) -> u64 {
+        let start = self.progress.phase;
+        let epochs: u64 = self.phases[start.number..].iter().take(phases).map(|phase| u64::from(phase.epochs)).sum();
+        let end = start.step + self.steps as u64 * epochs;
         self.config.max_steps.map_or(end, |limit| limit.min(end))
     }
 
