@@ -9,6 +9,7 @@ struct Params {
     eps: f32,
     weight_decay: f32,
     decoupled: u32,
+    count: u32, // elements
 }
 
 @group(0) @binding(1) var<storage, read_write> parameter: array<vec4f>; // [fours]
@@ -17,6 +18,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> v: array<vec4f>; // [fours]: second moment
 @group(0) @binding(5) var<storage, read> rate: array<f32>; // [1]
 @group(0) @binding(6) var<storage, read> correction: array<f32>; // [2]: 1 - beta^step
+@group(0) @binding(7) var<storage, read_write> fault: array<atomic<u32>>; // [1]: 1 if a result is not finite
 
 @compute @workgroup_size(WG)
 fn update(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -28,6 +30,7 @@ fn update(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_ind
     let step = lr / correction[0];
     let root = sqrt(correction[1]);
     let range = lane_fours(workgroup, lane, p.fours);
+    var bad = vec4<bool>();
     for (var i = range.x; i < range.y; i += WG) {
         var w = parameter_at(i);
         var g = factor * gradient_at(i);
@@ -40,6 +43,12 @@ fn update(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_ind
         let m2 = fma(p.rest2 * g, g, p.beta2 * v_at(i));
         m[i] = m1;
         v[i] = m2;
-        parameter[i] = w - step * (m1 / (sqrt(m2) / root + p.eps));
+        w -= step * (m1 / (sqrt(m2) / root + p.eps));
+        parameter[i] = w;
+        // An infinite second moment stops its weight for good, and does not show in it.
+        bad |= not_finite(i, p.count, w) | not_finite(i, p.count, m2);
+    }
+    if any(bad) {
+        atomicOr(&fault[0], 1u);
     }
 }

@@ -40,7 +40,7 @@ pub enum Kind {
     Shape = 12,
     /// The self-test found a kernel that disagrees with its CPU reference.
     SelfTest = 13,
-    /// Training produced a loss that is not a finite number.
+    /// Training produced a loss, a gradient or a weight that is not a finite number.
     Diverged = 14,
     /// The user interrupted the program (Ctrl-C); 128 + SIGINT, as shells expect.
     Interrupted = 130,

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use common::{fails, ok};
 use lesion_gpu::metrics::PixelCounts;
+use lesion_gpu::ops::larger;
 use lesion_gpu::train::Checkpoint;
 
 const TRAIN: &[&str] = &["train", "--data", "synthetic:120", "--model", "simple-cnn", "--batch", "8", "--no-tune"];
@@ -222,8 +223,8 @@ fn views_make_answers_that_do_not_depend_on_how_a_picture_lies() {
         let (plain, shown) = (table(&ok(dir, &args)), table(&ok(dir, &[&args[..], &["--tta"]].concat())));
         assert_eq!(shown.len(), names.len());
         let apart = |rows: &[Vec<f64>]| {
-            let far = |row: &Vec<f64>| row.iter().zip(&rows[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-            rows.iter().map(far).fold(0.0, f64::max)
+            let far = |row: &Vec<f64>| row.iter().zip(&rows[0]).map(|(a, b)| (a - b).abs()).fold(0.0, larger);
+            rows.iter().map(far).fold(0.0, larger)
         };
         assert!(apart(&shown) < 1.5e-6 && apart(&plain) > 1e-5, "{run}: {} {}", apart(&shown), apart(&plain));
         // And they are the mean of what is said of each view.

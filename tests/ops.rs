@@ -19,9 +19,10 @@ fn twins_agree_with_finite_differences() {
     assert!(checked > 0);
 }
 
+/// Without checks in the shaders, but with guards around all tensors: a kernel that reads or writes behind one is found.
 #[test]
 fn kernels_agree_with_twins() {
-    let Some(gpu) = common::gpu() else { return };
+    let Some(gpu) = common::gpu_with(GpuOptions { guards: true, ..GpuOptions::default() }) else { return };
     compare(&gpu, &Caps { textures: TextureLoads::MuchFaster, ..gpu.caps().clone() });
 }
 
@@ -77,7 +78,8 @@ fn compare(gpu: &Gpu, copying: &Caps) {
     let again: Vec<(&Case, &Caps)> = again.map(|case| (case, copying)).collect();
     assert!(gpu.caps() == copying || again.len() > 10, "{} cases from textures", again.len());
     for (case, caps) in cases.iter().map(|case| (case, gpu.caps())).chain(again) {
-        match check_case_as(gpu, caps, case, 1) {
+        let checked = check_case_as(gpu, caps, case, 1).and_then(|report| gpu.check_guards().map(|_| report));
+        match checked {
             Err(e) => failures.push(format!("{}: {e}", case.label())),
             Ok(report) => {
                 for m in report.measured.iter().filter(|m| m.error.is_nan() || m.error > m.limit) {

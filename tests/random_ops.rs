@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use common::number;
 use lesion_gpu::autograd::{Tape, Tensor};
+use lesion_gpu::gpu::GpuOptions;
 use lesion_gpu::ops::{Case, Draw, Role, Subject, all_cases, backward_from, check_case, finite_differences, subjects};
 
 /// Up to `count` random cases of an op; some in f16, where the op takes it, and some with a gradient for one input alone.
@@ -98,7 +99,7 @@ fn twins_agree_with_finite_differences_on_random_shapes() {
 
 #[test]
 fn kernels_agree_with_twins_on_random_shapes() {
-    let Some(gpu) = common::gpu() else { return };
+    let Some(gpu) = common::gpu_with(GpuOptions { guards: true, ..GpuOptions::default() }) else { return };
     let (count, seed) = (number("LESION_CASES", 5) as usize, number("LESION_SEED", 1) as u32);
     let only = std::env::var("LESION_OP").ok();
     let mut failures = vec![];
@@ -110,7 +111,7 @@ fn kernels_agree_with_twins_on_random_shapes() {
                 continue;
             }
             compared += 1;
-            match check_case(&gpu, &case, seed) {
+            match check_case(&gpu, &case, seed).and_then(|report| gpu.check_guards().map(|_| report)) {
                 Err(e) => failures.push(format!("{}: {e}", case.label())),
                 Ok(report) if report.passed() => {}
                 Ok(report) => {

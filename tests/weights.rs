@@ -12,6 +12,7 @@ use lesion_gpu::error::Kind;
 use lesion_gpu::gpu::Gpu;
 use lesion_gpu::models::Model;
 use lesion_gpu::nn::{Mode, Net, Parameter};
+use lesion_gpu::ops::larger;
 use lesion_gpu::rng::Stream;
 use lesion_gpu::tensor::{HostTensor, TensorType};
 use lesion_gpu::weights::{self, Convention, Difference, Tensors, WeightFile};
@@ -477,7 +478,8 @@ fn keras_models_give_kerass_logits() {
         let images = drawn(golden.seed, "batch/0/images", count, |u| 2.0 * u - 1.0);
         let ours = logits(&gpu, known, &parameters, &found.tensors, &images);
         let largest = known.logits.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
-        let error = ours.iter().zip(&known.logits).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs())) / largest;
+        let error =
+            ours.iter().zip(&known.logits).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, larger) / f64::from(largest);
         println!("{}: largest error {error:e} of the largest logit", known.model);
         assert_eq!(ours.len(), known.logits.len());
         assert!(error < 1e-4, "{}: {error:e}\n{ours:?}\n{:?}", known.model, known.logits);

@@ -117,6 +117,8 @@ impl Bundles {
     /// behind one of them what that changes.
     fn passed_by(tape: &Tape, order: &[usize], nodes: &[usize]) -> bool {
         let reads = |n: usize| tape.nodes()[n].inputs.iter().map(|&t| tape.root(t)).collect::<Vec<_>>();
+        let raised = |n: usize| tape.nodes()[n].raised().map(|t| tape.root(t)).collect::<Vec<_>>();
+        let flags = nodes.first().map(|&n| raised(n)).unwrap_or_default();
         let touched: HashSet<Tensor> = nodes.iter().flat_map(|&n| reads(n)).collect();
         let mut done: HashSet<Tensor> = HashSet::new();
         let mut left = nodes.len();
@@ -124,11 +126,15 @@ impl Bundles {
             if nodes.contains(&n) {
                 done.extend(changed(tape, n));
                 left -= 1;
-            } else if left < nodes.len()
-                && left > 0
-                && (changed(tape, n).any(|t| touched.contains(&t)) || reads(n).iter().any(|t| done.contains(t)))
-            {
-                return true;
+            } else if left < nodes.len() && left > 0 {
+                let own = raised(n);
+                let counts = |t: &Tensor| !(own.contains(t) && flags.contains(t));
+                let mut changes = changed(tape, n).filter(counts);
+                if changes.any(|t| touched.contains(&t))
+                    || reads(n).iter().filter(|t| counts(t)).any(|t| done.contains(t))
+                {
+                    return true;
+                }
             }
         }
         false

@@ -180,9 +180,10 @@ impl Executable {
         let variables = plan.variables.iter().map(|v| store.ensure(gpu, &v.name, &v.ty)).collect::<Result<Vec<_>>>()?;
         let allocate = |label: &str, bytes: u64| gpu.allocate(label, bytes, Usage::Storage);
         let inputs = plan.inputs.iter().map(|(name, ty)| allocate(name, ty.bytes())).collect::<Result<Vec<_>>>()?;
-        let slots = plan.slots.iter().map(|&bytes| allocate("slot", bytes)).collect::<Result<Vec<_>>>()?;
+        let scratch = |label: &str, bytes: u64| gpu.allocate(label, bytes, Usage::Scratch);
+        let slots = plan.slots.iter().map(|&bytes| scratch("slot", bytes)).collect::<Result<Vec<_>>>()?;
         let own = (plan.outputs.iter().zip(&plan.output_storage).enumerate())
-            .map(|(i, ((_, ty), &at))| allocate("output", if at == Storage::Output(i) { ty.bytes() } else { 4 }))
+            .map(|(i, ((_, ty), &at))| scratch("output", if at == Storage::Output(i) { ty.bytes() } else { 4 }))
             .collect::<Result<Vec<_>>>()?;
         let buffer = |storage: Storage| match storage {
             Storage::Variable(i) => &variables[i],

@@ -408,13 +408,16 @@ fn schedule(tape: &Tape, outputs: &[Tensor], closes: &dyn Fn(usize) -> bool) -> 
         }
         let reads: Vec<Tensor> = node.inputs.iter().map(|&t| tape.root(t)).collect();
         let writes: Vec<Tensor> = node.op.updates().iter().map(|&i| tape.root(node.inputs[i])).collect();
+        let raises: Vec<Tensor> = node.raised().map(|t| tape.root(t)).collect();
         key[n] = (0..n)
             .filter(|&m| live[m])
             .filter(|&m| {
                 let other = &nodes[m];
+                let flags: Vec<Tensor> = other.raised().map(|t| tape.root(t)).filter(|t| raises.contains(t)).collect();
+                let is_among = |t: Tensor, list: &[Tensor]| list.contains(&t) && !flags.contains(&t);
                 let produces = other.outputs.iter().any(|t| reads.contains(t));
-                let touches = other.inputs.iter().any(|&t| writes.contains(&tape.root(t)));
-                let updates = other.op.updates().iter().any(|&i| reads.contains(&tape.root(other.inputs[i])));
+                let touches = other.inputs.iter().any(|&t| is_among(tape.root(t), &writes));
+                let updates = other.op.updates().iter().any(|&i| is_among(tape.root(other.inputs[i]), &reads));
                 produces || touches || updates
             })
             .map(|m| key[m])

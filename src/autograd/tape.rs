@@ -133,6 +133,12 @@ pub trait Op: fmt::Debug + Send + Sync {
         &[]
     }
 
+    /// Of the inputs that the op changes in place, flags that it raises and neither reads nor takes down: ops that raise the
+    /// same flag may run in any order.
+    fn raises(&self) -> &'static [usize] {
+        &[]
+    }
+
     /// For an update element by element: which inputs have an element each. Equal ops (by their `Debug` text) on tensors that
     /// lie side by side may then be one, of all those elements. What the ops make of zeros must be finite.
     fn side_by_side(&self) -> Option<&'static [usize]> {
@@ -236,6 +242,13 @@ pub struct Node {
     pub outputs: Vec<Tensor>,
     /// The layer it was traced in, for profiles and messages.
     pub scope: String,
+}
+
+impl Node {
+    /// The flags it raises: see [`Op::raises`].
+    pub(super) fn raised(&self) -> impl Iterator<Item = Tensor> {
+        self.op.raises().iter().map(|&i| self.inputs[i])
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -40,6 +40,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("sampling", &["sampling"]),
     ("label_smoothing", &["label_smoothing"]),
     ("clip_norm", &["clip_norm"]),
+    ("on_divergence", &["divergence"]),
     ("patience", &["patience"]),
     ("min_delta", &["min_delta"]),
     ("monitor", &["monitor"]),

@@ -158,6 +158,7 @@ impl DeviceArgs {
             require: self.require.clone(),
             without: self.without.clone(),
             checked: self.checked,
+            guards: false,
             submissions: self.submissions.into(),
             pipeline_cache: Cache::Default.dir().map(|d| d.join("pipelines")),
         })?;

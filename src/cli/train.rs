@@ -16,15 +16,15 @@ use crate::data::{Fold, ImageSize};
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
 use crate::train::{
-    AugmentConfig, ClassWeighting, FocalConfig, Interrupt, KeepConfig, LossKind, Monitor, Normalisation, OptimizerKind,
-    PlateauConfig, Precision, Protocol, Recipe, RunFolder, Sampling, ScheduleKind, SplitConfig, StepConfig,
-    TrainConfig, normalisation_of, preprocess_of,
+    AugmentConfig, ClassWeighting, Divergence, FocalConfig, Interrupt, KeepConfig, LossKind, Monitor, Normalisation,
+    OptimizerKind, PlateauConfig, Precision, Protocol, Recipe, RunFolder, Sampling, ScheduleKind, SplitConfig,
+    StepConfig, TrainConfig, normalisation_of, preprocess_of,
 };
 
 pub(super) use running::{first_tuning, run};
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 77] = [
+const CONFIGURATION: [&str; 78] = [
     "data",
     "masks",
     "images",
@@ -51,6 +51,7 @@ const CONFIGURATION: [&str; 77] = [
     "sampling",
     "label_smoothing",
     "clip_norm",
+    "on_divergence",
     "patience",
     "min_delta",
     "monitor",
@@ -253,6 +254,10 @@ pub(super) struct TrainArgs {
     /// Bring the norm of all gradients together down to this where it is larger
     #[arg(long, value_name = "NORM", help_heading = "Optimisation")]
     clip_norm: Option<f64>,
+    /// When the loss, a gradient or a weight is not a finite number: stop; or lower-lr, go back to a checkpoint and on with
+    /// a quarter of the learning rate, three times at most
+    #[arg(long, default_value = "stop", help_heading = "Optimisation")]
+    on_divergence: Divergence,
     /// Stop after this many epochs without improvement; 0 for never
     #[arg(long, default_value_t = 0, help_heading = "Optimisation")]
     patience: u32,
@@ -451,6 +456,7 @@ impl TrainArgs {
             sampling: self.sampling,
             label_smoothing: self.label_smoothing,
             clip_norm: self.clip_norm,
+            divergence: self.on_divergence,
             patience: self.patience,
             min_delta: self.min_delta,
             monitor: self.monitor.clone().unwrap_or(defaults.monitor),

@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 
 use super::Gpu;
+use super::guard::ZONE;
 use crate::error::{Error, Kind, Result};
 
 /// What a buffer is for.
@@ -10,6 +11,8 @@ use crate::error::{Error, Kind, Result};
 pub enum Usage {
     /// Tensors: storage that can be uploaded to and copied from.
     Storage,
+    /// The same, of whose contents nothing is expected before something was written: not even zeros.
+    Scratch,
     /// Kernel parameters.
     Uniform,
     /// Host-readable copies.
@@ -23,6 +26,10 @@ pub struct Buffer {
     /// First byte.
     at: u64,
     bytes: u64,
+    /// The byte behind what may be used of the buffer it is a part of.
+    end: u64,
+    /// Bytes of the guard zone behind that, of which bindings show as many as belong to it: see [`super::guard`].
+    zone: u64,
 }
 
 impl Buffer {
@@ -38,13 +45,18 @@ impl Buffer {
     #[must_use]
     pub fn part(&self, at: u64, bytes: u64) -> Self {
         assert!(at + bytes <= self.bytes && at.is_multiple_of(256), "{bytes} bytes at {at} of {}", self.bytes);
-        Self { inner: self.inner.clone(), at: self.at + at, bytes }
+        Self { at: self.at + at, bytes, ..self.clone() }
+    }
+
+    /// `bytes` of a buffer of wgpu's from `at`.
+    pub(super) fn of(inner: &wgpu::Buffer, at: u64, bytes: u64) -> Self {
+        Self { inner: inner.clone(), at, bytes, end: at + bytes, zone: 0 }
     }
 
     /// The buffer that this one is the [part](Self::part) at `at` of, if it could have `bytes`.
     pub(crate) fn around(&self, at: u64, bytes: u64) -> Option<Self> {
         let first = self.at.checked_sub(at)?;
-        (first + bytes <= self.inner.size()).then(|| Self { inner: self.inner.clone(), at: first, bytes })
+        (first + bytes <= self.end).then(|| Self { at: first, bytes, ..self.clone() })
     }
 
     /// First byte of the buffer it is a part of.
@@ -52,9 +64,9 @@ impl Buffer {
         self.at
     }
 
-    /// As a binding: whole groups of four floats.
+    /// As a binding: whole groups of four floats, and what guards them.
     pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
-        let size = self.bytes.max(16).next_multiple_of(16);
+        let size = self.bytes.max(16).next_multiple_of(16) + self.zone;
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer: &self.inner,
             offset: self.at,
@@ -86,16 +98,24 @@ impl Gpu {
                 self.caps().max_buffer >> 20
             )));
         }
-        let usage = match usage {
-            Usage::Storage => U::STORAGE | U::COPY_SRC | U::COPY_DST,
-            Usage::Uniform => U::UNIFORM | U::COPY_DST,
-            Usage::Readback => U::MAP_READ | U::COPY_DST,
+        let (flags, tensors) = match usage {
+            Usage::Storage | Usage::Scratch => (U::STORAGE | U::COPY_SRC | U::COPY_DST, true),
+            Usage::Uniform => (U::UNIFORM | U::COPY_DST, false),
+            Usage::Readback => (U::MAP_READ | U::COPY_DST, false),
         };
-        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        let inner = self
-            .scoped(wgpu::ErrorFilter::OutOfMemory, || self.device.create_buffer(&descriptor))
-            .map_err(|_| self.out_of_memory(&format!("'{label}' of {} MiB could not be allocated", size >> 20)))?;
-        Ok(Buffer { inner, at: 0, bytes })
+        let guards = self.guards.as_ref().filter(|_| tensors);
+        let zone = if guards.is_some() { ZONE } else { 0 };
+        let (label, whole) = (Some(label), size + 2 * zone);
+        let descriptor = wgpu::BufferDescriptor { label, size: whole, usage: flags, mapped_at_creation: false };
+        let inner =
+            self.scoped(wgpu::ErrorFilter::OutOfMemory, || self.device.create_buffer(&descriptor)).map_err(|_| {
+                let label = label.unwrap_or_default();
+                self.out_of_memory(&format!("'{label}' of {} MiB could not be allocated", size >> 20))
+            })?;
+        if let Some(guards) = guards {
+            self.guard(guards, label.unwrap_or_default(), &inner, size, usage);
+        }
+        Ok(Buffer { inner, at: zone, bytes, end: zone + size, zone })
     }
 
     /// Copies `data` into the buffer, ordered before the next submission.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::adapter::{self, AdapterSummary, Caps, Feature};
+use super::guard::Guards;
 use super::pipeline::PipelineStore;
 use crate::error::{Error, Kind, Result};
 
@@ -18,6 +19,8 @@ pub struct GpuOptions {
     pub without: Vec<Feature>,
     /// Build shaders with the driver-independent bounds and loop checks that kernels do without.
     pub checked: bool,
+    /// Put guard zones around all tensors, for [`Gpu::check_guards`]: slow, for tests.
+    pub guards: bool,
     /// Folder for compiled pipelines; nothing is kept if `None`.
     pub pipeline_cache: Option<PathBuf>,
     /// Submissions that a sequence of launches is cut into: the device begins with the first while the host still
@@ -42,6 +45,7 @@ pub struct Gpu {
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: PipelineStore,
     pub(super) checked: bool,
+    pub(super) guards: Option<Guards>,
     pub(super) timestamps: bool,
     pub(super) submissions: usize,
     faults: Arc<Faults>,
@@ -112,6 +116,7 @@ impl Gpu {
             queue,
             pipelines,
             checked: options.checked,
+            guards: options.guards.then(Guards::default),
             timestamps,
             submissions: options.submissions.max(1),
             faults,

@@ -5,6 +5,7 @@
 mod adapter;
 mod buffer;
 mod device;
+mod guard;
 mod kernel;
 mod pipeline;
 mod record;

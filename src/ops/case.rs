@@ -68,6 +68,11 @@ impl CaseInput {
         Self { ty: TensorType::u32(shape), fill: Fill::Labels(classes), role: Role::Fixed }
     }
 
+    /// A flag that ops raise: 1 if it is `up`, else 0.
+    pub fn flag(up: f32) -> Self {
+        Self { ty: TensorType::u32([1]), fill: Fill::Constant(up), role: Role::Updated }
+    }
+
     /// The values: the same for the same stream. Those of an f16 tensor are rounded already, so that the CPU twin and
     /// the device start from the same numbers.
     pub fn values(&self, stream: Stream) -> Array<f32> {

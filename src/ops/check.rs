@@ -40,14 +40,22 @@ impl CaseReport {
     }
 }
 
-/// Error of `got` relative to the size of `want`: the larger of L2 over L2 and maximum over maximum.
+/// The larger of two numbers; unlike `f64::max` NaN if one of them is, so that folds do not lose it.
+pub fn larger(a: f64, b: f64) -> f64 {
+    if a >= b || a.is_nan() { a } else { b }
+}
+
+/// Error of `got` relative to the size of `want`: the larger of L2 over L2 and maximum over maximum. Where the reference is
+/// NaN or infinite, so must the result be.
 pub(super) fn relative_error(got: &[f64], want: &[f64]) -> f64 {
     let l2 = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
-    let max = |v: &mut dyn Iterator<Item = f64>| v.fold(0.0, |m: f64, x| if x.is_nan() { x } else { m.max(x.abs()) });
-    let difference = || got.iter().zip(want).map(|(a, b)| a - b);
-    let (d2, w2) = (l2(&mut difference()), l2(&mut want.iter().copied()));
-    let (dm, wm) = (max(&mut difference()), max(&mut want.iter().copied()));
-    if w2 == 0.0 { dm } else { (d2 / w2).max(dm / wm) }
+    let max = |v: &mut dyn Iterator<Item = f64>| v.map(f64::abs).fold(0.0, larger);
+    let same = |a: f64, b: f64| a == b || a.is_nan() && b.is_nan();
+    let difference = || got.iter().zip(want).map(|(&a, &b)| if same(a, b) { 0.0 } else { a - b });
+    let finite = || want.iter().copied().filter(|v| v.is_finite());
+    let (d2, w2) = (l2(&mut difference()), l2(&mut finite()));
+    let (dm, wm) = (max(&mut difference()), max(&mut finite()));
+    if w2 == 0.0 { dm } else { larger(d2 / w2, dm / wm) }
 }
 
 fn streams(case: &Case, seed: u32) -> impl Fn(&str) -> Stream {
@@ -288,4 +296,26 @@ fn mid_graph_loss(
         loss = add::add(tape, loss, term)?;
     }
     backward(tape, loss)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_is_an_error_wherever_it_stands() {
+        let (nan, inf) = (f64::NAN, f64::INFINITY);
+        for bad in [nan, inf, -inf] {
+            for at in 0..3 {
+                let mut got = [1.0, 2.0, 3.0];
+                got[at] = bad;
+                assert!(!relative_error(&got, &[1.0, 2.0, 3.0]).is_finite(), "{got:?}");
+                assert!(!relative_error(&got, &[0.0; 3]).is_finite(), "{got:?}");
+                assert!(!relative_error(&[1.0, 2.0, 3.0], &got).is_finite(), "{got:?}");
+                assert_eq!(relative_error(&got, &got), 0.0, "{got:?}");
+            }
+        }
+        assert_eq!(relative_error(&[1.0, nan, 4.0], &[1.0, nan, 3.0]), larger(1.0 / 10.0_f64.sqrt(), 1.0 / 3.0));
+        assert!(larger(nan, 1.0).is_nan() && larger(1.0, nan).is_nan() && larger(1.0, 2.0) == 2.0);
+    }
 }

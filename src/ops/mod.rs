@@ -42,13 +42,14 @@ pub mod slice;
 pub mod softmax;
 pub mod softmax_cross_entropy;
 pub mod sum;
+pub mod summary;
 mod twin;
 pub mod upsample;
 pub mod window;
 
 pub(crate) use case::and_half;
 pub use case::{Case, CaseInput, Fill, Role};
-pub use check::{CaseReport, Measured, check_case, check_case_as, finite_differences};
+pub use check::{CaseReport, Measured, check_case, check_case_as, finite_differences, larger};
 pub use random::{Draw, Random, Subject};
 pub use twin::{AnyTwin, Array, Real, Twin};
 
@@ -74,6 +75,9 @@ macro_rules! library {
 pub static INDEX: Library = Library { file: "index.wgsl", text: include_str!("../../shaders/lib/index.wgsl") };
 /// The grid of element-by-element kernels, four elements at a time.
 pub static FOURS: Library = Library { file: "fours.wgsl", text: include_str!("../../shaders/lib/fours.wgsl") };
+/// Which elements of a group of four are not finite.
+pub(crate) static FINITE: Library =
+    Library { file: "finite.wgsl", text: include_str!("../../shaders/lib/finite.wgsl") };
 /// The logarithm of one plus a small number.
 pub(crate) static LOG_1P: Library =
     Library { file: "log_1p.wgsl", text: include_str!("../../shaders/lib/log_1p.wgsl") };
@@ -209,6 +213,7 @@ pub fn subjects() -> Vec<Subject> {
         subject!(softmax, 0),
         subject!(softmax_cross_entropy),
         subject!(sum),
+        subject!(summary, 1),
         subject!(upsample, 0),
     ]
 }

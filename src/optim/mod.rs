@@ -37,7 +37,8 @@ pub enum Optimizer {
 
 impl Optimizer {
     /// Appends the updates of every trainable variable that a gradient reached. `lr` is the learning rate, `[1]`. With
-    /// `scaling` the gradients are those of the scaled loss, and if one of them is not finite nothing is updated.
+    /// `scaling` the gradients are those of the scaled loss, and if one of them is not finite nothing is updated. Returns what tells whether
+    /// something was wrong.
     ///
     /// # Errors
     /// [`Kind::Internal`] if no parameter has a gradient.
@@ -47,7 +48,7 @@ impl Optimizer {
         gradients: &Gradients,
         lr: Tensor,
         scaling: Option<&LossScaling>,
-    ) -> Result<()> {
+    ) -> Result<Verdict> {
         let all = Group { rate: 1.0, weight_decay: self.weight_decay() };
         self.append_in_groups(tape, gradients, lr, scaling, None, &|_| all)
     }
@@ -65,7 +66,7 @@ impl Optimizer {
         scaling: Option<&LossScaling>,
         clip: Option<f64>,
         group_of: &dyn Fn(&str) -> Group,
-    ) -> Result<()> {
+    ) -> Result<Verdict> {
         let outer = tape.set_scope(SCOPE);
         let step = tape.variable(STEP, TensorType::u32([1]), false)?;
         let pairs: Vec<(String, Tensor, Tensor)> = tape
@@ -102,6 +103,7 @@ impl Optimizer {
                 None
             }
         };
+        let fault = tape.variable(FAULT, TensorType::u32([1]), false)?;
         // The learning rate times each factor, computed once.
         let mut rates: Vec<(f32, Tensor)> = vec![(1.0, lr)];
         for (name, parameter, gradient) in pairs {
@@ -120,18 +122,18 @@ impl Optimizer {
                 (Self::Adam(config), Some(bias)) => {
                     let (m, v) = (state("m")?, state("v")?);
                     let config = adam::AdamConfig { weight_decay: group.weight_decay, ..*config };
-                    adam::adam_update(tape, parameter, gradient, m, v, lr, bias, multiply, config)?;
+                    adam::adam_update(tape, parameter, gradient, m, v, lr, bias, fault, multiply, config)?;
                 }
                 (&Self::Sgd { momentum, nesterov, .. }, _) => {
                     let velocity = state("velocity")?;
                     let config = sgd::SgdConfig { momentum, weight_decay: group.weight_decay, nesterov };
-                    sgd::sgd_update(tape, parameter, gradient, velocity, lr, multiply, config)?;
+                    sgd::sgd_update(tape, parameter, gradient, velocity, lr, fault, multiply, config)?;
                 }
                 (Self::Adam(_), None) => return Err(Error::new(Kind::Internal, "Adam without its bias correction")),
             }
         }
         tape.set_scope(outer);
-        Ok(())
+        Ok(Verdict { fault, unscale })
     }
 
     /// The weight decay of variables without one of their own.
@@ -141,6 +143,15 @@ impl Optimizer {
             Self::Adam(config) => config.weight_decay,
         }
     }
+}
+
+/// What there is to tell of a step besides the parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict {
+    /// Whether this or an earlier step made a number that is not finite, u32 `[1]`: see [`FAULT`].
+    pub fault: Tensor,
+    /// With a scaled loss: one over its scale, or 0 if a gradient overflowed and nothing was updated, `[1]`.
+    pub unscale: Option<Tensor>,
 }
 
 /// What an optimizer does to some parameters but not to others.
@@ -161,6 +172,10 @@ const OVERFLOW: &str = "optimizer.overflow";
 
 /// The sum of squares of the running step's gradients, `[1]`; always 0 between steps, so it is no part of the state.
 const SQUARES: &str = "squares of gradients";
+
+/// Whether an optimizer step so far made a number that is not finite, u32 `[1]`: it stays 1, so it is no part of a
+/// checkpoint's state, which has none.
+pub const FAULT: &str = "fault";
 
 /// Dynamic loss scaling, for gradients in f16: see [`loss_scale`]. Its state is in variables.
 #[derive(Debug, Clone, Copy)]

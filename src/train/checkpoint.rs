@@ -55,6 +55,20 @@ pub struct Progress {
     /// Why phases ended early.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stopped: Vec<Stop>,
+    /// When numbers were not finite any more, and the run went back to go on with a lower learning rate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub setbacks: Vec<Setback>,
+}
+
+/// A step that a run went back from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Setback {
+    /// The step, from 1.
+    pub step: u64,
+    /// The last step before, which it went on from.
+    pub back_to: u64,
+    /// What was wrong.
+    pub why: String,
 }
 
 /// Why a phase of a run ended before its last epoch.

@@ -43,6 +43,18 @@ macro_rules! named {
 pub(super) use named;
 
 named! {
+    /// What becomes of a run whose numbers are not finite any more.
+    #[derive(Default)]
+    Divergence {
+        /// It ends.
+        #[default]
+        Stop = "stop",
+        /// It goes back to a checkpoint and on from there with a lower learning rate, three times at most.
+        LowerRate = "lower-lr",
+    }
+}
+
+named! {
     /// The optimizer.
     OptimizerKind {
         /// Adam, weight decay added to the gradient.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::augment_config::AugmentConfig;
 use super::choices::{
-    ClassWeighting, LossKind, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
+    ClassWeighting, Divergence, LossKind, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
 };
 use super::fine_tune::{FineTune, HeadConfig, PhaseConfig};
 use super::monitor::{Metric, Monitor};
@@ -173,6 +173,9 @@ pub struct TrainConfig {
     /// The norm of all gradients together that is not exceeded, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// What to do when numbers are not finite any more.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub divergence: Divergence,
     /// Stop after this many epochs without improvement; 0 for never.
     pub patience: u32,
     /// By how much more than the best so far is an improvement, where epochs without any are counted.
@@ -269,6 +272,7 @@ impl Default for TrainConfig {
             sampling: Sampling::Natural,
             label_smoothing: 0.0,
             clip_norm: None,
+            divergence: Divergence::default(),
             patience: 0,
             min_delta: 0.0,
             monitor: Metric::BalancedAccuracy.into(),

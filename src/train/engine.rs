@@ -2,12 +2,14 @@
 
 mod epoch;
 mod scoring;
+mod trouble;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use self::trouble::{LOWER, Trouble};
 use super::checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
 use super::events::{Event, Interrupt, RunOptions, RunSummary, Tuning};
 use super::freezing::describe;
@@ -180,17 +182,10 @@ pub fn run(
         done: progress.step,
     });
 
-    let keep = options.resume.then_some(progress.step);
-    let steps_table = folder.table("steps.csv", "step,epoch,lr,loss", keep)?;
-    let columns = objective.result_columns().join(",");
-    let marked = leak.as_ref().map_or(String::new(), |_| format!(",{LEAK}"));
-    let results_header =
-        format!("epoch,steps,lr,train_loss,{columns},seconds,waited_seconds,images_per_second{marked}");
-    let keep = options.resume.then_some(u64::from(progress.epoch) + 1);
-    let results = folder.table("results.csv", &results_header, keep)?;
+    let (steps_table, results) = tables(&folder, &objective, leak.is_some(), options.resume.then_some(&progress))?;
     let loader =
         LoaderOptions { batch: config.batch, workers: options.workers.max(1), prefetch: 2, last: LastBatch::Drop };
-    let engine = Engine {
+    let mut engine = Engine {
         gpu,
         config,
         dataset,
@@ -210,12 +205,14 @@ pub fn run(
         steps_table,
         results,
         checkpoint_every: options.checkpoint_every,
+        skipped: 0,
+        trouble: None,
         interrupt,
         notify,
     };
     if !options.resume {
         // A run that is killed in its first epoch can be resumed.
-        engine.folder.keep_last(&engine.checkpoint()?)?;
+        engine.keep()?;
     }
     let go_on = format!("then continue with `lesion-gpu train --resume {}`", engine.folder.path().display());
     let stopped = |e: Error| match e.kind() {
@@ -229,6 +226,21 @@ pub fn run(
     let Engine { folder, progress, leak, dataset, split, samples, .. } = engine;
     let material = Material { dataset, pixels: samples.pixels, split };
     Ok(RunSummary { folder, progress, test, leak, material })
+}
+
+/// The tables of steps and of epochs: new ones, or those of a run that goes on from `progress`.
+fn tables(
+    folder: &RunFolder,
+    objective: &Objective,
+    leaky: bool,
+    progress: Option<&Progress>,
+) -> Result<(Table, Table)> {
+    let steps = folder.table("steps.csv", "step,epoch,lr,loss", progress.map(|progress| progress.step))?;
+    let columns = objective.result_columns().join(",");
+    let marked = if leaky { format!(",{LEAK}") } else { String::new() };
+    let header = format!("epoch,steps,lr,train_loss,{columns},seconds,waited_seconds,images_per_second{marked}");
+    let keep = progress.map(|progress| u64::from(progress.epoch) + 1);
+    Ok((steps, folder.table("results.csv", &header, keep)?))
 }
 
 /// The leak between the parts of a split, if there is one.
@@ -325,6 +337,10 @@ struct Engine<'a> {
     results: Table,
     /// How long a run that is killed has trained in vain at most.
     checkpoint_every: Duration,
+    /// Steps in a row that were skipped since gradients overflowed.
+    skipped: u32,
+    /// What was wrong with a step, until it is dealt with.
+    trouble: Option<Trouble>,
     interrupt: &'a Interrupt,
     notify: &'a mut dyn FnMut(Event<'_>),
 }
@@ -381,8 +397,10 @@ impl<'a> Engine<'a> {
                 self.progress.stopped.push(Stop { phase, epoch, why });
                 break;
             }
-            let result = self.epoch()?;
-            (self.notify)(Event::Epoch(&result));
+            match self.epoch() {
+                Ok(result) => (self.notify)(Event::Epoch(&result)),
+                Err(e) => self.recover(e)?,
+            }
         }
         Ok(())
     }
@@ -402,14 +420,17 @@ impl<'a> Engine<'a> {
         self.gpu.poll()?;
         let place = Workplace::new(self.gpu, graphs, &self.objective, config)?;
         place.follow(self.gpu, &legacy, step)?;
-        (self.notify)(Event::Phase {
-            number: self.progress.phase.number + 1,
-            phases: self.phases.len(),
+        let mut engine = Self { place, ..self };
+        // A step that goes wrong goes back to one of its own phase.
+        engine.keep()?;
+        (engine.notify)(Event::Phase {
+            number: engine.progress.phase.number + 1,
+            phases: engine.phases.len(),
             config,
-            trained: describe(place.parameters()),
+            trained: describe(engine.place.parameters()),
             memory,
         });
-        Ok(Self { place, ..self })
+        Ok(engine)
     }
 
     /// Whether steps of an epoch are done that is not: it was interrupted, perhaps in its evaluation.
@@ -425,7 +446,8 @@ impl<'a> Engine<'a> {
         };
         let epoch = self.steps as u64;
         let warm_up = (phase.warm_up * epoch as f64).round() as u64;
-        phase.schedule(epoch).rate_after(warm_up, base, step - start, self.end() - start)
+        let rate = phase.schedule(epoch).rate_after(warm_up, base, step - start, self.end() - start);
+        rate * LOWER.powi(self.progress.setbacks.len() as i32)
     }
 
     /// The error of an interruption, which says how to go on.
@@ -436,8 +458,15 @@ impl<'a> Engine<'a> {
             .next(format!("continue with `lesion-gpu train --resume {folder}`"))
     }
 
-    fn checkpoint(&self) -> Result<Checkpoint> {
+    /// Writes a checkpoint.
+    fn keep(&mut self) -> Result<()> {
+        let checkpoint = self.checkpoint()?;
+        self.folder.keep_last(&checkpoint)
+    }
+
+    fn checkpoint(&mut self) -> Result<Checkpoint> {
         let (weights, optimizer) = self.place.export(self.gpu)?;
+        self.check_finite(&weights, &optimizer)?;
         let (config, classes) = (self.config.clone(), self.objective.classes());
         Ok(Checkpoint { config, classes, progress: self.progress.clone(), temperature: None, weights, optimizer })
     }
@@ -460,7 +489,7 @@ impl<'a> Engine<'a> {
             if e.kind() != Kind::Interrupted {
                 return Err(e);
             }
-            self.folder.keep_last(&self.checkpoint()?)?;
+            self.keep()?;
             return Err(self.stopped_here());
         }
         let seconds = started.elapsed().as_secs_f64();

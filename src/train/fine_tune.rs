@@ -10,7 +10,7 @@ use crate::autograd::{Gradients, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::models::Head;
 use crate::nn::Parameter;
-use crate::optim::{Group, LossScaling, Optimizer, append_averages};
+use crate::optim::{Group, LossScaling, Optimizer, Verdict, append_averages};
 
 /// The part of a network that is trained, as it is written: `all`, `head`, `last:20` (the last 20 layers of the backbone, and
 /// the head) or `stage:layer3..` (the backbone from that stage on, and the head).
@@ -317,18 +317,16 @@ impl TrainConfig {
         lr: Tensor,
         scaling: Option<&LossScaling>,
         parameters: &[Parameter],
-    ) -> Result<()> {
+    ) -> Result<Verdict> {
         let optimizer = self.optimizer();
         let vector = |name: &str| parameters.iter().any(|p| p.name == name && p.file_shape.rank() == 1);
         let group = |name: &str| self.fine_tune.group(&optimizer, name, vector(name));
-        optimizer.append_in_groups(tape, gradients, lr, scaling, self.clip_norm, &group)?;
-        match self.fine_tune.ema {
-            None => Ok(()),
-            Some(decay) => {
-                let moving = parameters.iter().filter(|p| !p.frozen).map(|p| p.name.as_str()).collect::<Vec<_>>();
-                append_averages(tape, &moving, decay)
-            }
+        let verdict = optimizer.append_in_groups(tape, gradients, lr, scaling, self.clip_norm, &group)?;
+        if let Some(decay) = self.fine_tune.ema {
+            let moving = parameters.iter().filter(|p| !p.frozen).map(|p| p.name.as_str()).collect::<Vec<_>>();
+            append_averages(tape, &moving, decay)?;
         }
+        Ok(verdict)
     }
 
     /// Checks head, freezing and phases.

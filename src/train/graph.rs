@@ -14,7 +14,7 @@ use crate::nn::{Frozen, Mode, Net, Parameter};
 use crate::ops::augment::{Augment, augment};
 use crate::ops::mix::mix;
 use crate::ops::{self, accumulate, cast};
-use crate::optim::{LossScaling, SCOPE, average_of};
+use crate::optim::{LossScaling, SCOPE, Verdict, average_of};
 use crate::tensor::{DType, Shape, TensorType};
 
 /// Names of the host-uploaded tensors.
@@ -52,7 +52,8 @@ pub(super) mod input {
     pub const COUNTER: &str = "micro-batches";
 }
 
-/// A traced and planned training step. Outputs: loss `[1]`, and of classifiers logits `[N, K]`.
+/// A traced and planned training step. Outputs: loss `[1]`; of classifiers logits `[N, K]`; and what tells whether numbers
+/// are not finite (see [`Verdict`]).
 #[derive(Debug, Clone)]
 pub struct TrainGraph {
     /// What the model is for.
@@ -61,6 +62,39 @@ pub struct TrainGraph {
     pub plan: Plan,
     /// The model's parameters.
     pub parameters: Vec<Parameter>,
+    /// What it returns.
+    pub(super) results: Results,
+    /// Whether a batch comes in parts.
+    pub(super) in_parts: bool,
+}
+
+/// The outputs of a training step, in this order: loss, logits, factor of the gradients, fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Results {
+    pub logits: bool,
+    pub unscale: bool,
+}
+
+impl Results {
+    pub fn outputs(self, loss: Tensor, logits: Tensor, verdict: Verdict) -> Vec<Tensor> {
+        let logits = self.logits.then_some(logits);
+        [loss].into_iter().chain(logits).chain(verdict.unscale).chain([verdict.fault]).collect()
+    }
+
+    /// Among what was read back: the logits.
+    pub fn logits(self, outputs: &[Vec<u8>]) -> Option<&[u8]> {
+        self.logits.then(|| outputs[1].as_slice())
+    }
+
+    /// Whether the step was skipped for an overflow.
+    pub fn skipped(self, outputs: &[Vec<u8>]) -> bool {
+        self.unscale && outputs[1 + usize::from(self.logits)].iter().all(|&byte| byte == 0)
+    }
+
+    /// Whether a number is not finite.
+    pub fn fault(self, outputs: &[Vec<u8>]) -> bool {
+        outputs.last().is_some_and(|fault| fault.iter().any(|&byte| byte != 0))
+    }
 }
 
 /// A traced and planned evaluation. Output: logits `[N, K]`, or `[N, H, W, 1]` of masks.
@@ -201,6 +235,40 @@ impl TrainGraph {
         outputs: usize,
         caps: &Caps,
     ) -> Result<Self> {
+        let Traced { mut tape, loss, logits, gradients, scaling, parameters, anything_frozen } =
+            Traced::step(model, config, source, batch, outputs)?;
+        let in_parts = config.micro_batch.is_some();
+        let lr = tape.input(input::LR, TensorType::f32([1]));
+        let totals = if in_parts { Some(add_to_totals(&mut tape, &gradients)?) } else { None };
+        let gradients = totals.as_ref().map_or(gradients, |totals| Gradients::given(totals));
+        let verdict = config.append_optimizer(&mut tape, &gradients, lr, scaling.as_ref(), &parameters)?;
+        if let Some(totals) = &totals {
+            tape.set_scope(SCOPE);
+            totals.iter().try_for_each(|&(_, total)| accumulate::clear(&mut tape, total))?;
+        }
+        let task = model.task();
+        let results = Results { logits: task == Task::Classify, unscale: verdict.unscale.is_some() };
+        let outputs = results.outputs(loss, logits, verdict);
+        let closing = totals.map(|_| SCOPE);
+        // What depends on frozen variables alone, such as their f16 copies, is computed once.
+        let plan = Plan::of_training(&tape, &outputs, caps, closing, anything_frozen)?;
+        Ok(Self { task, plan, parameters, results, in_parts })
+    }
+}
+
+/// A step up to its gradients.
+pub(super) struct Traced {
+    pub tape: Tape,
+    pub loss: Tensor,
+    pub logits: Tensor,
+    gradients: Gradients,
+    scaling: Option<LossScaling>,
+    pub parameters: Vec<Parameter>,
+    anything_frozen: bool,
+}
+
+impl Traced {
+    pub fn step(model: Model, config: &TrainConfig, source: &Source, batch: usize, outputs: usize) -> Result<Self> {
         let mut tape = Tape::new();
         let beginning = Beginning::declare(&mut tape, config, Mode::Train, source, batch)?;
         let in_parts = config.micro_batch.is_some();
@@ -228,23 +296,7 @@ impl TrainGraph {
                 ops::backward_from(&mut tape, &[(loss, seed)])?
             }
         };
-        let lr = tape.input(input::LR, TensorType::f32([1]));
-        let totals = if in_parts { Some(add_to_totals(&mut tape, &gradients)?) } else { None };
-        let gradients = totals.as_ref().map_or(gradients, |totals| Gradients::given(totals));
-        config.append_optimizer(&mut tape, &gradients, lr, scaling.as_ref(), &parameters)?;
-        let task = model.task();
-        let outputs = match task {
-            Task::Classify => vec![loss, logits],
-            Task::Segment => vec![loss],
-        };
-        if let Some(totals) = &totals {
-            tape.set_scope(SCOPE);
-            totals.iter().try_for_each(|&(_, total)| accumulate::clear(&mut tape, total))?;
-        }
-        let closing = totals.map(|_| SCOPE);
-        // What depends on frozen variables alone, such as their f16 copies, is computed once.
-        let plan = Plan::of_training(&tape, &outputs, caps, closing, anything_frozen)?;
-        Ok(Self { task, plan, parameters })
+        Ok(Self { tape, loss, logits, gradients, scaling, parameters, anything_frozen })
     }
 }
 

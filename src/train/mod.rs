@@ -12,6 +12,7 @@
 //! - `mixing`, `targets`: pictures that are mixed with others, and what a step learns of a batch
 //! - `augmented`: training pictures as the model sees them
 //! - `engine`: the training loop; `events`: what it is asked for and what it tells
+//! - `diagnosis`: where numbers were not finite any more
 //! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well; `verdicts`: what models say
 //! - `starting_weights`: a weight file on its way into a model; `loading`: a model on its way to a device
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
@@ -22,6 +23,7 @@ mod augmented;
 mod checkpoint;
 mod choices;
 mod config;
+mod diagnosis;
 mod engine;
 mod ensemble;
 mod events;
@@ -49,9 +51,9 @@ mod verdicts;
 pub use answers::{Given, read_answers};
 pub use augment_config::AugmentConfig;
 pub use augmented::{Seen, augmented};
-pub use checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
+pub use checkpoint::{Checkpoint, PhaseStart, Progress, Setback, Stop};
 pub use choices::{
-    ClassWeighting, LossKind, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
+    ClassWeighting, Divergence, LossKind, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
 };
 pub use config::{FocalConfig, KeepConfig, SplitConfig, StepConfig, TrainConfig};
 pub use engine::run;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::checkpoint::Checkpoint;
 use super::features::{Features, MOST};
 use super::freezing::Network;
-use super::graph::{EvalGraph, Fit, Source, TRAINING_HEAD, TRAINING_PART, TRAINING_STEP, TrainGraph};
+use super::graph::{EvalGraph, Fit, Source, TRAINING_HEAD, TRAINING_PART, TRAINING_STEP, TrainGraph, input};
 use super::objective::Objective;
 use super::session::{
     EvalSession, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
@@ -20,7 +20,7 @@ use crate::gpu::{Caps, Gpu};
 use crate::models::{Model, Task};
 use crate::nn::Parameter;
 use crate::ops::STEP;
-use crate::optim::{LossScaling, STATE_PREFIX, average_of};
+use crate::optim::{FAULT, LossScaling, STATE_PREFIX, average_of};
 use crate::tune::distinct;
 use crate::weights::{Tensors, WeightFile};
 
@@ -230,7 +230,7 @@ pub(super) struct Workplace {
     pub train: TrainSession,
     pub eval: EvalSession,
     parameters: Vec<Parameter>,
-    store: Store,
+    pub store: Store,
     averaging: bool,
     /// What computes the features, until it has.
     backbone: Option<EvalSession>,
@@ -308,7 +308,23 @@ impl Workplace {
             })?;
             self.store.write(gpu, &p.name, &p.to_device(raw))?;
         }
-        load_optimizer(gpu, &self.store, &checkpoint.optimizer, checkpoint.progress.step)
+        load_optimizer(gpu, &self.store, &checkpoint.optimizer, checkpoint.progress.step)?;
+        self.store.write_bytes(gpu, FAULT, &0u32.to_le_bytes())
+    }
+
+    /// Whether a step has made a number that is not finite.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn fault(&self, gpu: &Gpu) -> Result<bool> {
+        Ok(self.store.read_bytes(gpu, FAULT)?.iter().any(|&byte| byte != 0))
+    }
+
+    /// What the graphs begin with.
+    pub fn source(&self) -> Source {
+        let inputs = &self.train.executable().plan().inputs;
+        let features = inputs.iter().find(|(name, _)| name == input::FEATURES);
+        features.map_or(Source::Pictures, |(_, ty)| Source::Features(ty.shape.clone()))
     }
 
     /// The parameters and statistics that have an average.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::graph::{EvalGraph, TrainGraph, input};
+use super::graph::{EvalGraph, Results, TrainGraph, input};
 use super::mixing::{Blend, Partners};
 use super::targets::{Learned, Takes, Targets};
 use crate::autograd::{Executable, Memory, PendingOutputs, Plan, Store};
@@ -30,6 +30,11 @@ pub struct StepResult {
     pub correct: usize,
     /// Images.
     pub images: usize,
+    /// The step that made a weight, or a number of the optimizer, that is not finite: this one, or with micro-batches the one
+    /// before.
+    pub fault: Option<u64>,
+    /// Whether nothing was updated since gradients in f16 overflowed: in this step, or with micro-batches in the one before.
+    pub skipped: bool,
 }
 
 /// What the words of a batch are to a graph.
@@ -65,6 +70,8 @@ pub struct TrainSession {
     mixes: bool,
     /// Images of a run of the graph: a batch, or one part of it.
     rows: usize,
+    in_parts: bool,
+    results: Results,
     in_flight: VecDeque<Part>,
     /// What is known of a step whose last part is still under way.
     unfinished: Option<StepResult>,
@@ -87,8 +94,14 @@ impl TrainSession {
     /// # Errors
     /// Those of [`Executable::new`].
     pub fn new(gpu: &Gpu, graph: TrainGraph, class_weights: &[f32], store: &mut Store) -> Result<Self> {
-        let executable = Executable::new(gpu, graph.plan, store)?;
+        let session = Self::beside(gpu, graph, class_weights, store)?;
         LossScaling::initialise(gpu, store)?;
+        Ok(session)
+    }
+
+    /// As [`new`](Self::new), in a store whose variables have their values.
+    pub(super) fn beside(gpu: &Gpu, graph: TrainGraph, class_weights: &[f32], store: &mut Store) -> Result<Self> {
+        let executable = Executable::new(gpu, graph.plan, store)?;
         let has = |name: &str| executable.plan().inputs.iter().any(|(n, _)| n == name);
         let takes = match graph.task {
             Task::Segment => Takes::Mask,
@@ -104,8 +117,10 @@ impl TrainSession {
         let rows = executable.plan().inputs.iter().find(|(name, _)| name == reads.input());
         let rows = rows.and_then(|(_, ty)| ty.shape.dims().first().copied()).unwrap_or_default();
         let targets = Targets { takes, class_weights: class_weights.to_vec(), more: Arc::default() };
-        let (parameters, in_flight) = (graph.parameters, VecDeque::new());
-        Ok(Self { executable, parameters, targets, reads, mixes, rows, in_flight, unfinished: None })
+        let TrainGraph { parameters, in_parts, results, .. } = graph;
+        let in_flight = VecDeque::new();
+        let unfinished = None;
+        Ok(Self { executable, parameters, targets, reads, mixes, rows, in_parts, results, in_flight, unfinished })
     }
 
     /// Learns further classes of some pictures, by their number in the dataset, where each class has a sigmoid of its own.
@@ -152,7 +167,7 @@ impl TrainSession {
         epoch: u32,
         lr: f64,
     ) -> Result<Option<StepResult>> {
-        let in_parts = self.executable.plan().closing < self.executable.plan().dispatches.len();
+        let in_parts = self.in_parts;
         let images = batch.labels.len();
         let parts = images / self.rows.max(1);
         if parts * self.rows != images || (parts != 1 && !in_parts) {
@@ -243,14 +258,22 @@ impl TrainSession {
         let Some(Part { step, labels, share, last, pending }) = self.in_flight.pop_front() else { return Ok(None) };
         let outputs = self.executable.finish_read(gpu, pending)?;
         let loss: Vec<f32> = bytemuck::pod_collect_to_vec(&outputs[0]);
-        let correct = outputs.get(1).map_or(0, |logits| {
+        let correct = self.results.logits(&outputs).map_or(0, |logits| {
             let logits: Vec<f32> = bytemuck::pod_collect_to_vec(logits);
             let rows = logits.chunks_exact(self.targets.class_weights.len()).zip(&labels);
             rows.filter(|(row, label)| argmax(row) == **label as usize).count()
         });
-        let before = self.unfinished.take().unwrap_or(StepResult { step, loss: 0.0, correct: 0, images: 0 });
-        let loss = before.loss + share * loss[0];
-        let result = StepResult { step, loss, correct: before.correct + correct, images: before.images + labels.len() };
+        // What closes a step comes behind its parts, and is seen with those of the next.
+        let fault = self.results.fault(&outputs).then(|| step.saturating_sub(u64::from(self.in_parts)));
+        let skipped = self.results.skipped(&outputs);
+        let start = StepResult { step, loss: 0.0, correct: 0, images: 0, fault, skipped };
+        let before = self.unfinished.take().unwrap_or(start);
+        let result = StepResult {
+            loss: before.loss + share * loss[0],
+            correct: before.correct + correct,
+            images: before.images + labels.len(),
+            ..before
+        };
         if last {
             return Ok(Some(result));
         }
@@ -405,7 +428,8 @@ pub(super) fn initialise(gpu: &Gpu, store: &Store, parameters: &[Parameter], see
 /// Writes the parameters that `tensors` hold, in the file's layout. Returns what was missing or unexpected.
 ///
 /// # Errors
-/// [`Kind::Weights`] unless file and model agree, or `allow_partial` is set and at least one parameter is there.
+/// [`Kind::Weights`] unless file and model agree, or `allow_partial` is set and at least one parameter is there; and for
+/// numbers that are not finite.
 pub(super) fn load_weights(
     gpu: &Gpu,
     store: &Store,
@@ -425,6 +449,10 @@ pub(super) fn load_weights(
     let mut loaded = 0;
     for p in parameters {
         if let Some(tensor) = tensors.get(&p.name).filter(|t| *t.shape() == p.file_shape) {
+            if let Some(bad) = tensor.data().iter().find(|v| !v.is_finite()) {
+                return Err(Error::new(Kind::Weights, format!("'{}' in the weight file holds {bad}", p.name))
+                    .next("the file is damaged, or its training had diverged: use another"));
+            }
             store.write(gpu, &p.name, &p.to_device(tensor))?;
             loaded += 1;
         }

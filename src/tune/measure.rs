@@ -139,7 +139,7 @@ impl Bench {
     fn prepare(&self, gpu: &Gpu, node: &Tunable, choice: &str) -> Result<Prepared> {
         let lowered = lower(node, choice, gpu.caps())?;
         let scratch = (lowered.scratch.iter())
-            .map(|ty| gpu.allocate("tuning scratch", ty.bytes(), Usage::Storage))
+            .map(|ty| gpu.allocate("tuning scratch", ty.bytes(), Usage::Scratch))
             .collect::<Result<Vec<_>>>()?;
         let textures = gpu.allocate_textures(&TextureSizes::of(&lowered.dispatches))?;
         let recorded = (lowered.dispatches.iter())

@@ -71,11 +71,13 @@ fn bundles_in_arenas_of_others_wait_for_nobody() {
     let mut tape = Tape::new();
     let mut variable = |name: String, length| tape.variable(&name, TensorType::f32([length]), false).unwrap();
     let rate = variable("rate".into(), 1);
+    let fault = tape.variable("fault", TensorType::u32([1]), false).unwrap();
+    let mut variable = |name: String, length| tape.variable(&name, TensorType::f32([length]), false).unwrap();
     let each = [0, 1]
         .map(|i| ["parameter", "total", "velocity", "average"].map(|name| variable(format!("{name} {i}"), 4 + 4 * i)));
     let config = SgdConfig { momentum: 0.9, weight_decay: 0.0, nesterov: false };
     for [parameter, total, velocity, _] in each {
-        sgd_update(&mut tape, parameter, total, velocity, rate, None, config).unwrap();
+        sgd_update(&mut tape, parameter, total, velocity, rate, fault, None, config).unwrap();
     }
     for [_, total, _, average] in each {
         clear(&mut tape, total).unwrap();

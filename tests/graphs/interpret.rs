@@ -1,7 +1,7 @@
 //! The interpreter: one operation after the other by the CPU twins in f64, each value in memory of its own, and a backward
 //! pass that knows nothing of the tape's.
 
-use lesion_gpu::ops::{Array, Case, Role};
+use lesion_gpu::ops::{Array, Case, Role, larger};
 use lesion_gpu::rng::{Stream, threefry2x32, unit};
 use lesion_gpu::tensor::DType;
 
@@ -34,7 +34,7 @@ fn jitter(value: f64, seed: u32) -> f64 {
 }
 
 pub fn size(a: &Array<f64>) -> f64 {
-    a.data.iter().fold(0.0, |m: f64, v| if v.is_nan() { *v } else { m.max(v.abs()) })
+    a.data.iter().map(|v| v.abs()).fold(0.0, larger)
 }
 
 /// The array with each value that is not zero moved by up to `by`.
@@ -115,7 +115,7 @@ impl Interpreter<'_> {
         if dtype == DType::U32 || case.op == "view" {
             return array;
         }
-        let lost = own.data.iter().zip(&array.data).fold(0.0, |m: f64, (a, b)| m.max((f64::from(*a) - b).abs()));
+        let lost = own.data.iter().zip(&array.data).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, larger);
         let half = if dtype == DType::F16 || case.needs_half() { HALF_ROUNDING } else { 0.0 };
         // Most kernels are much better than what the case lists accept at least.
         let share = if case.tolerance > 1e-5 { case.tolerance / 10.0 } else { case.tolerance / 50.0 };

@@ -17,7 +17,7 @@ mod update;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lesion_gpu::autograd::Plan;
-use lesion_gpu::gpu::{Caps, SubgroupSizes};
+use lesion_gpu::gpu::{Caps, GpuOptions, SubgroupSizes};
 use lesion_gpu::ops::subjects;
 
 use crate::common::number;
@@ -33,7 +33,7 @@ const ENOUGH: usize = 5;
 
 #[test]
 fn random_graphs_agree_with_the_interpreter() {
-    let Some(gpu) = common::gpu() else { return };
+    let Some(gpu) = common::gpu_with(GpuOptions { guards: true, ..GpuOptions::default() }) else { return };
     let (count, first) = (number("LESION_GRAPHS", GRAPHS) as u32, number("LESION_SEED", 1) as u32);
     let mut total = Counts::default();
     let (mut agree, mut exact, mut kinks, mut sizes, mut halves) = (0, 0, 0, 0, 0);

@@ -6,7 +6,7 @@ use lesion_gpu::tensor::{DType, TensorType};
 use crate::graph::{Graph, Kind, Leaf, Operand, Step, view};
 
 /// Ops that change variables: they come behind the backward pass.
-const UPDATES: [&str; 6] = ["accumulate", "adam", "clip_norm", "ema", "loss_scale", "sgd"];
+const UPDATES: [&str; 7] = ["accumulate", "adam", "clip_norm", "ema", "loss_scale", "sgd", "summary"];
 /// Ops whose results depend on no differentiable value.
 const SOURCES: [&str; 3] = ["augment", "fill", "mix"];
 /// What ends in one number.

@@ -5,7 +5,7 @@ use std::fmt;
 use lesion_gpu::Result;
 use lesion_gpu::autograd::{Executable, Origin, Plan, PlannedDispatch, Storage, Store, Tape, Tensor};
 use lesion_gpu::gpu::{Caps, DeviceClass, Gpu, TextureLoads};
-use lesion_gpu::ops::{Array, Draw};
+use lesion_gpu::ops::{Array, Draw, larger};
 use lesion_gpu::tensor::DType;
 
 use crate::graph::{CLOSING, Graph, Kind, Operand, Step, Traced};
@@ -193,7 +193,7 @@ fn compare(gpu: &Gpu, graph: &Graph, way: Way) -> Result<Outcome> {
         for (name, got, want, noisy) in outputs.chain(changed) {
             let Some(want) = want else { continue };
             let limit = MARGIN * distance(Some(&want), noisy.iter().map(Option::as_ref)) + floor * size(&want);
-            let error = got.iter().zip(&want.data).fold(0.0, |m: f64, (a, b)| largest(m, (a - b).abs()));
+            let error = got.iter().zip(&want.data).fold(0.0, |m: f64, (a, b)| larger(m, (a - b).abs()));
             counts.tensors += 1;
             // What is no number is within no limit, and a limit that is none lets nothing pass.
             let sound = got.len() == want.data.len() && error.is_finite() && limit.is_finite();
@@ -228,10 +228,6 @@ fn rounds_otherwise(launch: &PlannedDispatch) -> bool {
     ["conv2d+statistics", "batch_norm.fold"].contains(&launch.op) || launch.op == "clip_norm.add_squares" && arena
 }
 
-fn largest(a: f64, b: f64) -> f64 {
-    if b.is_nan() { b } else { a.max(b) }
-}
-
 /// Whether a kernel may be on the other side of a kink than the interpreter.
 fn near_a_kink(graph: &Graph, want: &Ran, noisy: &[&Ran]) -> bool {
     let off = |want: Option<&Array<f64>>, noisy: Vec<Option<&Array<f64>>>| {
@@ -252,8 +248,8 @@ fn near_a_kink(graph: &Graph, want: &Ran, noisy: &[&Ran]) -> bool {
 /// The largest distance of an element of one of `b` from that of `a`.
 fn distance<'a>(a: Option<&Array<f64>>, b: impl Iterator<Item = Option<&'a Array<f64>>>) -> f64 {
     let Some(a) = a else { return 0.0 };
-    let of = |b: &Array<f64>| a.data.iter().zip(&b.data).fold(0.0, |m, (a, b)| largest(m, (a - b).abs()));
-    b.flatten().map(of).fold(0.0, largest)
+    let of = |b: &Array<f64>| a.data.iter().zip(&b.data).fold(0.0, |m, (a, b)| larger(m, (a - b).abs()));
+    b.flatten().map(of).fold(0.0, larger)
 }
 
 /// Whether all results are such that f16 holds them, and what is made of them in f32.
@@ -286,6 +282,7 @@ fn run(
         executable.variables_changed();
         (0..steps).for_each(|_| executable.run(gpu));
     }
+    gpu.check_guards()?;
     let mut results = Results { outputs: vec![], leaves: vec![] };
     for (i, &t) in outputs.iter().enumerate() {
         let raw = executable.read_output(gpu, i)?.into_data();

@@ -54,7 +54,7 @@ impl Maker {
 
     fn optimize(&mut self, trained: &[Trained]) {
         let (template, average) = (self.draw.word(), self.draw.word());
-        let (op, inputs) = self.draw.of(&[("sgd", 4), ("adam", 6)]);
+        let (op, inputs) = self.draw.of(&[("sgd", 5), ("adam", 7)]);
         let unscale = match self.draw.below(3) {
             0 => None,
             1 => self.factor(trained, ("clip_norm", "squares", "factor")),
@@ -69,12 +69,14 @@ impl Maker {
             let Some(case) = self.template(op, template, shape, &fits) else { continue };
             let mut operands = vec![Operand::Leaf(*leaf), *gradient];
             for (i, input) in case.inputs.iter().enumerate().skip(2) {
+                // All raise one flag.
+                let flag = input.ty == TensorType::u32([1]);
                 operands.push(match (unscale, shared.iter().find(|(have, _)| have == input)) {
                     (Some(unscale), _) if i + 1 == inputs => unscale,
-                    _ if input.role == Role::Updated => self.leaf(input.clone(), Kind::State),
+                    _ if input.role == Role::Updated && !flag => self.leaf(input.clone(), Kind::State),
                     (_, Some((_, operand))) => *operand,
                     (_, None) => {
-                        let operand = self.leaf(input.clone(), Kind::Input);
+                        let operand = self.leaf(input.clone(), if flag { Kind::State } else { Kind::Input });
                         shared.push((input.clone(), operand));
                         operand
                     }

@@ -18,7 +18,7 @@ use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, uniform_blo
 use crate::ops::{fours, reading};
 use crate::tensor::TensorType;
 
-static SOURCE: Source = crate::wgsl!("adam.wgsl", crate::ops::FOURS);
+static SOURCE: Source = crate::wgsl!("adam.wgsl", crate::ops::FOURS, crate::ops::FINITE);
 
 uniform_block! {
     /// Mirrors `Params` of `adam.wgsl`.
@@ -31,6 +31,7 @@ uniform_block! {
         eps: f32,
         weight_decay: f32,
         decoupled: u32,
+        count: u32,
     }
 }
 
@@ -50,7 +51,7 @@ pub struct AdamConfig {
 }
 
 /// Appends an update of `parameter`, `m` and `v` (variables of one shape). `lr` is `[1]`; `correction` `[2]` is what
-/// [`adam_tick`] moves. Where the loss is scaled, `unscale` `[1]` multiplies the gradient; nothing changes if it is 0 (see
+/// [`adam_tick`] moves; `fault`, a u32 variable `[1]`, becomes 1 if a new parameter or second moment is not finite. Where the loss is scaled, `unscale` `[1]` multiplies the gradient; nothing changes if it is 0 (see
 /// [`loss_scale`](crate::ops::loss_scale)).
 ///
 /// # Errors
@@ -64,10 +65,11 @@ pub fn adam_update(
     v: Tensor,
     lr: Tensor,
     correction: Tensor,
+    fault: Tensor,
     unscale: Option<Tensor>,
     config: AdamConfig,
 ) -> Result<()> {
-    let mut inputs = vec![parameter, gradient, m, v, lr, correction];
+    let mut inputs = vec![parameter, gradient, m, v, lr, correction, fault];
     inputs.extend(unscale);
     tape.push(Update { config }, &inputs).map(drop)
 }
@@ -101,11 +103,15 @@ impl Op for Update {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        check_update(&inputs[..4], &inputs[4..], &[TensorType::f32([1]), TensorType::f32([2])])
+        check_update(&inputs[..4], &inputs[4..], &[TensorType::f32([1]), TensorType::f32([2]), TensorType::u32([1])])
     }
 
     fn updates(&self) -> &'static [usize] {
-        &[0, 2, 3]
+        &[0, 2, 3, 6]
+    }
+
+    fn raises(&self) -> &'static [usize] {
+        &[6]
     }
 
     fn side_by_side(&self) -> Option<&'static [usize]> {
@@ -125,8 +131,9 @@ impl Op for Update {
             eps,
             weight_decay,
             decoupled: decoupled.into(),
+            count: count as u32,
         };
-        let kernel = unscaled(Kernel::new(&SOURCE, "update"), (cx.inputs.len() == 7).then_some(7));
+        let kernel = unscaled(Kernel::new(&SOURCE, "update"), (cx.inputs.len() == 8).then_some(8));
         let read = |i: usize| reading(&cx.inputs[i], true, cx.caps);
         let dispatch = Dispatch::new(kernel, params.block(), grid)
             .bind(Operand::Input(0), Access::ReadWrite)
@@ -134,8 +141,9 @@ impl Op for Update {
             .bind(Operand::Input(2), Access::ReadWrite)
             .bind(Operand::Input(3), Access::ReadWrite)
             .input(4)
-            .input(5);
-        let dispatch = (6..cx.inputs.len()).fold(dispatch, Dispatch::input);
+            .input(5)
+            .bind(Operand::Input(6), Access::ReadWrite);
+        let dispatch = (7..cx.inputs.len()).fold(dispatch, Dispatch::input);
         let dispatch = [("parameter", 0), ("m", 2), ("v", 3)]
             .into_iter()
             .fold(dispatch, |dispatch, (name, i)| dispatch.load_written(name, Operand::Input(i), read(i)));

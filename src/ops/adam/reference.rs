@@ -1,13 +1,14 @@
 //! CPU twin.
 
 use super::AdamConfig;
+use crate::ops::sgd::raised;
 use crate::ops::{Array, Real, Twin};
 
 pub(super) struct AdamTwin {
     pub config: AdamConfig,
 }
 
-/// Inputs: parameter, gradient, m, v, learning rate, bias corrections, and the gradient's factor if the loss is scaled.
+/// Inputs: parameter, gradient, m, v, learning rate, bias corrections, fault, and the gradient's factor if the loss is scaled.
 impl Twin for AdamTwin {
     fn forward<T: Real>(&self, inputs: &[Array<T>]) -> Vec<Array<T>> {
         let c = self.config;
@@ -15,16 +16,18 @@ impl Twin for AdamTwin {
         let lr = inputs[4].data[0];
         let (c1, c2) = (inputs[5].data[0], inputs[5].data[1]);
         let w = if c.decoupled { inputs[0].map(|w| w * (T::one() - lr * decay)) } else { inputs[0].clone() };
-        let factor = inputs.get(6).map_or(T::one(), |unscale| unscale.data[0]);
+        let factor = inputs.get(7).map_or(T::one(), |unscale| unscale.data[0]);
         if factor == T::zero() {
-            return vec![inputs[0].clone(), inputs[2].clone(), inputs[3].clone()];
+            return [0, 2, 3, 6].map(|i| inputs[i].clone()).to_vec();
         }
         let g = inputs[1].map(|g| factor * g);
         let g = if c.decoupled { g } else { g.zip(&inputs[0], |g, w| g + decay * w) };
         let m = inputs[2].zip(&g, |m, g| b1 * m + (T::one() - b1) * g);
         let v = inputs[3].zip(&g, |v, g| b2 * v + (T::one() - b2) * g * g);
         let step = m.zip(&v, |m, v| m / c1 / ((v / c2).sqrt() + eps));
-        vec![w.zip(&step, |w, s| w - lr * s), m, v]
+        let w = w.zip(&step, |w, s| w - lr * s);
+        let fault = raised(&inputs[6], &[&w, &v]);
+        vec![w, m, v, fault]
     }
 
     fn backward<T: Real>(&self, _: &[Array<T>], _: &[Array<T>]) -> Vec<Option<Array<T>>> {

@@ -3,12 +3,10 @@
 use super::reference::{CheckTwin, DecideTwin};
 use super::{GROWTH_INTERVAL, check, decide};
 use crate::ops::{Case, CaseInput, Draw, Fill, Role, random::name};
-use crate::tensor::TensorType;
 
 /// Gradients without an overflow and with one in the last element, alone and among many; flags that are up already; and
 /// every decision.
 pub fn cases() -> Vec<Case> {
-    let flag = |up: f32| CaseInput { ty: TensorType::u32([1]), fill: Fill::Constant(up), role: Role::Updated };
     let mut cases = vec![];
     let gradients = [
         (1, 0.0, 0.0),
@@ -21,7 +19,7 @@ pub fn cases() -> Vec<Case> {
         (70_001, f32::NEG_INFINITY, 0.0),
     ];
     for (n, last, up) in gradients {
-        let inputs = vec![flag(up), CaseInput::new([n], Fill::NormalBut(last), Role::Fixed)];
+        let inputs = vec![CaseInput::flag(up), CaseInput::new([n], Fill::NormalBut(last), Role::Fixed)];
         cases.push(Case::new("loss_scale", format!("{n} ending in {last} from {up}"), inputs, CheckTwin, |tape, x| {
             check(tape, x[0], x[1])?;
             Ok(vec![])
@@ -31,7 +29,7 @@ pub fn cases() -> Vec<Case> {
         [(0.0, 65_536.0, 0), (1.0, 65_536.0, 17), (0.0, 0.25, GROWTH_INTERVAL - 2), (0.0, 8.0, GROWTH_INTERVAL - 1)];
     for (up, scale, since) in decisions {
         let inputs = vec![
-            flag(up),
+            CaseInput::flag(up),
             CaseInput::new([1], Fill::Constant(scale), Role::Updated),
             CaseInput::new([2], Fill::Constant(since as f32), Role::Updated),
         ];
@@ -46,7 +44,7 @@ pub fn cases() -> Vec<Case> {
 /// A random case: see [`Random`](crate::ops::Random).
 pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
     let up = draw.of(&[0.0, 0.0, 1.0]);
-    let flag = CaseInput { ty: TensorType::u32([1]), fill: Fill::Constant(up), role: Role::Updated };
+    let flag = CaseInput::flag(up);
     if draw.flag() {
         let last = draw.of(&[0.0, 1.0, f32::NAN, f32::INFINITY]);
         let inputs = vec![flag, CaseInput::new(x, Fill::NormalBut(last), Role::Fixed)];

@@ -7,6 +7,7 @@ mod cases;
 mod reference;
 
 pub use cases::{cases, random};
+pub(super) use reference::raised;
 
 use crate::autograd::{Lower, Lowered, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
@@ -15,12 +16,12 @@ use crate::ops::loss_scale::unscaled;
 use crate::ops::{f32_shape, fours, reading, same_shape};
 use crate::tensor::TensorType;
 
-static SOURCE: Source = crate::wgsl!("sgd.wgsl", crate::ops::FOURS);
+static SOURCE: Source = crate::wgsl!("sgd.wgsl", crate::ops::FOURS, crate::ops::FINITE);
 pub(super) static TICK: Source = crate::wgsl!("tick.wgsl");
 
 uniform_block! {
     /// Mirrors `Params` of `sgd.wgsl`.
-    struct Params { fours: u32, momentum: f32, weight_decay: f32, nesterov: u32 }
+    struct Params { fours: u32, momentum: f32, weight_decay: f32, nesterov: u32, count: u32 }
 }
 
 uniform_block! {
@@ -39,21 +40,24 @@ pub struct SgdConfig {
     pub nesterov: bool,
 }
 
-/// Appends an update of `parameter` and `velocity` (variables of one shape); `lr` is `[1]`. Where the loss is scaled,
-/// `unscale` `[1]` multiplies the gradient; nothing changes if it is 0 (see [`loss_scale`](crate::ops::loss_scale)).
+/// Appends an update of `parameter` and `velocity` (variables of one shape); `lr` is `[1]`; `fault`, a u32 variable
+/// `[1]`, becomes 1 if a new parameter is not finite. Where the loss is scaled, `unscale` `[1]` multiplies the gradient;
+/// nothing changes if it is 0 (see [`loss_scale`](crate::ops::loss_scale)).
 ///
 /// # Errors
 /// [`Kind::Shape`] if the shapes differ.
+#[allow(clippy::too_many_arguments, reason = "the tensors of the algorithm, one each")]
 pub fn sgd_update(
     tape: &mut Tape,
     parameter: Tensor,
     gradient: Tensor,
     velocity: Tensor,
     lr: Tensor,
+    fault: Tensor,
     unscale: Option<Tensor>,
     config: SgdConfig,
 ) -> Result<()> {
-    let mut inputs = vec![parameter, gradient, velocity, lr];
+    let mut inputs = vec![parameter, gradient, velocity, lr, fault];
     inputs.extend(unscale);
     tape.push(Update { config }, &inputs).map(drop)
 }
@@ -93,11 +97,15 @@ impl Op for Update {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        check_update(&inputs[..3], &inputs[3..], &[TensorType::f32([1])])
+        check_update(&inputs[..3], &inputs[3..], &[TensorType::f32([1]), TensorType::u32([1])])
     }
 
     fn updates(&self) -> &'static [usize] {
-        &[0, 2]
+        &[0, 2, 4]
+    }
+
+    fn raises(&self) -> &'static [usize] {
+        &[4]
     }
 
     fn side_by_side(&self) -> Option<&'static [usize]> {
@@ -108,16 +116,17 @@ impl Op for Update {
         let count = cx.inputs[0].shape.len();
         let SgdConfig { momentum, weight_decay, nesterov } = self.config;
         let (fours, grid) = fours(count);
-        let params = Params { fours, momentum, weight_decay, nesterov: nesterov.into() };
-        let scaled = (cx.inputs.len() == 5).then_some(5);
+        let params = Params { fours, momentum, weight_decay, nesterov: nesterov.into(), count: count as u32 };
+        let scaled = (cx.inputs.len() == 6).then_some(6);
         let kernel = unscaled(Kernel::new(&SOURCE, "update"), scaled);
         let read = |i: usize| reading(&cx.inputs[i], true, cx.caps);
         let dispatch = Dispatch::new(kernel, params.block(), grid)
             .bind(Operand::Input(0), Access::ReadWrite)
             .load("gradient", Operand::Input(1), read(1))
             .bind(Operand::Input(2), Access::ReadWrite)
-            .input(3);
-        let dispatch = (4..cx.inputs.len()).fold(dispatch, Dispatch::input);
+            .input(3)
+            .bind(Operand::Input(4), Access::ReadWrite);
+        let dispatch = (5..cx.inputs.len()).fold(dispatch, Dispatch::input);
         let dispatch = [("parameter", 0), ("velocity", 2)]
             .into_iter()
             .fold(dispatch, |dispatch, (name, i)| dispatch.load_written(name, Operand::Input(i), read(i)));

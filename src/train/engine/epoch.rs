@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Engine;
+use super::trouble::{MOST_SKIPPED, What};
 use crate::data::{LEAKY, balanced_order, epoch_order};
 use crate::error::{Error, Kind, Result};
 use crate::train::Sampling;
+use crate::train::diagnosis::Lesson;
 use crate::train::events::{EpochResult, Event};
 use crate::train::mixing::Mixing;
 use crate::train::session::StepResult;
@@ -18,27 +20,14 @@ impl Engine<'_> {
         let config = self.config;
         let epoch = self.progress.epoch;
         let begin = self.progress.step - self.steps as u64 * u64::from(epoch);
-        let left = self.end().saturating_sub(self.progress.step);
         self.compute_features()?;
-        let order = match config.sampling {
-            Sampling::Natural => epoch_order(&self.split.train, config.seed, epoch, config.shuffle),
-            Sampling::Balanced => balanced_order(&self.split.train, &self.samples.labels, config.seed, epoch),
-        };
-        let first = begin as usize * config.batch;
-        let count = (self.steps - begin as usize).min(left as usize);
-        let order = order[first..first + count * config.batch].to_vec();
-        let of = (Arc::clone(&self.samples.pixels), Arc::clone(&self.samples.labels));
-        let mixing = Mixing::of(config, &self.split.train);
-        let mut partners = mixing.map(|m| m.partners(of, &order, epoch, self.loader)).transpose()?;
-        let batches = self.place.batches(&self.samples, order, self.loader)?;
+        let mut lessons = self.lessons()?.enumerate();
         // The time that is not counted yet: since when, and what of it steps waited for pictures.
         let mut since = (Instant::now(), Duration::ZERO);
-        let mut batches = batches.into_iter().enumerate();
         loop {
             let asked = Instant::now();
-            let Some((i, batch)) = batches.next() else { break };
-            let batch = batch?;
-            let partners = partners.as_mut().and_then(Iterator::next).transpose()?;
+            let Some((i, lesson)) = lessons.next() else { break };
+            let (batch, partners) = lesson?;
             since.1 += asked.elapsed();
             let rate = self.rate(self.progress.step);
             let rows = (&batch, partners.as_ref());
@@ -64,7 +53,7 @@ impl Engine<'_> {
             if stopped || since.0.elapsed() >= self.checkpoint_every {
                 self.drain(epoch)?;
                 self.spend(&mut since);
-                self.folder.keep_last(&self.checkpoint()?)?;
+                self.keep()?;
             }
             if stopped {
                 return Err(self.stopped_here());
@@ -77,7 +66,7 @@ impl Engine<'_> {
         self.folder.keep_last(&checkpoint)?;
         let val = match self.split.val.is_empty() {
             true => None,
-            false => Some(self.scores(&self.split.val.clone())?.0),
+            false => Some(self.scores(&self.split.val.clone()).map_err(|e| self.of_answers(e))?.0),
         };
         let [loss, correct, images] = std::mem::take(&mut self.progress.epoch_sums);
         let [seconds, waited] = std::mem::take(&mut self.progress.epoch_seconds);
@@ -132,20 +121,49 @@ impl Engine<'_> {
         Ok(result)
     }
 
+    /// The error of a validation.
+    fn of_answers(&mut self, error: Error) -> Error {
+        match error.kind() {
+            Kind::Diverged => self.in_trouble(self.progress.step.saturating_sub(1), What::Answers),
+            _ => error,
+        }
+    }
+
+    /// What the steps that are left of the running epoch learn from, in order.
+    pub(super) fn lessons(&self) -> Result<impl Iterator<Item = Result<Lesson>> + use<>> {
+        let (config, epoch) = (self.config, self.progress.epoch);
+        let begin = self.progress.step - self.steps as u64 * u64::from(epoch);
+        let left = self.end().saturating_sub(self.progress.step);
+        let order = match config.sampling {
+            Sampling::Natural => epoch_order(&self.split.train, config.seed, epoch, config.shuffle),
+            Sampling::Balanced => balanced_order(&self.split.train, &self.samples.labels, config.seed, epoch),
+        };
+        let first = begin as usize * config.batch;
+        let count = (self.steps - begin as usize).min(left as usize);
+        let order = order[first..first + count * config.batch].to_vec();
+        let of = (Arc::clone(&self.samples.pixels), Arc::clone(&self.samples.labels));
+        let mixing = Mixing::of(config, &self.split.train);
+        let mut partners = mixing.map(|m| m.partners(of, &order, epoch, self.loader)).transpose()?;
+        let batches = self.place.batches(&self.samples, order, self.loader)?;
+        Ok(batches.map(move |batch| Ok((batch?, partners.as_mut().and_then(Iterator::next).transpose()?))))
+    }
+
     /// Counts and writes down a step whose result has arrived.
     fn record(&mut self, epoch: u32, result: StepResult) -> Result<()> {
         let rate = self.rate(result.step);
         let row = [result.step.to_string(), (epoch + 1).to_string(), format!("{rate:e}"), format!("{:?}", result.loss)];
         self.steps_table.row(&row)?;
         (self.notify)(Event::Loss { step: result.step + 1, lr: rate, loss: result.loss });
-        if !result.loss.is_finite() {
-            let kept = match self.progress.epoch {
-                0 => "",
-                _ => "; the last whole epoch is kept in weights/last.safetensors",
-            };
-            return Err(Error::new(Kind::Diverged, format!("the loss of step {} is {}", result.step, result.loss))
-                .at(self.folder.path().display())
-                .next(format!("use a smaller --lr{kept}")));
+        self.skipped = if result.skipped { self.skipped + 1 } else { 0 };
+        let what = match result.fault {
+            Some(step) if step < result.step => Some((step, What::Update)),
+            _ if !result.loss.is_finite() => Some((result.step, What::Loss(result.loss))),
+            Some(step) => Some((step, What::Update)),
+            None if self.skipped > MOST_SKIPPED => Some((result.step, What::Overflow)),
+            None => None,
+        };
+        if let Some((step, what)) = what {
+            return Err(self.in_trouble(step, what));
         }
         let images = result.images as f64;
         let sums = &mut self.progress.epoch_sums;
@@ -160,7 +178,11 @@ impl Engine<'_> {
         while let Some(result) = self.place.train.collect(self.gpu)? {
             self.record(epoch, result)?;
         }
-        Ok(())
+        // Micro-batches do not see what closes the last step.
+        match self.place.fault(self.gpu)? {
+            true => Err(self.in_trouble(self.progress.step.saturating_sub(1), What::Update)),
+            false => Ok(()),
+        }
     }
 
     /// Counts the time since it was last counted.

@@ -112,6 +112,7 @@ impl Engine<'_> {
                 "epochs": self.progress.epoch,
                 "training_seconds": self.progress.seconds,
                 "stopped": self.progress.stopped,
+                "setbacks": self.progress.setbacks,
                 "classes": self.objective.classes(),
                 "temperature": temperature,
                 "dataset": self.dataset.name,

@@ -1,0 +1,259 @@
+//! Numbers that are not finite: where they came from, and going back behind them.
+
+use serde::Serialize;
+
+use super::{Engine, interrupted, tables};
+use crate::data::Batch;
+use crate::error::{Error, Kind, Result};
+use crate::tensor::HostTensor;
+use crate::train::checkpoint::{Checkpoint, Setback};
+use crate::train::diagnosis::{Lesson, Pass, Picture, Value, Watch, channels};
+use crate::train::events::Event;
+use crate::train::mixing::Partners;
+use crate::train::session::StepResult;
+use crate::train::{Divergence, Precision};
+use crate::weights::Tensors;
+
+/// What the learning rate is multiplied by each time a run goes back.
+pub(super) const LOWER: f64 = 0.25;
+/// How often a run goes back.
+const SETBACKS: usize = 3;
+/// Steps in a row that are skipped at most, each with half the loss scale of the one before: from 65536 down to 6e-5.
+pub(super) const MOST_SKIPPED: u32 = 30;
+
+/// What is not finite in a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum What {
+    /// The loss.
+    Loss(f32),
+    /// What the optimizer made of weights and gradients.
+    Update,
+    /// The gradients of this and many steps before, whatever the loss scale.
+    Overflow,
+    /// Something else that a checkpoint would have held, at the latest.
+    State,
+    /// What the model says of validation pictures, behind the last step of an epoch.
+    Answers,
+}
+
+/// A step that went wrong.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Trouble {
+    /// The step, from 0.
+    step: u64,
+    what: What,
+}
+
+impl Trouble {
+    fn describe(self) -> String {
+        let step = self.step + 1;
+        match self.what {
+            What::Loss(loss) => format!("the loss of step {step} is {loss}"),
+            What::Update => format!("step {step} makes weights that are not finite numbers"),
+            What::Answers => format!("outputs for validation pictures are not finite numbers after step {step}"),
+            What::State => format!("statistics of the layers are not finite numbers after step {step}"),
+            What::Overflow => format!("the gradients of step {step} and the {MOST_SKIPPED} before overflow in 16 bits"),
+        }
+    }
+}
+
+/// What is written down of such a step.
+#[derive(Serialize)]
+struct Dump<'a> {
+    /// From 1.
+    step: u64,
+    epoch: u32,
+    learning_rate: f64,
+    what: String,
+    /// The loss when the step was done again; `null` if it is not finite.
+    loss: Option<f32>,
+    /// Whether the same was wrong again.
+    again: bool,
+    /// Where it began.
+    first: Option<&'a Value>,
+    images: Vec<Picture>,
+    /// All weights before the step, then every result of the forward and of the backward pass in order; and what the
+    /// optimizer made of it.
+    values: &'a [Value],
+}
+
+impl Engine<'_> {
+    /// Remembers what was wrong; the error that ends the epoch.
+    pub(super) fn in_trouble(&mut self, step: u64, what: What) -> Error {
+        let trouble = Trouble { step, what };
+        self.trouble = Some(trouble);
+        Error::new(Kind::Diverged, trouble.describe()).at(self.folder.path().display())
+    }
+
+    /// Refuses to keep what is not finite: what no step notices, as statistics of batch-norm.
+    pub(super) fn check_finite(&mut self, weights: &Tensors, optimizer: &Tensors) -> Result<()> {
+        let finite = |(_, tensor): (&String, &HostTensor)| tensor.data().iter().all(|v| v.is_finite());
+        match weights.iter().chain(optimizer).all(finite) {
+            true => Ok(()),
+            false => Err(self.in_trouble(self.progress.step.saturating_sub(1), What::State)),
+        }
+    }
+
+    /// After an epoch that ended in `error`: looks where it came from, if a step went wrong, and goes back to the last
+    /// checkpoint where that is wanted. Else returns the error, with what was found.
+    pub(super) fn recover(&mut self, error: Error) -> Result<()> {
+        let Some(trouble) = self.trouble.take() else { return Err(error) };
+        let what = trouble.describe();
+        let found = match trouble.what {
+            What::Answers => Ok("the weights are, but too large".to_owned()),
+            _ => self.diagnose(trouble),
+        };
+        let mut next = match found {
+            Ok(found) => found,
+            Err(e) if e.kind() == Kind::Interrupted => return Err(self.stopped_here()),
+            Err(e) => format!("where it comes from was not found: {}", e.what()),
+        };
+        let went_back = self.progress.setbacks.len();
+        if self.config.divergence == Divergence::LowerRate && went_back < SETBACKS {
+            let mut setbacks = self.progress.setbacks.clone();
+            self.go_back(self.goal(trouble)?)?;
+            let back_to = self.progress.step;
+            // None is forgotten by going back behind it.
+            setbacks.push(Setback { step: trouble.step + 1, back_to, why: what.clone() });
+            self.progress.setbacks = setbacks;
+            let leaky = self.leak.is_some();
+            (self.steps_table, self.results) = tables(&self.folder, &self.objective, leaky, Some(&self.progress))?;
+            self.keep()?;
+            let lower = 1.0 / LOWER;
+            let (time, times) = (went_back + 1, SETBACKS);
+            (self.notify)(Event::Note(format!(
+                "{what}; {next}; went back to step {back_to}, and on with a learning rate {lower} times lower ({time} of \
+                 {times} times)"
+            )));
+            return Ok(());
+        }
+        next += "; use a smaller --lr, or --clip-norm";
+        next += match self.config.divergence {
+            Divergence::Stop => ", or let the run go back and on more slowly with --on-divergence lower-lr",
+            Divergence::LowerRate => ": a rate that was lowered three times did not help",
+        };
+        if self.config.precision == Precision::Mixed {
+            next += ", or --precision f32";
+        }
+        Err(Error::new(Kind::Diverged, what).at(self.folder.path().display()).next(next))
+    }
+
+    /// The checkpoint to go on from: the first time the last one before the step; then that of the best epoch, since the last
+    /// one is likely to be on its way to the same end.
+    fn goal(&self, trouble: Trouble) -> Result<Checkpoint> {
+        let best = Checkpoint::read(&self.folder.best()).ok();
+        let best = best.filter(|best| best.progress.phase == self.progress.phase && !self.progress.setbacks.is_empty());
+        best.map_or_else(|| self.before(trouble), Ok)
+    }
+
+    /// The last checkpoint before a step.
+    fn before(&self, trouble: Trouble) -> Result<Checkpoint> {
+        match trouble.what {
+            // The last one was written behind the step, before anybody asked the model.
+            What::Answers => Checkpoint::read(&self.folder.previous()),
+            _ => Ok(self.folder.checkpoint()?.0),
+        }
+    }
+
+    /// Takes weights, optimizer and progress back to a checkpoint.
+    fn go_back(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        // What is still under way belongs to steps that are done again.
+        while self.place.train.collect(self.gpu)?.is_some() {}
+        self.place.resume(self.gpu, &checkpoint)?;
+        self.progress = checkpoint.progress;
+        self.skipped = 0;
+        Ok(())
+    }
+
+    /// Goes back to the last checkpoint, does the steps up to this one again, which are the same to the bit, and then this one
+    /// operation by operation. Writes down what it saw, and returns it in words.
+    fn diagnose(&mut self, trouble: Trouble) -> Result<String> {
+        let what = trouble.describe();
+        (self.notify)(Event::Note(format!("{what}: doing it again to see where that comes from")));
+        let setbacks = self.progress.setbacks.clone();
+        self.go_back(self.before(trouble)?)?;
+        // The rates of the steps as they were.
+        self.progress.setbacks = setbacks;
+        let (lesson, rate) = self.replay(trouble.step)?;
+        let epoch = self.progress.epoch;
+        let at = (trouble.step, epoch, rate);
+        let (gpu, config) = (self.gpu, self.phase());
+        let source = self.place.source();
+        let watch = Watch::new(self.model, config, &source, self.objective.classes().len(), &self.caps)?;
+        let mut values = watch.run(gpu, &self.objective, &mut self.place.store, &lesson, at)?;
+        let (batch, partners) = &lesson;
+        let result = self.place.train.step_mixed(gpu, (batch, partners.as_ref()), trouble.step, epoch, rate)?;
+        let result = match result {
+            Some(result) => Some(result),
+            None => self.place.train.collect(gpu)?,
+        };
+        let (weights, optimizer) = self.place.export(gpu)?;
+        let update = |(name, tensor): (&String, &HostTensor)| Value::of(Pass::Update, name, tensor);
+        values.extend(weights.iter().chain(&optimizer).map(update));
+        let first = values.iter().find(|value| value.holds.is_bad());
+        let again = self.again(trouble, result.as_ref(), first.is_some())?;
+        let dump = Dump {
+            step: trouble.step + 1,
+            epoch: epoch + 1,
+            learning_rate: rate,
+            what,
+            loss: result.map(|result| result.loss).filter(|loss| loss.is_finite()),
+            again,
+            first,
+            images: self.pictures(batch, partners.as_ref()),
+            values: &values,
+        };
+        let name = format!("diverged-{}.json", trouble.step + 1);
+        self.folder.write_json(&name, &dump)?;
+        let found = first.map_or_else(|| "every number was finite when it was done again".to_owned(), Value::describe);
+        let found =
+            if again { found } else { format!("{found} (done again, the step did not go wrong in the same way)") };
+        Ok(format!("{found}; pictures and numbers of the step are in {}", self.folder.file(&name).display()))
+    }
+
+    /// Whether a step that was done again went wrong as before.
+    fn again(&self, trouble: Trouble, result: Option<&StepResult>, bad: bool) -> Result<bool> {
+        Ok(match trouble.what {
+            What::Loss(_) => result.is_some_and(|result| !result.loss.is_finite()),
+            What::Update => self.place.fault(self.gpu)?,
+            What::Overflow => result.is_some_and(|result| result.skipped),
+            What::State | What::Answers => bad,
+        })
+    }
+
+    /// Does the steps before `step` again; returns what that one learns from, and its learning rate.
+    fn replay(&mut self, step: u64) -> Result<(Lesson, f64)> {
+        for lesson in self.lessons()? {
+            let lesson = lesson?;
+            let rate = self.rate(self.progress.step);
+            if self.progress.step == step {
+                while self.place.train.collect(self.gpu)?.is_some() {}
+                return Ok((lesson, rate));
+            }
+            let (batch, partners) = &lesson;
+            let rows = (batch, partners.as_ref());
+            self.place.train.step_mixed(self.gpu, rows, self.progress.step, self.progress.epoch, rate)?;
+            self.progress.step += 1;
+            interrupted(self.interrupt)?;
+        }
+        Err(Error::new(Kind::Internal, format!("step {step} is not of the epoch of the last checkpoint")))
+    }
+
+    /// The pictures of a batch.
+    fn pictures(&self, batch: &Batch, partners: Option<&Partners>) -> Vec<Picture> {
+        let id = |sample: u32| self.dataset.samples.get(sample as usize).map_or(String::new(), |s| s.id.clone());
+        let area = self.config.size.area();
+        let pictures = batch.pixels.len() == area * batch.samples.len();
+        let picture = |(row, &sample): (usize, &u32)| Picture {
+            image: id(sample),
+            class: self
+                .dataset
+                .samples
+                .get(sample as usize)
+                .map_or(String::new(), |s| self.dataset.classes[s.label].clone()),
+            partner: partners.and_then(|partners| partners.batch.samples.get(row)).map(|&partner| id(partner)),
+            channels: pictures.then(|| channels(&batch.pixels[row * area..(row + 1) * area])),
+        };
+        batch.samples.iter().enumerate().map(picture).collect()
+    }
+}
