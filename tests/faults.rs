@@ -22,6 +22,8 @@ const FAULTS: [(&str, i32, &str); 2] =
 /// Runs a command with a fault at a submission. `None` if it ends well before; else what it says of the fault.
 fn struck(dir: &Path, args: &[&str], (name, code, said): (&str, i32, &str), at: u64) -> Option<String> {
     let fault = format!("{name}@{at}");
+    // Of an attempt before: what `explain` drew is not overwritten.
+    let _ = std::fs::remove_dir_all(dir.join("maps"));
     let output = program(dir, &[args, &["--fault", &fault]].concat());
     if output.status.success() {
         return None;
@@ -159,7 +161,8 @@ fn a_driver_that_computes_a_kernel_wrongly_is_refused() {
     // A list that is damaged, or that cannot be written, costs a test.
     std::fs::write(&lists[0], b"\xff\x00nonsense").unwrap();
     ok(dir, &["eval", "right"]);
-    assert!(std::fs::read_to_string(&lists[0]).unwrap().lines().count() > 5);
+    let list = std::fs::read_to_string(&lists[0]).unwrap();
+    assert!(!list.is_empty() && list.lines().all(|line| line.len() == 64), "{list}");
     std::fs::remove_dir_all(&kernels).unwrap();
     std::fs::write(&kernels, b"a file, and no folder").unwrap();
     ok(dir, &["eval", "right"]);
@@ -217,14 +220,14 @@ fn tuning_rejects_what_is_broken_or_wrong() {
     }
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
-    let tune = ["tune", "--model", "simple-cnn", "--size", "24", "--batch", "2", "--budget", "60"];
+    let tune = ["tune", "--model", "simple-cnn", "--size", "24", "--batch", "2", "--budget", "30"];
     for (edit, why) in [
         ("fn forward(=>fn backward(", "a shader did not build"),
         ("sums[i][j] + load_bias=>1.01 * sums[i][j] + load_bias", "it differs"),
     ] {
         let said = ok(dir, &[&tune[..], &["--fault", &format!("conv2d_tile_forward.wgsl:{edit}")]].concat());
         let rejected: Vec<&str> = said.lines().filter(|line| line.starts_with("rejected")).collect();
-        assert!(!rejected.is_empty() && rejected.iter().all(|line| line.contains("tile")), "{said}");
+        assert!(!rejected.is_empty() && rejected.iter().all(|line| line.contains(" for conv2d.forward ")), "{said}");
         assert!(rejected.iter().any(|line| line.contains(why)), "{said}");
         assert!(said.contains("kept in"), "{said}");
     }

@@ -7,7 +7,7 @@ mod runs;
 use std::path::Path;
 
 use common::{fails, ok};
-use lesion_gpu::gpu::{Caps, Feature, GpuOptions, Limits, TextureLoads};
+use lesion_gpu::gpu::{Caps, DeviceClass, Feature, GpuOptions, Limits};
 use lesion_gpu::ops::{all_cases, check_case};
 use runs::table;
 
@@ -39,18 +39,19 @@ fn models_train_and_are_scored_on_a_device_with_the_least() {
     let dir = folder.path();
     // Kernels differ, so sums are rounded otherwise, and Adam's first steps are as large for a small gradient as for a
     // large one: losses drift apart.
-    for (model, flags, limit) in [
-        ("simple-cnn", &["--data", "synthetic:60", "--size", "32", "--batch", "8", "--epochs", "2"][..], 1e-3),
-        ("unet-small", &["--data", "synthetic:20", "--size", "32", "--batch", "4", "--epochs", "2"], 1e-3),
+    for (model, flags, scored) in [
+        ("simple-cnn", &["--data", "synthetic:60", "--size", "32", "--batch", "8", "--epochs", "2"][..], "loss"),
+        ("unet-small", &["--data", "synthetic:20", "--size", "32", "--batch", "4", "--epochs", "2"], "accuracy"),
     ] {
         let train = [&["train", "--model", model, "--no-report"], flags].concat();
         let (full, poor) = (format!("{model}-full"), format!("{model}-least"));
         ok(dir, &[&train[..], &["--run", &full]].concat());
         ok(dir, &[&train[..], &LEAST, &["--run", &poor]].concat());
         let (full, poor) = (dir.join(full), dir.join(poor));
-        let error = difference(&losses(&poor), &losses(&full));
-        println!("{model}: losses of {} steps differ by {error:.1e} at most", losses(&poor).len());
-        assert!(error < limit, "{model}: {error}");
+        let (of_poor, of_full) = (losses(&poor), losses(&full));
+        let (first, all) = (difference(&of_poor[..1], &of_full[..1]), difference(&of_poor, &of_full));
+        println!("{model}: the first loss differs by {first:.1e}, those of {} steps by {all:.1e}", of_poor.len());
+        assert!(first < 1e-5 && all < 5e-3, "{model}: {first} {all}");
         let environment: serde_json::Value = serde_json::from_str(&table(&poor, "environment.json")).unwrap();
         assert_eq!((&environment["limits"], &environment["features"]), (&"baseline".into(), &serde_json::json!([])));
 
@@ -59,11 +60,11 @@ fn models_train_and_are_scored_on_a_device_with_the_least() {
             let run = full.display().to_string();
             ok(dir, &[&["eval", &run, "--batch", "4", "--json", file], flags].concat());
             let scores: serde_json::Value = serde_json::from_str(&table(dir, file)).unwrap();
-            scores["loss"].as_f64().unwrap_or_else(|| panic!("no loss: {scores}"))
+            scores[scored].as_f64().unwrap_or_else(|| panic!("no {scored}: {scores}"))
         };
         let error = difference(&[score(&LEAST, "least.json")], &[score(&[], "full.json")]);
-        println!("{model}: the loss of its evaluation differs by {error:.1e}");
-        assert!(error < 1e-5, "{model}: {error}");
+        println!("{model}: the {scored} of its evaluation differs by {error:.1e}");
+        assert!(error < 1e-4, "{model}: {error}");
     }
 }
 
@@ -144,17 +145,16 @@ fn what_a_device_cannot_do_is_refused_before_the_first_step() {
 #[test]
 fn a_driver_that_refuses_memory_is_believed() {
     let Some(gpu) = common::gpu() else { return };
-    if gpu.caps().textures == TextureLoads::Slow && gpu.adapter().class != lesion_gpu::gpu::DeviceClass::Software {
+    if gpu.adapter().class != DeviceClass::Software {
         println!("skipped: the memory of {} is not the process's", gpu.adapter().name);
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
-    // Of address space, in KiB. The program itself takes one or two GiB of it; the training would take ten.
+    // KiB of address space: the program takes half of it, and the training would take nearly a GiB.
     let script = format!(
-        "ulimit -v {}; exec {} train --data synthetic:150 --model simple-cnn --size 256 --batch 100 --epochs 1 \
-         --no-report --no-cache --memory-limit 1000000 --run run",
-        5 << 20,
+        "ulimit -v 1500000; exec {} train --data synthetic:40 --model unet-small --size 256 --batch 8 --epochs 1 --no-report \
+         --no-cache --no-self-test --memory-limit 1000000 --run run",
         env!("CARGO_BIN_EXE_lesion-gpu")
     );
     let settings = common::command(dir, &[]);
