@@ -13,8 +13,8 @@ use crate::gpu::{Dispatch, Gpu, Kernel};
 
 /// Seed of the random inputs.
 const SEED: u32 = 1;
-/// Elements of the inputs of a case that is best for a test: the smallest cases are ends, such as windows of one element, that
-/// a wrong kernel gets right, and larger ones take time.
+/// Elements of the inputs of a case that is best for a test: the smallest cases are ends, such as windows of one element, and
+/// larger ones take time.
 const BEST: f64 = 2000.0;
 
 /// What a self-test has tested.
