@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
-use lesion_gpu::autograd::{Plan, Tape, Tensor};
 use lesion_gpu::bench::probe_dispatches;
 use lesion_gpu::gpu::{Access, Caps, DeviceClass, Dispatch, Scalar, SubgroupSizes, TextureLoads};
-use lesion_gpu::ops::{Case, Role, all_cases, backward_from};
+use lesion_gpu::ops::all_cases;
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, ResourceBinding, ShaderStage, StorageAccess, TypeInner};
@@ -56,27 +55,6 @@ fn devices() -> Vec<(&'static str, Caps)> {
     ]
 }
 
-/// The launches of a case, forward and backward.
-fn dispatches(case: &Case, caps: &Caps) -> lesion_gpu::Result<Vec<Dispatch>> {
-    let mut tape = Tape::new();
-    let mut inputs = vec![];
-    for (i, input) in case.inputs.iter().enumerate() {
-        let differentiable = input.role == Role::Differentiable;
-        inputs.push(tape.variable(&format!("input {i}"), input.ty.clone(), differentiable)?);
-    }
-    let outputs = (case.trace)(&mut tape, &inputs)?;
-    let mut wanted = outputs.clone();
-    if case.inputs.iter().any(|i| i.role == Role::Differentiable) {
-        let mut seeds: Vec<(Tensor, Tensor)> = vec![];
-        for (j, &y) in outputs.iter().enumerate() {
-            seeds.push((y, tape.variable(&format!("weight {j}"), tape.ty(y).clone(), false)?));
-        }
-        let gradients = backward_from(&mut tape, &seeds)?;
-        wanted.extend(inputs.iter().filter_map(|&x| gradients.get(x)));
-    }
-    Ok(Plan::new(&tape, &wanted, caps)?.dispatches.into_iter().map(|d| d.dispatch).collect())
-}
-
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     kernel: lesion_gpu::gpu::Kernel,
@@ -100,7 +78,7 @@ fn every_variant_is_valid_everywhere() {
     let mut failures = vec![];
     for (device, caps) in devices() {
         let cases = all_cases().into_iter().filter(|c| caps.f16 || !c.needs_half());
-        let cases = cases.map(|case| (case.label(), dispatches(&case, &caps)));
+        let cases = cases.map(|case| (case.label(), case.launches(&caps)));
         for (label, dispatches) in cases.chain([("probes".to_owned(), Ok(probe_dispatches(&caps)))]) {
             let dispatches = match dispatches {
                 Ok(dispatches) => dispatches,

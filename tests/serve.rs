@@ -6,6 +6,8 @@ mod common;
 mod client;
 #[path = "serve/hostile.rs"]
 mod hostile;
+#[path = "serve/lost.rs"]
+mod lost;
 #[path = "serve/patience.rs"]
 mod patience;
 

@@ -1,6 +1,8 @@
 //! What a run survives: being killed at any moment, damaged files, a disk that is full, a second process, signals.
 
 mod common;
+#[path = "common/runs.rs"]
+mod runs;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -11,50 +13,7 @@ use common::{command, fails, number, ok, program, text};
 use lesion_gpu::ops::Draw;
 use lesion_gpu::train::Checkpoint;
 use lesion_gpu::weights::{read_safetensors, write_safetensors};
-
-const TRAIN: &[&str] = &[
-    "train",
-    "--data",
-    "synthetic:100",
-    "--model",
-    "simple-cnn",
-    "--size",
-    "24",
-    "--batch",
-    "8",
-    "--schedule",
-    "cosine",
-    "--rotation",
-    "30",
-    "--head-dropout",
-    "0.2",
-    "--ema",
-    "0.9",
-    "--no-report",
-];
-
-fn table(run: &Path, name: &str) -> String {
-    std::fs::read_to_string(run.join(name)).unwrap()
-}
-
-/// What two runs that are equal to the bit have in common: losses, weights, optimizer, and how far they came.
-fn assert_equal(one: &Path, other: &Path) {
-    assert_eq!(table(one, "steps.csv"), table(other, "steps.csv"));
-    for file in ["best", "last"] {
-        let read = |run: &Path| Checkpoint::read(&run.join(format!("weights/{file}.safetensors"))).unwrap();
-        let (a, b) = (read(one), read(other));
-        assert!(a.weights == b.weights && a.optimizer == b.optimizer, "{file}: the weights differ");
-        assert_eq!((a.progress.step, a.progress.best, a.progress.best_epoch), {
-            let p = b.progress;
-            (p.step, p.best, p.best_epoch)
-        });
-    }
-    let scores = |run: &Path| -> serde_json::Value {
-        let metrics: serde_json::Value = serde_json::from_str(&table(run, "metrics.json")).unwrap();
-        metrics["test"].clone()
-    };
-    assert_eq!(scores(one), scores(other));
-}
+use runs::{TRAIN, assert_equal, table};
 
 /// Starts a training and reads what it prints until `steps` steps were submitted; `None` if it ended before.
 fn started(folder: &Path, args: &[&str], steps: u64) -> Option<(Child, impl std::io::Read + use<>)> {

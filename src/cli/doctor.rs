@@ -107,7 +107,7 @@ pub(super) fn run(args: &DoctorArgs, interrupt: &Interrupt) -> Result<()> {
             let line = match check_case(&gpu, case, args.seed) {
                 Ok(report) => tally.add(&report),
                 // A lost device cannot run what is left; other failures belong to their case.
-                Err(e) if e.kind() == Kind::DeviceLost => return Err(e),
+                Err(e) if gpu.is_lost() => return Err(e),
                 Err(e) => {
                     tally.failed.push(format!("{}: {e}", case.label()));
                     format!("FAIL  {}: {}", case.label(), e.what())

@@ -49,7 +49,7 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::data::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{DeviceClass, Feature, Gpu, GpuOptions};
+use crate::gpu::{DeviceClass, Fault, Feature, Gpu, GpuOptions, Limits, SelfTest};
 use crate::ops::conv2d::prove;
 use crate::train::Interrupt;
 use crate::tune::TuningCache;
@@ -143,6 +143,16 @@ struct DeviceArgs {
     /// Do not use this feature even if the adapter has it
     #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
     without: Vec<Feature>,
+    /// Set limits below the adapter's own, to reproduce another machine: `baseline` for those of every WebGPU device, or
+    /// any of storage-buffers, binding, buffer, workgroup-memory, invocations, such as storage-buffers=8,binding=128MiB
+    #[arg(long, value_name = "LIMITS")]
+    limit: Option<Limits>,
+    /// Use kernels without the test that each passes before its first use on a driver
+    #[arg(long)]
+    no_self_test: bool,
+    /// Fail on purpose: lost@N or out-of-memory@N at a submission, FILE:FROM=>TO in a shader
+    #[arg(long, hide = true)]
+    fault: Option<Fault>,
     /// Build shaders with bounds and loop checks (slower)
     #[arg(long)]
     checked: bool,
@@ -161,6 +171,12 @@ impl DeviceArgs {
             guards: false,
             submissions: self.submissions.into(),
             pipeline_cache: Cache::Default.dir().map(|d| d.join("pipelines")),
+            limits: self.limit.clone().unwrap_or_default(),
+            self_test: match self.no_self_test {
+                true => SelfTest::Off,
+                false => SelfTest::On(Cache::Default.dir().map(|d| d.join("kernels"))),
+            },
+            fault: self.fault.clone(),
         })?;
         if let Some(note) = prove(&mut gpu)? {
             let _ = writeln!(std::io::stderr(), "note: {note}");

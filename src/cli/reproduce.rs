@@ -105,7 +105,7 @@ pub(super) fn run(args: &ReproduceArgs, interrupt: &Interrupt) -> Result<()> {
         let deviations = deviations(recipe, config, &dataset.name)?;
         deviations.iter().for_each(|what| say(format!("differs  {what}")));
         match run_one(args, &gpu, config, folder, interrupt) {
-            Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::DeviceLost) => return Err(e),
+            Err(e) if e.kind() == Kind::Interrupted || gpu.is_lost() => return Err(e),
             Err(e) => {
                 say(format!("failed   {e}"));
                 failed.get_or_insert(e);

@@ -294,29 +294,78 @@ pub fn list_adapters() -> Vec<AdapterSummary> {
     enumerate(&instance()).iter().enumerate().map(|(i, a)| AdapterSummary::of(i, a)).collect()
 }
 
-/// The adapter that `wanted` names: an index, or a part of its name (any case); the best one if `None`.
+/// The adapter that `wanted` names, with its index: see [`pick`].
 pub(super) fn choose(adapters: Vec<wgpu::Adapter>, wanted: Option<&str>) -> Result<(usize, wgpu::Adapter)> {
-    if adapters.is_empty() {
+    let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
+    let index = pick(&names, wanted)?;
+    let adapter = adapters.into_iter().nth(index);
+    adapter.map(|a| (index, a)).ok_or_else(|| Error::new(Kind::Internal, "adapter index out of range"))
+}
+
+/// Which of the adapters of these names, the best first, `wanted` is: an index, or a part of its name (any case); the best
+/// one if `None`. Of several that have the same name, or are one GPU by several graphics APIs, it is the first.
+///
+/// # Errors
+/// [`Kind::NoAdapter`] if there is none, [`Kind::Usage`] if the text is a part of different names.
+fn pick(names: &[String], wanted: Option<&str>) -> Result<usize> {
+    if names.is_empty() {
         return Err(
             Error::new(Kind::NoAdapter, "no GPU adapter was found, not even a software one").next(NO_ADAPTER_HINT)
         );
     }
-    let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
-    let index = match wanted {
-        None => 0,
-        Some(text) => {
-            // A number is an index and nothing else: names hold digits too.
-            let found = match text.parse::<usize>() {
-                Ok(index) => Some(index).filter(|&i| i < adapters.len()),
-                Err(_) => names.iter().position(|n| n.to_lowercase().contains(&text.to_lowercase())),
-            };
-            found.ok_or_else(|| {
-                let list = names.iter().enumerate().map(|(i, n)| format!("{i}: {n}")).collect::<Vec<_>>().join(", ");
-                Error::new(Kind::NoAdapter, format!("no adapter matches '{text}'"))
-                    .next(format!("choose by index or by part of a name: {list}"))
-            })?
-        }
+    let Some(text) = wanted else { return Ok(0) };
+    let list = || names.iter().enumerate().map(|(i, n)| format!("{i}: {n}")).collect::<Vec<_>>().join(", ");
+    let none = || {
+        Error::new(Kind::NoAdapter, format!("no adapter matches '{text}'"))
+            .next(format!("choose by index or by part of a name: {}", list()))
     };
-    let adapter = adapters.into_iter().nth(index);
-    adapter.map(|a| (index, a)).ok_or_else(|| Error::new(Kind::Internal, "adapter index out of range"))
+    // A number is an index and nothing else: names hold digits too.
+    if let Ok(index) = text.parse::<usize>() {
+        return if index < names.len() { Ok(index) } else { Err(none()) };
+    }
+    let wanted = text.to_lowercase();
+    if let Some(whole) = names.iter().position(|name| name.to_lowercase() == wanted) {
+        return Ok(whole);
+    }
+    let having: Vec<usize> = (0..names.len()).filter(|&i| names[i].to_lowercase().contains(&wanted)).collect();
+    match having.split_first() {
+        None => Err(none()),
+        Some((&first, others)) if others.iter().all(|&i| names[i] == names[first]) => Ok(first),
+        Some(_) => Err(Error::new(Kind::Usage, format!("'{text}' may be several adapters"))
+            .next(format!("choose by index or by more of a name: {}", list()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adapter_is_chosen_by_number_or_name() {
+        let names = ["RTX 4090", "RTX 4090", "RTX 4090 Laptop", "Radeon 780M", "llvmpipe (LLVM 15.0.6, 256 bits)"];
+        let names = names.map(str::to_owned);
+        let pick = |wanted| pick(&names, wanted);
+        assert_eq!(pick(None), Ok(0));
+        for (wanted, index) in
+            [("3", 3), ("radeon", 3), ("LLVMPIPE", 4), ("rtx 4090", 0), ("4090 laptop", 2), ("15.0.6", 4), ("0", 0)]
+        {
+            assert_eq!(pick(Some(wanted)), Ok(index), "{wanted}");
+        }
+        for (wanted, kind) in [
+            ("5", Kind::NoAdapter),
+            ("4090", Kind::NoAdapter),
+            ("-1", Kind::NoAdapter),
+            ("GeForce", Kind::NoAdapter),
+            ("rtx", Kind::Usage),
+            ("", Kind::Usage),
+        ] {
+            let error = pick(Some(wanted)).unwrap_err();
+            assert_eq!(error.kind(), kind, "{wanted}: {error}");
+            assert!(error.to_string().contains("3: Radeon 780M"), "{wanted}: {error}");
+        }
+        let twins = ["A770".to_owned(), "A770".to_owned()];
+        assert_eq!(super::pick(&twins, Some("a7")), Ok(0), "one GPU by two graphics APIs");
+        assert_eq!(super::pick(&twins, Some("1")), Ok(1));
+        assert_eq!(super::pick(&[], None).unwrap_err().kind(), Kind::NoAdapter);
+    }
 }

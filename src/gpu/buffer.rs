@@ -144,7 +144,7 @@ impl Gpu {
             let bytes = source.bytes.next_multiple_of(4);
             encoder.copy_buffer_to_buffer(&source.inner, source.at, &staging.inner, staging.at, bytes);
         }
-        let submission = self.queue.submit([encoder.finish()]);
+        let submission = self.send(encoder.finish());
         let read = |&(source, staging): &(&Buffer, &Buffer)| {
             let (sender, done) = mpsc::channel();
             staging.inner.map_async(wgpu::MapMode::Read, 0..source.bytes.next_multiple_of(4), move |result| {
@@ -169,7 +169,11 @@ impl Gpu {
                 read.done.recv().map_err(|_| Error::new(Kind::Internal, "a buffer mapping was abandoned"))?
             }
         };
-        answer.map_err(|e| self.lost(&e.to_string()))?;
+        if let Err(e) = answer {
+            // What cost the device says more than that it is gone.
+            self.check()?;
+            return Err(self.lost(&e.to_string()));
+        }
         let view = read
             .buffer
             .get_mapped_range(0..read.bytes.next_multiple_of(4))

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::adapter::{self, AdapterSummary, Caps, Feature};
+use super::fault::{Fault, Trap};
 use super::guard::Guards;
+use super::limits::Limits;
 use super::pipeline::PipelineStore;
+use super::trust::{SelfTest, Trust};
 use crate::error::{Error, Kind, Result};
 
 /// How to open a device.
@@ -26,6 +29,12 @@ pub struct GpuOptions {
     /// Submissions that a sequence of launches is cut into: the device begins with the first while the host still
     /// encodes the rest. 0 counts as 1.
     pub submissions: usize,
+    /// Limits below the adapter's own.
+    pub limits: Limits,
+    /// Whether kernels are tested before they are first used.
+    pub self_test: SelfTest,
+    /// A failure that is to happen: for tests.
+    pub fault: Option<Fault>,
 }
 
 /// Problems reported by the driver outside of any call that could return them.
@@ -48,6 +57,9 @@ pub struct Gpu {
     pub(super) guards: Option<Guards>,
     pub(super) timestamps: bool,
     pub(super) submissions: usize,
+    pub(super) trap: Trap,
+    limits: Limits,
+    pub(super) trust: Trust,
     faults: Arc<Faults>,
     caps: Caps,
     summary: AdapterSummary,
@@ -56,11 +68,12 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens the adapter that `options` name, with its own limits and every optional feature it has.
+    /// Opens the adapter that `options` name, with its own limits, unless they say otherwise, and every optional feature it has.
     ///
     /// # Errors
-    /// [`Kind::NoAdapter`] if none matches, [`Kind::Unsupported`] if a required feature is missing or the driver
-    /// refuses the device.
+    /// [`Kind::NoAdapter`] if none matches, [`Kind::Usage`] if the name fits several or a limit is too low,
+    /// [`Kind::Unsupported`] if a required feature is missing, a limit is above the adapter's own or the driver refuses
+    /// the device.
     pub fn open(options: &GpuOptions) -> Result<Self> {
         let instance = adapter::instance();
         let (index, adapter) = adapter::choose(adapter::enumerate(&instance), options.adapter.as_deref())?;
@@ -82,7 +95,7 @@ impl Gpu {
             true => unsafe { wgpu::ExperimentalFeatures::enabled() },
             false => wgpu::ExperimentalFeatures::disabled(),
         };
-        let limits = adapter.limits();
+        let limits = options.limits.of(&adapter.limits()).map_err(|e| e.at(&summary.name))?;
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("lesion-gpu"),
             required_features: features,
@@ -111,6 +124,7 @@ impl Gpu {
         summary.caps = caps.clone();
         let pipelines = PipelineStore::open(&device, &adapter.get_info(), options.pipeline_cache.as_deref());
         let timestamps = features.contains(wgpu::Features::TIMESTAMP_QUERY);
+        let trust = Trust::open(&options.self_test, &summary, options.checked);
         let mut gpu = Self {
             device,
             queue,
@@ -119,6 +133,9 @@ impl Gpu {
             guards: options.guards.then(Guards::default),
             timestamps,
             submissions: options.submissions.max(1),
+            trap: Trap::default(),
+            limits: options.limits.clone(),
+            trust,
             faults,
             caps,
             summary,
@@ -126,6 +143,8 @@ impl Gpu {
         };
         gpu.caps.textures = gpu.texture_loads()?;
         gpu.summary.caps.textures = gpu.caps.textures;
+        // Only now, so that what opening takes is no part of the count.
+        gpu.trap = Trap::new(options.fault.clone());
         Ok(gpu)
     }
 
@@ -155,18 +174,38 @@ impl Gpu {
         &self.summary
     }
 
+    /// The limits that it was opened with below those of the adapter.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Any fault the driver has reported since the last call.
     ///
     /// # Errors
     /// [`Kind::DeviceLost`], [`Kind::OutOfMemory`] or [`Kind::Internal`].
     pub fn check(&self) -> Result<()> {
-        if let Some(message) = lock(&self.faults.lost).clone() {
-            return Err(self.lost(&message));
+        let lost = lock(&self.faults.lost).clone();
+        let mut first = lock(&self.faults.first);
+        // A submission that there is no memory for costs the device, and that it is gone is then no more than a symptom.
+        let fault = if lost.is_some() { first.clone() } else { first.take() };
+        match (fault, lost) {
+            (Some((Kind::OutOfMemory, message)), _) => Err(self.out_of_memory(&message)),
+            (_, Some(message)) => Err(self.lost(&message)),
+            (Some((kind, message)), None) => Err(Error::new(kind, message).at(&self.summary.name)),
+            (None, None) => Ok(()),
         }
-        match lock(&self.faults.first).take() {
-            None => Ok(()),
-            Some((Kind::OutOfMemory, message)) => Err(self.out_of_memory(&message)),
-            Some((kind, message)) => Err(Error::new(kind, message).at(&self.summary.name)),
+    }
+
+    /// Whether the device is gone, for whatever reason: it will do nothing more.
+    pub fn is_lost(&self) -> bool {
+        lock(&self.faults.lost).is_some()
+    }
+
+    /// Notes that the device is gone, for this reason.
+    pub(super) fn report(&self, kind: Kind, message: &str) {
+        lock(&self.faults.lost).get_or_insert_with(|| message.to_owned());
+        if kind == Kind::OutOfMemory {
+            lock(&self.faults.first).get_or_insert_with(|| (kind, message.to_owned()));
         }
     }
 
@@ -210,7 +249,7 @@ impl Gpu {
     pub(super) fn lost(&self, message: &str) -> Error {
         Error::new(Kind::DeviceLost, format!("the device was lost: {message}")).at(&self.summary.name).next(
             "the driver reset it, usually after a hang or because another program used it up; \
-             continue with `--resume`, with a smaller batch if it happens again",
+             try again, with a smaller --batch if it happens again",
         )
     }
 

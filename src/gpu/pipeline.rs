@@ -145,6 +145,7 @@ impl Gpu {
         let kernel = &dispatch.kernel;
         let label = kernel.label();
         let text = kernel.link(Some(&dispatch.parameters), dispatch.specialised);
+        let text = self.trap.reads(kernel.source.file, &text);
         let mut entries = Vec::new();
         let mut entry = |binding: u32, ty: wgpu::BindingType| {
             entries.push(wgpu::BindGroupLayoutEntry {
@@ -169,7 +170,7 @@ impl Gpu {
         let checks =
             if self.checked { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
         let make = || {
-            let source = wgpu::ShaderSource::Wgsl(text.as_str().into());
+            let source = wgpu::ShaderSource::Wgsl(text.as_ref().into());
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source };
             // SAFETY: kernels index inside their bindings and leave their loops: each is run with the checks on in
             // the test suite, over the same shapes.
@@ -268,7 +269,7 @@ impl Gpu {
             if parts.peek().is_none() {
                 return self.submit_copies(encoder, copies);
             }
-            self.queue.submit([encoder.finish()]);
+            self.send(encoder.finish());
         }
     }
 }

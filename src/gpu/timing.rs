@@ -65,7 +65,7 @@ impl Gpu {
             }
             encoder.resolve_query_set(&set, 0..2 * chunk.len() as u32, &resolved, 0);
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging.inner, 0, bytes);
-            self.queue.submit([encoder.finish()]);
+            self.send(encoder.finish());
             let (sender, done) = std::sync::mpsc::channel();
             staging.inner.map_async(wgpu::MapMode::Read, 0..bytes, move |r| {
                 let _ = sender.send(r);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::{AnyTwin, Array, Twin};
-use crate::autograd::{Tape, Tensor};
+use super::{AnyTwin, Array, Twin, backward_from};
+use crate::autograd::{Plan, Tape, Tensor};
 use crate::error::Result;
+use crate::gpu::{Caps, Dispatch};
 use crate::rng::Stream;
 use crate::tensor::{DType, TensorType};
 
@@ -203,6 +204,30 @@ impl Case {
     pub fn f32_only(mut self, only: bool) -> Self {
         self.f32_only = only;
         self
+    }
+
+    /// Its launches on a device, forward and backward.
+    ///
+    /// # Errors
+    /// Those of tracing and planning.
+    pub fn launches(&self, caps: &Caps) -> Result<Vec<Dispatch>> {
+        let mut tape = Tape::new();
+        let mut inputs = vec![];
+        for (i, input) in self.inputs.iter().enumerate() {
+            let differentiable = input.role == Role::Differentiable;
+            inputs.push(tape.variable(&format!("input {i}"), input.ty.clone(), differentiable)?);
+        }
+        let outputs = (self.trace)(&mut tape, &inputs)?;
+        let mut wanted = outputs.clone();
+        if self.inputs.iter().any(|input| input.role == Role::Differentiable) {
+            let mut seeds: Vec<(Tensor, Tensor)> = vec![];
+            for (j, &y) in outputs.iter().enumerate() {
+                seeds.push((y, tape.variable(&format!("weight {j}"), tape.ty(y).clone(), false)?));
+            }
+            let gradients = backward_from(&mut tape, &seeds)?;
+            wanted.extend(inputs.iter().filter_map(|&x| gradients.get(x)));
+        }
+        Ok(Plan::new(&tape, &wanted, caps)?.dispatches.into_iter().map(|planned| planned.dispatch).collect())
     }
 
     /// `op/name`.

@@ -151,6 +151,25 @@ pub fn check_case(gpu: &Gpu, case: &Case, seed: u32) -> Result<CaseReport> {
 /// # Errors
 /// As [`check_case`].
 pub fn check_case_as(gpu: &Gpu, caps: &Caps, case: &Case, seed: u32) -> Result<CaseReport> {
+    check_case_at(gpu, caps, case, seed, &[Position::Alone, Position::MidGraph])
+}
+
+/// Where a case stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Position {
+    Alone,
+    /// Its inputs are results, each used a second time, and its gradients do not begin with one.
+    MidGraph,
+}
+
+/// [`check_case_as`] in some positions only.
+pub(super) fn check_case_at(
+    gpu: &Gpu,
+    caps: &Caps,
+    case: &Case,
+    seed: u32,
+    positions: &[Position],
+) -> Result<CaseReport> {
     let x = inputs(case, seed);
     let x64: Vec<Array<f64>> = x.iter().map(Array::cast).collect();
     let all64 = case.twin.forward_f64(&x64);
@@ -185,7 +204,8 @@ pub fn check_case_as(gpu: &Gpu, caps: &Caps, case: &Case, seed: u32) -> Result<C
         report.measured.push(Measured { what, error, limit });
     };
 
-    for mid_graph in [false, true] {
+    for &position in positions {
+        let mid_graph = position == Position::MidGraph;
         if mid_graph && differentiable.is_empty() {
             continue;
         }

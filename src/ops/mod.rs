@@ -34,6 +34,7 @@ pub mod mul;
 mod random;
 pub mod relu;
 pub mod scale;
+mod self_test;
 pub mod sgd;
 pub mod sigmoid;
 pub mod sigmoid_focal_loss;
@@ -51,6 +52,7 @@ pub(crate) use case::and_half;
 pub use case::{Case, CaseInput, Fill, Role};
 pub use check::{CaseReport, Measured, check_case, check_case_as, finite_differences, larger};
 pub use random::{Draw, Random, Subject};
+pub use self_test::{Tested, self_test};
 pub use twin::{AnyTwin, Array, Real, Twin};
 
 use crate::autograd::{Finish, Gradients, Lower, Tape, Tensor};

@@ -293,7 +293,7 @@ impl Worker {
     /// Works until the queue is closed and empty.
     ///
     /// # Errors
-    /// [`Kind::DeviceLost`] once the device is gone.
+    /// [`Kind::DeviceLost`], or what cost the device, once it is gone.
     pub fn run(mut self) -> Result<()> {
         let _closing = Closing(Arc::clone(&self.queue));
         while let Some(mut jobs) = self.queue.take(self.batch, self.max_wait) {
@@ -315,7 +315,7 @@ impl Worker {
                 Err(error) => {
                     (self.complain)(&error);
                     jobs.into_iter().for_each(|job| drop(job.reply.send(Err(error.clone()))));
-                    if error.kind() == Kind::DeviceLost {
+                    if self.gpu.is_lost() {
                         return Err(error.next("start the server again"));
                     }
                 }

@@ -49,6 +49,11 @@ impl Refusal {
         )
     }
 
+    /// The server ends.
+    pub fn stopping(message: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", message, "try again once it runs again")
+    }
+
     /// It took too long.
     pub fn late() -> Self {
         let (status, message) = (StatusCode::SERVICE_UNAVAILABLE, "the request was not done in time, and was dropped");
@@ -70,6 +75,7 @@ impl Refusal {
             Kind::Usage => Self::bad(error.what(), "see /docs"),
             Kind::Diverged => Self::internal("the model's answer to this image is not a number"),
             Kind::OutOfMemory => Self::busy("there is too little memory for this request"),
+            Kind::DeviceLost => Self::stopping("the device has failed, and the server stops"),
             _ => Self::internal("the server could not do this"),
         }
     }
@@ -84,10 +90,7 @@ impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Full => Self::busy("too many images are waiting for the device"),
-            Refused::Closed => {
-                let (status, message) = (StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
-                Self::new(status, "stopping", message, "try again once it runs again")
-            }
+            Refused::Closed => Self::stopping("the server is stopping"),
         }
     }
 }

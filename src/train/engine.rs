@@ -53,6 +53,7 @@ pub fn run(
                 checkpoint.write(&folder.last())?;
                 notify(Event::Note(note));
             }
+            folder.another_device(gpu)?.into_iter().for_each(|note| notify(Event::Note(note)));
             Some((folder, lock, checkpoint))
         }
         (None, true) => return Err(Error::new(Kind::Usage, "--resume needs the folder of a run")),
@@ -214,10 +215,12 @@ pub fn run(
         // A run that is killed in its first epoch can be resumed.
         engine.keep()?;
     }
-    let go_on = format!("then continue with `lesion-gpu train --resume {}`", engine.folder.path().display());
+    let go_on = format!("continue with `lesion-gpu train --resume {}`", engine.folder.path().display());
     let stopped = |e: Error| match e.kind() {
-        // What the run is not to blame for, and what may be gone the next time.
-        Kind::Io | Kind::DeviceLost | Kind::OutOfMemory | Kind::Data => e.and_next(&go_on),
+        // What the run is not to blame for, and what may be gone the next time. It keeps its batch.
+        Kind::DeviceLost => e.next(format!("the driver reset it, perhaps for another program's sake: {go_on}")),
+        Kind::OutOfMemory => e.next(format!("close other programs that use this device, then {go_on}")),
+        Kind::Io | Kind::Data => e.and_next(&format!("then {go_on}")),
         _ => e,
     };
     let mut engine = engine.train().map_err(stopped)?;

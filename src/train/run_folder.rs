@@ -317,6 +317,7 @@ impl RunFolder {
                 "backend": adapter.backend,
                 "driver": adapter.driver,
                 "features": adapter.features.iter().map(|f| f.name()).collect::<Vec<_>>(),
+                "limits": gpu.limits().to_string(),
                 "proven_matrices": gpu.caps().matrices,
                 "texture_loads": gpu.caps().textures.name(),
                 "command": std::env::args().collect::<Vec<_>>(),
@@ -325,6 +326,25 @@ impl RunFolder {
                 "memory": memory,
             }),
         )
+    }
+
+    /// What to say where a run goes on on another device than it began on.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] if `environment.json` is damaged, [`Kind::Io`].
+    pub fn another_device(&self, gpu: &Gpu) -> Result<Option<String>> {
+        let (before, adapter) = (self.environment_json()?, gpu.adapter());
+        let is = [("adapter", &adapter.name), ("backend", &adapter.backend), ("driver", &adapter.driver)];
+        let other = is.iter().any(|(key, now)| before[key].as_str().is_some_and(|then| then != now.as_str()));
+        let device = |name: &str, driver: &str| format!("{name} (driver {driver})");
+        let was = |key: &str| before[key].as_str().unwrap_or_default();
+        Ok(other.then(|| {
+            format!(
+                "the run began on {} and goes on on {}: it will not end equal to the bit to a run on one device",
+                device(was("adapter"), was("driver")),
+                device(&adapter.name, &adapter.driver)
+            )
+        }))
     }
 
     /// The tuned choices that the run was made with: none if it was made without.

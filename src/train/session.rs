@@ -14,7 +14,7 @@ use crate::gpu::Gpu;
 use crate::metrics::argmax;
 use crate::models::Task;
 use crate::nn::Parameter;
-use crate::ops::STEP;
+use crate::ops::{STEP, self_test};
 use crate::optim::{LossScaling, STATE_PREFIX};
 use crate::tensor::{DType, HostTensor};
 use crate::weights::{Difference, Tensors};
@@ -92,8 +92,9 @@ impl TrainSession {
     /// classifiers; other models have none.
     ///
     /// # Errors
-    /// Those of [`Executable::new`].
+    /// Those of [`self_test`] and of [`Executable::new`].
     pub fn new(gpu: &Gpu, graph: TrainGraph, class_weights: &[f32], store: &mut Store) -> Result<Self> {
+        self_test(gpu, &[&graph.plan])?;
         let session = Self::beside(gpu, graph, class_weights, store)?;
         LossScaling::initialise(gpu, store)?;
         Ok(session)
@@ -298,8 +299,9 @@ impl EvalSession {
     /// Builds everything the graph needs; persistent tensors live in `store`.
     ///
     /// # Errors
-    /// Those of [`Executable::new`].
+    /// Those of [`self_test`] and of [`Executable::new`].
     pub fn new(gpu: &Gpu, graph: EvalGraph, store: &mut Store) -> Result<Self> {
+        self_test(gpu, &[&graph.plan])?;
         let executable = Executable::new(gpu, graph.plan, store)?;
         let logits = &executable.plan().outputs[0].1.shape;
         let pictures = logits.dims().first().copied().unwrap_or_default();

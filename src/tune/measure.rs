@@ -52,7 +52,7 @@ const PERIOD: usize = 65_521;
 /// Checks and times the candidates of a node.
 ///
 /// # Errors
-/// What keeps the reference from running; [`Kind::DeviceLost`].
+/// What keeps the reference from running; what cost the device.
 pub(super) fn measure(gpu: &Gpu, node: &Tunable, deadline: Instant) -> Result<Trial> {
     let candidates = &node.candidates;
     let bench = Bench::new(gpu, node)?;
@@ -73,7 +73,7 @@ pub(super) fn measure(gpu: &Gpu, node: &Tunable, deadline: Instant) -> Result<Tr
         match checked {
             Ok((prepared, None)) => right.push((choice, prepared, f64::INFINITY)),
             Ok((_, Some(why))) => trial.rejected.push(Rejected { choice: choice.clone(), why }),
-            Err(e) if e.kind() == Kind::DeviceLost => return Err(e),
+            Err(e) if gpu.is_lost() => return Err(e),
             Err(e) => trial.rejected.push(Rejected { choice: choice.clone(), why: e.what().to_owned() }),
         }
     }

@@ -24,7 +24,7 @@ pub use measure::{Measured, Rejected};
 pub use shipped::Family;
 
 use crate::autograd::{Lower, Lowered, Tunable};
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::gpu::{Caps, Choices, Gpu};
 
 /// A choice must be faster than the one without tuning by this factor to replace it: less is noise.
@@ -68,7 +68,7 @@ pub fn distinct(mut nodes: Vec<Tunable>) -> Vec<Tunable> {
 /// tuning by an error.
 ///
 /// # Errors
-/// Those of `progress`; [`Kind::DeviceLost`]. A node that cannot be measured otherwise is left as it was.
+/// Those of `progress`; what cost the device. A node that cannot be measured otherwise is left as it was.
 pub fn tune(
     gpu: &Gpu,
     nodes: &[Tunable],
@@ -91,7 +91,7 @@ pub fn tune(
                 Some(outcome) => tuned.outcomes.push(outcome),
                 None => tuned.left.push((key, "no candidate agreed with the reference".into())),
             },
-            Err(e) if e.kind() == Kind::DeviceLost => return Err(e),
+            Err(e) if gpu.is_lost() => return Err(e),
             Err(e) => tuned.left.push((key, e.what().to_owned())),
         }
     }
