@@ -51,8 +51,8 @@ fn train<'a>(data: &'a str, extra: &[&'a str]) -> Vec<&'a str> {
     [&TRAIN[..], &[data], extra].concat()
 }
 
-/// A run that goes on until it is told to end.
-const LONG: [&str; 2] = ["--epochs", "100000"];
+/// A run that goes on until it is told to end, or for some minutes.
+const LONG: [&str; 2] = ["--epochs", "2000"];
 
 /// Starts a training and waits until `steps` steps more are in its table.
 fn started(folder: &Path, args: &[&str], run: &str, steps: usize) -> Child {
