@@ -1,7 +1,7 @@
 //! `lesion-gpu`: a hand-written GPU compute engine on wgpu, and on it the networks and training loops that
 //! classify skin lesions.
 #![warn(missing_docs)]
-#![forbid(unsafe_op_in_unsafe_fn)]
+#![deny(unsafe_code)]
 
 pub mod autograd;
 pub mod bench;

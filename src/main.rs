@@ -1,5 +1,7 @@
 //! The `lesion-gpu` program.
 
+#![forbid(unsafe_code)]
+
 fn main() -> std::process::ExitCode {
     lesion_gpu::cli::main()
 }

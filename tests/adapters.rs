@@ -1,14 +1,14 @@
 //! Several GPUs in one machine. Two drivers in software will do: name their manifests in `VK_ICD_FILENAMES`.
 
 mod common;
-#[path = "common/runs.rs"]
-mod runs;
+#[path = "common/training.rs"]
+mod training;
 
 use std::path::Path;
 
 use common::{fails, ok, program_with, text};
 use lesion_gpu::gpu::list_adapters;
-use runs::{TRAIN, assert_equal, table};
+use training::{TRAIN, assert_equal, table};
 
 /// What is said of the device in a run's folder.
 fn device(run: &Path) -> (String, String) {

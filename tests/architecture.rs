@@ -226,3 +226,32 @@ fn the_scanner_lets_the_rest_pass() {
         assert_eq!(violations(Path::new(path), text), Vec::<String>::new(), "{path}: {text}");
     }
 }
+
+/// Where code is not checked for memory safety, and how often. What stands here has a `SAFETY` comment and a reason.
+const UNSAFE: [(&str, usize); 2] = [("gpu/device.rs", 1), ("gpu/pipeline.rs", 2)];
+
+#[test]
+fn unsafe_code_is_counted() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    source_files(&root, &mut files);
+    let mut found: Vec<(String, usize)> = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a readable source file");
+        let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let count = |word: &str| code.iter().filter(|line| line.contains(word)).count();
+        let blocks = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"].map(count).iter().sum::<usize>();
+        let expected = count("#[expect(unsafe_code, reason = ");
+        assert_eq!((blocks, count("allow(unsafe_code")), (expected, 0), "{}", file.display());
+        assert_eq!(blocks, text.matches("// SAFETY: ").count(), "{}: a comment for each", file.display());
+        if blocks > 0 {
+            found.push((file.strip_prefix(&root).expect("a file under src").display().to_string(), blocks));
+        }
+    }
+    found.sort();
+    let listed = UNSAFE.map(|(file, count)| (file.to_owned(), count));
+    assert_eq!(found, listed, "unsafe code is somewhere else: is it needed there?");
+    // The compiler lets nothing else pass.
+    let lib = std::fs::read_to_string(root.join("lib.rs")).expect("lib.rs");
+    assert!(lib.contains("#![deny(unsafe_code)]"));
+}

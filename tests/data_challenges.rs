@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use files::{put, zipped};
+use files::{put, workbook, zipped};
 use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use lesion_gpu::data::{
     Cache, DataReport, Dataset, Layout, Masks, OpenOptions, Patient, PixelStore, Source, Split, check,
@@ -231,43 +231,6 @@ fn ph2_is_read_by_its_table_of_bars() {
         let e = open(dir.path()).unwrap_err();
         assert!(e.kind() == Kind::Data && e.to_string().contains(fault), "{e}");
     }
-}
-
-/// A workbook whose one sheet has these rows from its third on.
-fn workbook(rows: &[[&str; 6]]) -> Vec<u8> {
-    let cell = |text: &str, at: String| format!("<c r=\"{at}\" t=\"inlineStr\"><is><t>{text}</t></is></c>");
-    let row = |(number, cells): (usize, &[&str; 6])| {
-        let cells = cells.iter().zip('A'..).filter(|(text, _)| !text.is_empty());
-        let cells: String = cells.map(|(text, column)| cell(text, format!("{column}{}", number + 3))).collect();
-        format!("<row r=\"{}\">{cells}</row>", number + 3)
-    };
-    let rows: String = rows.iter().enumerate().map(row).collect();
-    let head = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>";
-    let (main, office) = (
-        "http://schemas.openxmlformats.org/spreadsheetml/2006/main",
-        "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
-    );
-    let packages = "http://schemas.openxmlformats.org/package/2006/relationships";
-    let relation = |kind: &str, target: &str| {
-        format!(
-            "{head}<Relationships xmlns=\"{packages}\"><Relationship Id=\"r1\" Type=\"{office}/{kind}\" Target=\"{target}\"/>\
-             </Relationships>"
-        )
-    };
-    let book = format!(
-        "{head}<workbook xmlns=\"{main}\" xmlns:r=\"{office}\"><sheets><sheet name=\"a\" sheetId=\"1\" r:id=\"r1\"/></sheets>\
-         </workbook>"
-    );
-    let types = format!("{head}<Types xmlns=\"http://schemas.openxmlformats.org/package/2006/content-types\"/>");
-    let sheet = format!("{head}<worksheet xmlns=\"{main}\"><sheetData>{rows}</sheetData></worksheet>");
-    let files = [
-        ("[Content_Types].xml", types),
-        ("_rels/.rels", relation("officeDocument", "xl/workbook.xml")),
-        ("xl/workbook.xml", book),
-        ("xl/_rels/workbook.xml.rels", relation("worksheet", "worksheets/sheet1.xml")),
-        ("xl/worksheets/sheet1.xml", sheet),
-    ];
-    zipped(&files.map(|(name, text)| (name, text.into_bytes())), CompressionMethod::Deflated)
 }
 
 #[test]

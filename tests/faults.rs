@@ -2,8 +2,8 @@
 //! that compute something else. `--fault` makes each happen at a place of the test's choosing.
 
 mod common;
-#[path = "common/runs.rs"]
-mod runs;
+#[path = "common/training.rs"]
+mod training;
 
 use std::path::Path;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use lesion_gpu::gpu::{Fault, GpuOptions, SelfTest};
 use lesion_gpu::models::Model;
 use lesion_gpu::ops::{Draw, Tested, self_test};
 use lesion_gpu::train::{Checkpoint, EvalGraph, TrainConfig, TrainGraph};
-use runs::{TRAIN, assert_equal, table};
+use training::{TRAIN, assert_equal, table};
 
 /// The device is lost, or is so for want of memory: how `--fault` calls it, the exit code, and what is said.
 const FAULTS: [(&str, i32, &str); 2] =

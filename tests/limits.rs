@@ -1,15 +1,15 @@
 //! Devices with less than this machine's: `--limit` and `--without` open such a one here, and wgpu enforces what they say.
 
 mod common;
-#[path = "common/runs.rs"]
-mod runs;
+#[path = "common/training.rs"]
+mod training;
 
 use std::path::Path;
 
 use common::{fails, ok, program};
 use lesion_gpu::gpu::{Caps, DeviceClass, Feature, GpuOptions, Limits};
 use lesion_gpu::ops::{all_cases, check_case};
-use runs::table;
+use training::table;
 
 const LEAST: [&str; 4] =
     ["--limit", "baseline", "--without", "f16,subgroups,timestamps,pipeline-cache,immediates,cooperative-matrix"];

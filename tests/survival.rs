@@ -1,8 +1,8 @@
 //! What a run survives: being killed at any moment, damaged files, a disk that is full, a second process, signals.
 
 mod common;
-#[path = "common/runs.rs"]
-mod runs;
+#[path = "common/training.rs"]
+mod training;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -13,7 +13,7 @@ use common::{command, fails, number, ok, program, text};
 use lesion_gpu::ops::Draw;
 use lesion_gpu::train::Checkpoint;
 use lesion_gpu::weights::{read_safetensors, write_safetensors};
-use runs::{TRAIN, assert_equal, table};
+use training::{TRAIN, assert_equal, table};
 
 /// Starts a training and reads what it prints until `steps` steps were submitted; `None` if it ended before.
 fn started(folder: &Path, args: &[&str], steps: u64) -> Option<(Child, impl std::io::Read + use<>)> {

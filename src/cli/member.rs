@@ -61,7 +61,8 @@ impl Member {
             return Err(Error::new(Kind::Usage, "which images to score is not clear").next("give --data"));
         }
         let mut open = config.open_options(masks(args, predictor.task, &config)?);
-        open.skip_bad |= args.skip_bad;
+        // What a run leaves out of its own data says nothing of others.
+        open.skip_bad = args.skip_bad || (open.skip_bad && args.data.is_none());
         if args.data.is_some() {
             (open.images, open.splits) = (args.images.clone(), None);
         }

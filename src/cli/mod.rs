@@ -238,6 +238,13 @@ pub fn main() -> ExitCode {
     // The flags of the subcommand that are on the command line, and not at their defaults.
     let flags = matches.subcommand().map(|(_, flags)| flags);
     let given = |flag: &str| flags.is_some_and(|m| m.value_source(flag) == Some(ValueSource::CommandLine));
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        // What a decoder panics on is told as an error of its file.
+        if !crate::data::is_sheltered() {
+            before(info);
+        }
+    }));
     let interrupt = Interrupt::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupt);
     // A server says itself what it does when it stops.

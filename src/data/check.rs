@@ -331,7 +331,8 @@ impl fmt::Display for DataReport {
         table(f, "size", &self.sizes)?;
         table(f, "colours", &self.modes)?;
         if self.turned > 0 {
-            writeln!(f, "\n{} image(s) are turned or mirrored as their EXIF data say", self.turned)?;
+            let masks = if self.masks > 0 { "; their masks have to be drawn as a viewer shows them" } else { "" };
+            writeln!(f, "\n{} image(s) are turned or mirrored as their EXIF data say{masks}", self.turned)?;
         }
         self.show_duplicates(f)?;
         for note in &self.notes {

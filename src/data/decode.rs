@@ -4,6 +4,7 @@
 //! wherever it is used. Gray, palette, 16-bit and alpha pictures become 8-bit RGB (alpha is dropped, not
 //! blended); an EXIF orientation is applied, so the model sees what a viewer shows.
 
+use std::cell::Cell;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -45,7 +46,8 @@ pub fn decode_rgb(bytes: &[u8], name: &str) -> Result<RgbImage> {
 /// # Errors
 /// As [`decode_rgb`].
 pub fn picture_size(bytes: &[u8], name: &str) -> Result<ImageSize> {
-    let size = open(bytes).and_then(|reader| sheltered(|| reader.into_dimensions().map_err(|e| in_words(&e))));
+    let size =
+        open(bytes).and_then(|reader| sheltered("the image", || reader.into_dimensions().map_err(|e| in_words(&e))));
     let (width, height) =
         size.map_err(|what| Error::new(Kind::Data, what).at(name).next("replace the file by an intact copy"))?;
     Ok(ImageSize { width: width as usize, height: height as usize })
@@ -157,14 +159,25 @@ pub(super) fn decode_described(bytes: &[u8]) -> Result<Decoded, String> {
     if reader.format() == Some(ImageFormat::Png) && !palette_is_whole(bytes) {
         return Err("the image is damaged: its palette is no list of at most 256 colours".to_owned());
     }
-    sheltered(|| decoded(reader, jpeg))
+    sheltered("the image", || decoded(reader, jpeg))
 }
 
-/// What a decoder makes of a picture. Decoders get files from strangers: where one panics, the picture is what is damaged.
-fn sheltered<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+thread_local! {
+    static SHELTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread runs a decoder whose panic is caught and becomes an error: a panic hook need not tell of it.
+pub fn is_sheltered() -> bool {
+    SHELTERED.get()
+}
+
+/// What a decoder makes of `what`. Decoders get files from strangers: where one panics, the file is what is damaged.
+pub(super) fn sheltered<T>(what: &str, decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    SHELTERED.set(true);
     // Nothing is left half done: all that a decoder changes is its own.
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode));
-    caught.unwrap_or_else(|_| Err("the image is damaged: its decoder gave up".to_owned()))
+    SHELTERED.set(false);
+    caught.unwrap_or_else(|_| Err(format!("{what} is damaged: its decoder gave up")))
 }
 
 /// Whether the palette of a PNG, if it has one, is what its decoder takes for granted (png 0.18): whole colours, at most 256.
@@ -356,8 +369,8 @@ mod tests {
 
     #[test]
     fn a_decoder_that_panics_is_an_error() {
-        assert_eq!(sheltered(|| Ok(1)), Ok(1));
-        let broken = sheltered::<()>(|| panic!("as decoders of strange files do"));
+        assert_eq!(sheltered("x", || Ok(1)), Ok(1));
+        let broken = sheltered::<()>("x", || panic!("as decoders of strange files do"));
         assert!(broken.is_err_and(|what| what.contains("damaged")));
     }
 

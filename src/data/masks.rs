@@ -3,6 +3,9 @@
 //! A mask is a picture of its own, black outside the lesion and white inside. It counts as inside where its value is
 //! above 128, the rule of ISIC 2018 Task 1. A mask of another size than its picture, or one that is not black and white,
 //! is a fault: it would train a model to something that nobody has drawn.
+//!
+//! A picture is turned as its EXIF data say, and so is a mask as its own data say, which most have none of: a mask is drawn
+//! on what a viewer shows.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -212,7 +215,11 @@ pub(super) fn decode(bytes: &[u8], picture: Option<(u32, u32)>) -> Result<GrayIm
     let mut mask = decode_upright(bytes).map_err(|what| format!("the mask: {what}"))?.into_luma8();
     let ((width, height), wanted) = (mask.dimensions(), picture.unwrap_or(mask.dimensions()));
     if (width, height) != wanted {
-        return Err(format!("the mask has {width}x{height} pixels, its picture {}x{}", wanted.0, wanted.1));
+        let what = format!("the mask has {width}x{height} pixels, its picture {}x{}", wanted.0, wanted.1);
+        return Err(match (height, width) == wanted {
+            false => what,
+            true => what + ": if EXIF data turn the picture, the mask has to be drawn as a viewer shows it",
+        });
     }
     let gray = mask.pixels().filter(|p| (GRAY..=255 - GRAY).contains(&p[0])).count();
     let brightest = mask.pixels().map(|p| p[0]).max().unwrap_or(0);

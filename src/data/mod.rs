@@ -54,8 +54,8 @@ pub use check::{Count, DataReport, Duplicates, age_band, check};
 pub use class_weights::{ClassWeights, Weighting, class_weights};
 pub use dataset::{Dataset, Layout, Masks, OpenOptions, Patient, Sample, Split};
 pub use decode::{
-    decode_image_bytes, decode_image_file, decode_rgb, decode_rgb_file, is_image_name, list_images, picture_size,
-    resize_rgb,
+    decode_image_bytes, decode_image_file, decode_rgb, decode_rgb_file, is_image_name, is_sheltered, list_images,
+    picture_size, resize_rgb,
 };
 pub use delimited::{LEAK, LEAKY, csv_of, csv_of_split};
 pub use faults::{Fault, FaultKind, Faults};

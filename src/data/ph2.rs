@@ -16,7 +16,7 @@ use std::path::Path;
 use calamine::{Data, Reader, Xlsx};
 
 use super::dataset::{Dataset, Layout, Masks, Sample};
-use super::decode::is_image_name;
+use super::decode::{is_image_name, sheltered};
 use super::faults::{FaultKind, Faults, find_picture, unlabelled};
 use super::tree::{Entry, SourceReader, Tree};
 use crate::error::{Error, Kind, Result};
@@ -76,6 +76,39 @@ fn rows_of_text(bytes: &[u8]) -> Vec<Row> {
     String::from_utf8_lossy(bytes).lines().enumerate().filter_map(row).collect()
 }
 
+/// The longest workbook that is read. That of PH2 has 30 KiB; what is packed in a longer one could fill the memory.
+const MAX_WORKBOOK: usize = 1 << 20;
+/// The most cells of it.
+const MAX_CELLS: usize = 1 << 20;
+
+/// The texts of a sheet by row and column, from 0, without empty ones.
+type Cells = BTreeMap<u32, BTreeMap<u32, String>>;
+
+/// The first sheet of a workbook; else what is wrong with it.
+fn first_sheet(bytes: Vec<u8>) -> Result<Cells, String> {
+    if bytes.len() > MAX_WORKBOOK {
+        return Err(format!("the workbook has {} bytes, far more than that of PH2", bytes.len()));
+    }
+    let damaged = |e: calamine::XlsxError| format!("this is no workbook that can be read: {e}");
+    // Cell by cell: as a rectangle, a sheet with a cell in each of two corners would take hundreds of gigabytes.
+    let mut book = Xlsx::new(Cursor::new(bytes)).map_err(damaged)?;
+    let name = book.sheet_names().first().cloned().ok_or("the workbook has no sheet")?;
+    let mut reader = book.worksheet_cells_reader(&name).map_err(damaged)?;
+    let (mut cells, mut count) = (Cells::new(), 0);
+    while let Some(cell) = reader.next_cell().map_err(damaged)? {
+        count += 1;
+        if count > MAX_CELLS {
+            return Err(format!("the first sheet has more than {MAX_CELLS} cells, far more than that of PH2"));
+        }
+        let (row, column) = cell.get_position();
+        let text = Data::from(cell.get_value().clone()).to_string().trim().to_owned();
+        if !text.is_empty() {
+            cells.entry(row).or_default().insert(column, text);
+        }
+    }
+    Ok(cells)
+}
+
 /// The rows of the first sheet of a workbook, below those of legends and the head.
 fn rows_of_sheet(bytes: Vec<u8>, place: &str) -> Result<Vec<Row>> {
     let bad = |what: String| {
@@ -83,30 +116,23 @@ fn rows_of_sheet(bytes: Vec<u8>, place: &str) -> Result<Vec<Row>> {
             .at(place)
             .next("take the file as it comes with PH2, or put PH2_dataset.txt beside it")
     };
-    let damaged = |e: calamine::XlsxError| bad(format!("this is no workbook that can be read: {e}"));
-    let mut book = Xlsx::new(Cursor::new(bytes)).map_err(damaged)?;
-    let sheet =
-        book.worksheet_range_at(0).ok_or_else(|| bad("the workbook has no sheet".to_owned()))?.map_err(damaged)?;
-    let text = |cell: &Data| cell.to_string().trim().to_owned();
-    let first = sheet.start().map_or(0, |(row, _)| row as usize);
-    let mut rows = sheet.rows().enumerate();
-    let head = rows.find(|(_, row)| row.iter().any(|cell| text(cell) == NAME));
-    let head: Vec<String> = head.map(|(_, row)| row.iter().map(text).collect()).unwrap_or_default();
+    let cells = sheltered("the workbook", || first_sheet(bytes)).map_err(bad)?;
+    let mut rows = cells.into_iter();
+    let head = rows.find(|(_, row)| row.values().any(|text| text == NAME)).map(|(_, row)| row).unwrap_or_default();
     let column = |name: &str| {
-        let at = head.iter().position(|cell| cell == name);
+        let at = head.iter().find(|(_, text)| *text == name).map(|(&column, _)| column);
         at.ok_or_else(|| bad(format!("the first sheet has no column `{name}`")))
     };
     let name = column(NAME)?;
     let marks = COLUMNS.map(column).into_iter().collect::<Result<Vec<_>>>()?;
-    let row = |(number, row): (usize, &[Data])| {
-        let field = |at: usize| row.get(at).map(text).unwrap_or_default();
-        let marked: Vec<usize> = (0..marks.len()).filter(|&class| !field(marks[class]).is_empty()).collect();
+    let row = |(number, row): (u32, BTreeMap<u32, String>)| {
+        let marked: Vec<usize> = (0..marks.len()).filter(|&class| row.contains_key(&marks[class])).collect();
         let label = match marked[..] {
             [label] => Ok(label),
             _ => Err(format!("marks {} of the columns {}, not one", marked.len(), COLUMNS.join(", "))),
         };
-        let id = field(name);
-        (!id.is_empty()).then_some(Row { number: first + number + 1, id, label })
+        let id = row.get(&name)?.clone();
+        Some(Row { number: number as usize + 1, id, label })
     };
     Ok(rows.filter_map(row).collect())
 }

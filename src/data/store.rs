@@ -67,6 +67,7 @@ pub struct PixelStore {
     slots: Vec<usize>,
     path: Option<PathBuf>,
     reused: bool,
+    contents: String,
     notes: Vec<String>,
 }
 
@@ -117,6 +118,8 @@ impl PixelStore {
         if masked {
             hasher.update(MASK_RECIPE.as_bytes()).update(&[0]);
         }
+        let mut contents = blake3::Hasher::new();
+        let mut wanted = Vec::with_capacity(total);
         let mut mask_keys = mask_keys.into_iter();
         for (sample, key) in keys.into_iter().enumerate() {
             let key = key.map_err(|error| BadPicture { slot: sample, mask: false, what: error.what().to_owned() });
@@ -127,17 +130,19 @@ impl PixelStore {
             });
             match key.and_then(|key| mask.map(|mask| (key, mask))) {
                 Ok((key, mask)) => {
-                    hasher.update(key.as_bytes()).update(&[0]);
-                    mask.iter().for_each(|mask| {
-                        hasher.update(mask.as_bytes()).update(&[0]);
-                    });
+                    for key in [&key].into_iter().chain(&mask) {
+                        hasher.update(key.as_bytes()).update(&[0]);
+                        contents.update(key.as_bytes()).update(&[0]);
+                    }
                     readable.push(sample);
+                    wanted.push((key, mask));
                 }
                 Err(fault) => bad.push(fault),
             }
         }
         let job = Job {
             sources: readable.iter().map(|&i| (sources[i], masks.get(i).copied())).collect(),
+            wanted,
             recipe,
             channels: if masked { 4 } else { 3 },
             key: hasher.finalize().to_hex().to_string(),
@@ -169,7 +174,8 @@ impl PixelStore {
             notes.push(format!("images that look the same were not searched for among more than {COMPARED}"));
         }
         progress(total, total)?;
-        Ok(Self { size, channels, pixels: made.pixels, slots, path: made.path, reused: made.reused, notes })
+        let contents = contents.finalize().to_hex()[..32].to_owned();
+        Ok(Self { size, channels, pixels: made.pixels, slots, path: made.path, reused: made.reused, contents, notes })
     }
 
     /// How many pictures there are: as many as the dataset has samples, in the same order.
@@ -205,6 +211,11 @@ impl PixelStore {
     /// The cache file, if the pixels are in one.
     pub fn cache_path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// A hash of the contents of all pictures and masks that could be read, however they are decoded.
+    pub fn contents(&self) -> &str {
+        &self.contents
     }
 
     /// Whether the pixels were found in the cache, so that nothing was decoded.
@@ -273,6 +284,8 @@ fn in_memory(dir: &Path, why: &io::Error) -> String {
 struct Job<'a> {
     /// Each with its mask, if there is one.
     sources: Vec<(&'a Source, Option<&'a Source>)>,
+    /// The content keys of those.
+    wanted: Vec<(String, Option<String>)>,
     recipe: Preparation,
     channels: usize,
     key: String,
@@ -293,6 +306,8 @@ struct Outcome {
     bad: Vec<BadPicture>,
     /// Whether the same contents must fail again.
     lasting: bool,
+    /// How many pictures had other contents than those they are known by.
+    changed: usize,
     twins: Vec<(usize, usize)>,
 }
 
@@ -327,7 +342,7 @@ impl Job<'_> {
                 Opened::Damaged => notes.push(format!("the cache file {} was damaged and is rebuilt", path.display())),
                 Opened::Absent => {}
             }
-            match self.build_file(dir, &path, progress) {
+            match self.build_file(dir, &path, notes, progress) {
                 Ok(made) => return Ok(made),
                 Err(Stop::Error(error)) => return Err(error),
                 Err(Stop::Write(why)) => notes.push(in_memory(dir, &why)),
@@ -340,13 +355,17 @@ impl Job<'_> {
         &self,
         dir: &Path,
         path: &Path,
+        notes: &mut Vec<String>,
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
     ) -> Result<Made, Stop> {
         let mut writer = Writer::create(dir).map_err(Stop::Write)?;
-        let Outcome { bad, lasting, twins } = self.decode(progress, &mut |pixels| writer.push(pixels))?;
+        let Outcome { bad, lasting, changed, twins } = self.decode(progress, &mut |pixels| writer.push(pixels))?;
+        if changed > 0 {
+            notes.push(format!("{changed} image(s) changed while they were read: the decoded pixels are not kept"));
+        }
         // The key does not tell a damaged archive from its repaired twin, nor a bad disk from a good one, so an
         // outcome with unreadable pictures must not be found again.
-        if !lasting {
+        if !lasting || changed > 0 {
             let pixels = Pixels::File(Mutex::new(writer.finish_unnamed().map_err(Stop::Write)?));
             return Ok(Made { pixels, bad, twins, path: None, reused: false });
         }
@@ -386,17 +405,19 @@ impl Job<'_> {
         let readers = ReaderPool::default();
         let zeros = vec![0; self.picture()];
         let compared = self.sources.len() <= COMPARED;
-        let (mut bad, mut lasting, mut thumbnails) = (Vec::new(), true, Vec::new());
+        let (mut bad, mut lasting, mut changed, mut thumbnails) = (Vec::new(), true, 0, Vec::new());
         for (part, sources) in self.sources.chunks(AT_ONCE).enumerate() {
             progress(part * AT_ONCE, self.sources.len()).map_err(Stop::Error)?;
             let load = |(i, (source, mask)): (usize, &(&Source, Option<&Source>))| {
                 let slot = part * AT_ONCE + i;
-                readers.with(|reader| load(reader, source, *mask, &self.recipe)).map_err(|e| e.of(slot))
+                let wanted = &self.wanted[slot];
+                readers.with(|reader| load(reader, source, *mask, wanted, &self.recipe)).map_err(|e| e.of(slot))
             };
             let pictures: Vec<Result<Loaded, Bad>> = sources.par_iter().enumerate().map(load).collect();
             for (i, picture) in pictures.into_iter().enumerate() {
                 match picture {
-                    Ok(Loaded { pixels, thumbnail }) => {
+                    Ok(Loaded { pixels, thumbnail, known }) => {
+                        changed += usize::from(!known);
                         let thumbnail = thumbnail.filter(|_| compared);
                         thumbnails.extend(thumbnail.map(|thumbnail| (part * AT_ONCE + i, thumbnail)));
                         push(&pixels)
@@ -414,7 +435,7 @@ impl Job<'_> {
         let total = self.sources.len();
         let pairs = near::pairs(&all, &mut |_| progress(total, total)).map_err(Stop::Error)?;
         let twins = pairs.iter().map(|pair| (thumbnails[pair.first].0, thumbnails[pair.second].0)).collect();
-        Ok(Outcome { bad, lasting, twins })
+        Ok(Outcome { bad, lasting, changed, twins })
     }
 }
 
@@ -443,16 +464,20 @@ struct Loaded {
     pixels: Vec<u8>,
     /// To find others that look the same, if there can be any.
     thumbnail: Option<Thumbnail>,
+    /// Whether the files had the contents that they are known by.
+    known: bool,
 }
 
-/// The pixels of one source, with its mask if there is one.
+/// The pixels of one source, with its mask if there is one. `wanted` are their content keys.
 fn load(
     reader: &mut SourceReader,
     source: &Source,
     mask: Option<&Source>,
+    wanted: &(String, Option<String>),
     recipe: &Preparation,
 ) -> Result<Loaded, Bad> {
     let (origin, change) = source.origin();
+    let mut known = true;
     let (picture, mask) = match origin {
         Source::Synthetic { seed, index } => {
             let (picture, drawn) = synthetic::render(*seed, *index, synthetic::side_for(recipe.size));
@@ -460,9 +485,11 @@ fn load(
         }
         _ => {
             let bytes = reader.read(origin).map_err(|e| Bad::new(false, false, e.what()))?;
+            known &= content::is_of(&wanted.0, origin, &bytes);
             let picture = decode_rgb(&bytes, &origin.to_string()).map_err(|e| Bad::new(false, true, e.what()))?;
             let decoded = mask.map(|mask| {
                 let bytes = reader.read(mask).map_err(|e| Bad::new(true, false, format!("the mask: {}", e.what())))?;
+                known &= wanted.1.as_ref().is_none_or(|key| content::is_of(key, mask, &bytes));
                 masks::decode(&bytes, Some(picture.dimensions())).map_err(|what| Bad::new(true, true, what))
             });
             (picture, decoded.transpose()?)
@@ -481,5 +508,5 @@ fn load(
         None => rgb,
         Some(mask) => rgb.chunks_exact(3).zip(mask.as_raw()).flat_map(|(p, &a)| [p[0], p[1], p[2], a]).collect(),
     };
-    Ok(Loaded { pixels, thumbnail })
+    Ok(Loaded { pixels, thumbnail, known })
 }

@@ -1,6 +1,7 @@
 //! One listing for a folder and a zip archive, and how the bytes of a source are read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,7 +107,7 @@ impl Tree {
     pub fn list(root: &Path, look_into: impl Fn(&str) -> bool) -> Result<Self> {
         let mut entries = Vec::new();
         if root.is_dir() {
-            list_folder(root, "", 0, &mut entries)?;
+            list_folder(root, "", &mut vec![], &mut entries)?;
         } else {
             list_zip(&Arc::new(Archive::at(root)), "", &mut entries)?;
         }
@@ -187,10 +188,17 @@ fn hidden(path: &str) -> bool {
     path.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
 }
 
-fn list_folder(folder: &Path, prefix: &str, depth: usize, entries: &mut Vec<Entry>) -> Result<()> {
+/// `above` are the folders that it lies in, the outermost first, without links.
+fn list_folder(folder: &Path, prefix: &str, above: &mut Vec<PathBuf>, entries: &mut Vec<Entry>) -> Result<()> {
+    let here = std::fs::canonicalize(folder).map_err(|e| Error::io("read", folder, &e))?;
+    // A link to a folder that it lies in would show each picture again in every turn.
+    if above.contains(&here) {
+        return Ok(());
+    }
+    above.push(here);
     for entry in std::fs::read_dir(folder).map_err(|e| Error::io("read", folder, &e))? {
         let entry = entry.map_err(|e| Error::io("read", folder, &e))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+        let name = in_unicode(&entry.file_name());
         if hidden(&name) {
             continue;
         }
@@ -198,8 +206,8 @@ fn list_folder(folder: &Path, prefix: &str, depth: usize, entries: &mut Vec<Entr
         let relative = format!("{prefix}{name}");
         // Follows links; one that leads nowhere is no file.
         match std::fs::metadata(&path) {
-            Ok(meta) if meta.is_dir() && depth < MAX_DEPTH => {
-                list_folder(&path, &format!("{relative}/"), depth + 1, entries)?;
+            Ok(meta) if meta.is_dir() && above.len() <= MAX_DEPTH => {
+                list_folder(&path, &format!("{relative}/"), above, entries)?;
             }
             Ok(meta) if meta.is_file() => {
                 entries.push(Entry { path: relative, len: meta.len(), source: Source::File(path) });
@@ -207,7 +215,18 @@ fn list_folder(folder: &Path, prefix: &str, depth: usize, entries: &mut Vec<Entr
             _ => {}
         }
     }
+    above.pop();
     Ok(())
+}
+
+/// A file name as text. Bytes that are no UTF-8 are spelled `%E9`, so that two names do not become one.
+fn in_unicode(name: &OsStr) -> String {
+    let mut text = String::new();
+    for part in name.as_encoded_bytes().utf8_chunks() {
+        text += part.valid();
+        part.invalid().iter().for_each(|byte| text += &format!("%{byte:02X}"));
+    }
+    text
 }
 
 /// Whether two entries hold the same bytes, as far as the listing tells.

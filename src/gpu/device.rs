@@ -92,6 +92,7 @@ impl Gpu {
         let experimental = match summary.features.contains(&Feature::CooperativeMatrix) {
             // SAFETY: wgpu warns that experimental features may hold bugs. Ours is cooperative matrices, which no kernel
             // uses before they were proven on the device.
+            #[expect(unsafe_code, reason = "experimental features of wgpu")]
             true => unsafe { wgpu::ExperimentalFeatures::enabled() },
             false => wgpu::ExperimentalFeatures::disabled(),
         };

@@ -54,6 +54,7 @@ impl PipelineStore {
         let data = file.as_ref().and_then(|f| std::fs::read(f).ok()).and_then(unseal);
         // SAFETY: the data was returned by `get_data` for a device of the same key and driver: its checksum was
         // just verified, and `fallback` makes the driver ignore what it does not recognise.
+        #[expect(unsafe_code, reason = "wgpu hands the driver's own data back to the driver")]
         let cache = enabled.then(|| unsafe {
             device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
                 label: Some("lesion-gpu"),
@@ -174,6 +175,7 @@ impl Gpu {
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source };
             // SAFETY: kernels index inside their bindings and leave their loops: each is run with the checks on in
             // the test suite, over the same shapes.
+            #[expect(unsafe_code, reason = "shaders without run-time checks")]
             let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
             let layout = self
                 .device

@@ -59,6 +59,7 @@ pub fn run(
         (None, true) => return Err(Error::new(Kind::Usage, "--resume needs the folder of a run")),
         (path, false) => {
             path.as_ref().map_or(Ok(()), |path| RunFolder::check_free(path))?;
+            RunFolder::check_writable(path.as_ref().unwrap_or(&options.runs_root))?;
             None
         }
     };
@@ -144,6 +145,7 @@ pub fn run(
     let (folder, _lock, progress) = match resumed {
         Some((folder, lock, checkpoint)) => {
             folder.check_split(&dataset, &split)?;
+            folder.check_contents(pixels.contents())?;
             let progress = &checkpoint.progress;
             let done = steps as u64 * u64::from(progress.epoch);
             if progress.step < done.min(config.max_steps.unwrap_or(u64::MAX)) || progress.step > done + steps as u64 {
@@ -165,7 +167,7 @@ pub fn run(
             let folder = RunFolder::create(options.run.as_deref(), &options.runs_root, &config.model)?;
             let lock = folder.lock()?;
             folder.write_config(config)?;
-            folder.write_environment(gpu, &choices, features_each_step, most)?;
+            folder.write_environment(gpu, &choices, features_each_step, most, pixels.contents())?;
             folder.write_split(&dataset, &split)?;
             folder.write_skipped(&dataset)?;
             (folder, lock, Progress::default())

@@ -37,6 +37,18 @@ impl RunFolder {
             .next("choose another --run, or continue this one with --resume"))
     }
 
+    /// Checks that a new folder can be made at `path`, before data are prepared for it.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] if nothing can be written there.
+    pub fn check_writable(path: &Path) -> Result<()> {
+        let there = path.ancestors().find(|place| place.as_os_str().is_empty() || place.exists());
+        let there = there.filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // A file without a name, which is gone with its handle.
+        let written = tempfile::tempfile_in(there).map(drop);
+        written.map_err(|e| Error::io("write to the folder of the run", path, &e))
+    }
+
     /// Makes a new folder: `path`, or the next free `runs/MODEL-NNN` under `root`.
     ///
     /// # Errors
@@ -300,11 +312,18 @@ impl RunFolder {
     }
 
     /// Writes what the run ran on, the tuned choices it was made with, whether it computes the features of a frozen backbone in
-    /// each step, and the most bytes that a phase takes on the device.
+    /// each step, the most bytes that a phase takes on the device, and the hash of the pictures' `contents`.
     ///
     /// # Errors
     /// [`Kind::Io`].
-    pub fn write_environment(&self, gpu: &Gpu, choices: &Choices, features_each_step: bool, memory: u64) -> Result<()> {
+    pub fn write_environment(
+        &self,
+        gpu: &Gpu,
+        choices: &Choices,
+        features_each_step: bool,
+        memory: u64,
+        contents: &str,
+    ) -> Result<()> {
         let adapter = gpu.adapter();
         self.write_json(
             "environment.json",
@@ -324,6 +343,7 @@ impl RunFolder {
                 "tuning": choices,
                 "features_each_step": features_each_step,
                 "memory": memory,
+                "contents": contents,
             }),
         )
     }
@@ -452,6 +472,20 @@ impl RunFolder {
         }
         Err(Error::new(Kind::Checkpoint, "the dataset has changed since the run began: its split is not the same")
             .at(path.display())
+            .next("restore the dataset, or start a new run from these weights with --weights"))
+    }
+
+    /// Checks that the pictures have the `contents` that they had when the run began, where that is known.
+    ///
+    /// # Errors
+    /// [`Kind::Checkpoint`] if not, or if `environment.json` is damaged; [`Kind::Io`].
+    pub fn check_contents(&self, contents: &str) -> Result<()> {
+        let before: Option<String> = self.environment("contents")?;
+        if before.is_none_or(|before| before == contents) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Checkpoint, "the pictures or masks of the dataset are not those that the run began with")
+            .at(self.path.display())
             .next("restore the dataset, or start a new run from these weights with --weights"))
     }
 

@@ -1,53 +1,144 @@
-//! What tests of interrupted runs share.
+//! What a fuzz target does with the bytes of files in run folders, and of the tuning cache. A test of the quick suite takes this
+//! file too.
+//!
+//! People keep run folders for years, move them between machines and edit what is in them.
 
-#![allow(dead_code, reason = "not every test file uses every helper")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a promise that is broken is what is looked for")]
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use lesion_gpu::train::Checkpoint;
+use lesion_gpu::gpu::{AdapterSummary, Caps, DeviceClass};
+use lesion_gpu::report::{Additions, run_report};
+use lesion_gpu::train::{Checkpoint, Progress, RunFolder, TrainConfig, read_answers};
+use lesion_gpu::tune::TuningCache;
+use lesion_gpu::weights::{WeightFile, write_safetensors};
+use lesion_gpu::{Error, Kind, Result};
+use tempfile::TempDir;
 
-/// A small training in which everything is drawn by counters.
-pub const TRAIN: &[&str] = &[
-    "train",
-    "--data",
-    "synthetic:100",
-    "--model",
-    "simple-cnn",
-    "--size",
-    "24",
-    "--batch",
-    "8",
-    "--schedule",
-    "cosine",
-    "--rotation",
-    "30",
-    "--head-dropout",
-    "0.2",
-    "--ema",
-    "0.9",
-    "--no-report",
+/// The files of a run folder that are replaced. Of the checkpoint also its description alone, which else has a checksum.
+pub const FILES: [&str; 8] = [
+    "environment.json",
+    "metrics.json",
+    "results.csv",
+    "split.csv",
+    "test.csv",
+    "config.toml",
+    "weights/last.safetensors",
+    "weights/best.safetensors",
 ];
+/// The tuning cache is replaced by what has this number.
+pub const TUNING: usize = FILES.len();
+const DESCRIPTION: usize = FILES.len() - 1;
 
-/// A file of a run.
-pub fn table(run: &Path, name: &str) -> String {
-    std::fs::read_to_string(run.join(name)).unwrap()
+/// A finished run.
+pub struct Run {
+    dir: TempDir,
+    folder: RunFolder,
+    intact: Vec<Vec<u8>>,
+    tuning: PathBuf,
 }
 
-/// What two runs that are equal to the bit have in common: losses, weights, optimizer, and how far they came.
-pub fn assert_equal(one: &Path, other: &Path) {
-    assert_eq!(table(one, "steps.csv"), table(other, "steps.csv"));
-    for file in ["best", "last"] {
-        let read = |run: &Path| Checkpoint::read(&run.join(format!("weights/{file}.safetensors"))).unwrap();
-        let (a, b) = (read(one), read(other));
-        assert!(a.weights == b.weights && a.optimizer == b.optimizer, "{file}: the weights differ");
-        assert_eq!((a.progress.step, a.progress.best, a.progress.best_epoch), {
-            let p = b.progress;
-            (p.step, p.best, p.best_epoch)
-        });
+fn adapter() -> AdapterSummary {
+    AdapterSummary {
+        index: 0,
+        name: "an adapter".into(),
+        class: DeviceClass::Other,
+        backend: "vulkan".into(),
+        driver: "a driver".into(),
+        features: vec![],
+        caps: Caps::baseline(),
+        matrices: None,
     }
-    let scores = |run: &Path| -> serde_json::Value {
-        let metrics: serde_json::Value = serde_json::from_str(&table(run, "metrics.json")).unwrap();
-        metrics["test"].clone()
-    };
-    assert_eq!(scores(one), scores(other));
+}
+
+impl Run {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run");
+        let folder = RunFolder::create(Some(&path), dir.path(), "simple-cnn").unwrap();
+        let config = TrainConfig { model: "simple-cnn".into(), data: "synthetic:60".into(), ..TrainConfig::default() };
+        folder.write_config(&config).unwrap();
+        let texts = [
+            include_str!("run/environment.json"),
+            include_str!("run/metrics.json"),
+            include_str!("run/results.csv"),
+            include_str!("run/split.csv"),
+            include_str!("run/test.csv"),
+        ];
+        for (name, text) in FILES.iter().zip(texts) {
+            std::fs::write(path.join(name), text).unwrap();
+        }
+        let classes = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"].map(str::to_owned).to_vec();
+        let progress = Progress { step: 10, epoch: 2, best: Some(0.5), best_epoch: 1, ..Progress::default() };
+        let none = BTreeMap::new();
+        let checkpoint =
+            Checkpoint { config, classes, progress, temperature: Some(0.5), weights: none.clone(), optimizer: none };
+        checkpoint.write(&folder.last()).unwrap();
+        checkpoint.write(&folder.best()).unwrap();
+        let tuning = TuningCache::open(Some(dir.path()), &adapter()).path().unwrap().to_owned();
+        let intact = FILES.iter().map(|name| std::fs::read(path.join(name)).unwrap()).collect();
+        Self { dir, folder, intact, tuning }
+    }
+
+    /// Intact files behind their numbers.
+    pub fn seeds(&self) -> Vec<Vec<u8>> {
+        let description = lesion_gpu::weights::read_safetensors(&self.folder.best()).unwrap().metadata;
+        let tuning = r#"{"place":{"format":1,"program":"0.1.0","adapter":"an adapter","backend":"vulkan","driver":"a driver"},
+            "entries":{"conv2d":{"kernels":"0123456789abcdef","choice":"tiles","microseconds":12.5}}}"#;
+        let mut files = self.intact.clone();
+        files[DESCRIPTION] = description[KEY].clone().into_bytes();
+        files.push(tuning.as_bytes().to_vec());
+        files.iter().enumerate().map(|(kind, bytes)| [&[kind as u8][..], bytes].concat()).collect()
+    }
+
+    /// Reads everything there is of a run in which `bytes` are file number `kind`. Whether nothing was refused.
+    pub fn replaced(&self, kind: usize, bytes: &[u8]) -> bool {
+        let kind = kind % (FILES.len() + 1);
+        if kind == TUNING {
+            std::fs::write(&self.tuning, bytes).unwrap();
+            let cache = TuningCache::open(Some(self.dir.path()), &adapter());
+            return cache.choices(&[], &Caps::baseline()).is_empty();
+        }
+        let file = self.folder.file(FILES[kind]);
+        match kind {
+            DESCRIPTION => {
+                let metadata = [(KEY.to_owned(), String::from_utf8_lossy(bytes).into_owned())].into();
+                write_safetensors(&file, &WeightFile { metadata, ..WeightFile::default() }).unwrap();
+            }
+            _ => std::fs::write(&file, bytes).unwrap(),
+        }
+        let refused = self.read_all();
+        std::fs::write(&file, &self.intact[kind]).unwrap();
+        refused.iter().for_each(named);
+        refused.is_empty()
+    }
+
+    /// What is refused of it.
+    fn read_all(&self) -> Vec<Error> {
+        let folder = &self.folder;
+        let mut refused = vec![];
+        let mut note = |outcome: Result<()>| refused.extend(outcome.err());
+        note(RunFolder::open(folder.path()).map(drop));
+        note(folder.config().and_then(|config| config.validate()));
+        note(folder.metrics().map(drop));
+        note(folder.choices().map(drop));
+        note(folder.features_each_step().map(drop));
+        note(folder.check_contents("ebe7049cda82098344db423b28f679d3"));
+        note(folder.trained_on().map(drop));
+        note(folder.checkpoint().and_then(|(checkpoint, _)| checkpoint.config.validate()));
+        note(RunFolder::read_checkpoint_of(folder.path()).map(drop));
+        note(read_answers(&folder.file("test.csv")).map(|sheet| drop(sheet.intervals())));
+        note(run_report(folder, Additions::default()).map(drop));
+        refused
+    }
+}
+
+/// The name of the description in a checkpoint.
+const KEY: &str = "lesion-gpu.checkpoint";
+
+/// What is wrong with a file is no bug of the program's.
+fn named(e: &Error) {
+    let kinds = [Kind::Checkpoint, Kind::Data, Kind::Io, Kind::Usage, Kind::Weights];
+    assert!(kinds.contains(&e.kind()), "{e}");
 }

@@ -1,0 +1,53 @@
+//! What tests of interrupted runs share.
+
+#![allow(dead_code, reason = "not every test file uses every helper")]
+
+use std::path::Path;
+
+use lesion_gpu::train::Checkpoint;
+
+/// A small training in which everything is drawn by counters.
+pub const TRAIN: &[&str] = &[
+    "train",
+    "--data",
+    "synthetic:100",
+    "--model",
+    "simple-cnn",
+    "--size",
+    "24",
+    "--batch",
+    "8",
+    "--schedule",
+    "cosine",
+    "--rotation",
+    "30",
+    "--head-dropout",
+    "0.2",
+    "--ema",
+    "0.9",
+    "--no-report",
+];
+
+/// A file of a run.
+pub fn table(run: &Path, name: &str) -> String {
+    std::fs::read_to_string(run.join(name)).unwrap()
+}
+
+/// What two runs that are equal to the bit have in common: losses, weights, optimizer, and how far they came.
+pub fn assert_equal(one: &Path, other: &Path) {
+    assert_eq!(table(one, "steps.csv"), table(other, "steps.csv"));
+    for file in ["best", "last"] {
+        let read = |run: &Path| Checkpoint::read(&run.join(format!("weights/{file}.safetensors"))).unwrap();
+        let (a, b) = (read(one), read(other));
+        assert!(a.weights == b.weights && a.optimizer == b.optimizer, "{file}: the weights differ");
+        assert_eq!((a.progress.step, a.progress.best, a.progress.best_epoch), {
+            let p = b.progress;
+            (p.step, p.best, p.best_epoch)
+        });
+    }
+    let scores = |run: &Path| -> serde_json::Value {
+        let metrics: serde_json::Value = serde_json::from_str(&table(run, "metrics.json")).unwrap();
+        metrics["test"].clone()
+    };
+    assert_eq!(scores(one), scores(other));
+}
