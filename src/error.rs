@@ -7,11 +7,13 @@
 use std::fmt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What kind of thing went wrong. The discriminant is the process exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Kind {
     /// A bug in this program: an invariant of the engine does not hold.
@@ -42,12 +44,14 @@ pub enum Kind {
     SelfTest = 13,
     /// Training produced a loss, a gradient or a weight that is not a finite number.
     Diverged = 14,
+    /// Another process of a training over several has ended.
+    RankLost = 15,
     /// The user interrupted the program (Ctrl-C); 128 + SIGINT, as shells expect.
     Interrupted = 130,
 }
 
 /// An error: what happened, optionally where, and optionally what to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     kind: Kind,
     what: String,
@@ -98,6 +102,13 @@ impl Error {
             _ => "check that the disk is mounted and healthy",
         };
         Self::new(Kind::Io, format!("could not {doing}: {error}")).at(path.display()).next(hint)
+    }
+
+    /// The same, said of rank `rank` of several that train together.
+    #[must_use]
+    pub fn of_rank(mut self, rank: usize) -> Self {
+        self.what = format!("rank {rank}: {}", self.what);
+        self
     }
 
     /// What kind of thing went wrong.

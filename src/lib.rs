@@ -18,6 +18,7 @@ pub mod nn;
 pub mod onnx;
 pub mod ops;
 pub mod optim;
+pub mod parallel;
 pub mod report;
 pub mod rng;
 pub mod serve;

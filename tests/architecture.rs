@@ -31,8 +31,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     // Which kernels are the fastest on a device. Knows no op by name.
     ("tune", &["gpu", "tensor", "autograd", "weights"]),
+    // How several processes reach each other. Knows nothing of training.
+    ("parallel", &[]),
     // Recipes, engine, checkpoints, run folders.
-    ("train", &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "tune"]),
+    (
+        "train",
+        &[
+            "gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "tune",
+            "parallel",
+        ],
+    ),
     // Probes of the device, timed steps, their report.
     (
         "bench",
@@ -51,7 +59,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "gpu", "tensor", "onnx", "autograd", "ops", "nn", "optim", "models", "weights", "hub", "data", "metrics",
-            "tune", "train", "bench", "export", "explain", "report", "serve",
+            "tune", "parallel", "train", "bench", "export", "explain", "report", "serve",
         ],
     ),
 ];

@@ -71,7 +71,7 @@ impl Store {
         self.entries.iter().map(|(name, (ty, _))| (name.as_str(), ty))
     }
 
-    fn entry(&self, name: &str) -> Result<&(TensorType, Buffer)> {
+    pub(super) fn entry(&self, name: &str) -> Result<&(TensorType, Buffer)> {
         self.entries.get(name).ok_or_else(|| Error::new(Kind::Internal, format!("there is no variable '{name}'")))
     }
 

@@ -40,8 +40,8 @@ mod tune;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -49,8 +49,9 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::data::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{DeviceClass, Fault, Feature, Gpu, GpuOptions, Limits, SelfTest};
+use crate::gpu::{DeviceClass, Fault, Feature, Gpu, GpuOptions, Limits, SelfTest, list_adapters};
 use crate::ops::conv2d::prove;
+use crate::parallel::{Launch, Peers};
 use crate::train::Interrupt;
 use crate::tune::TuningCache;
 use style::ERROR;
@@ -75,7 +76,7 @@ Examples:
 const EXIT_CODES: &str = "\
 Exit codes: 0 success, 1 internal error, 2 usage, 3 no adapter, 4 unsupported by the adapter, 5 out of memory,
 6 device lost, 7 shader, 8 data, 9 weights, 10 checkpoint or run folder, 11 input/output, 12 shapes,
-13 self-test failed, 14 diverged, 130 interrupted.
+13 self-test failed, 14 diverged, 15 another rank has ended, 130 interrupted.
 
 Not a medical device: for research only.";
 
@@ -133,7 +134,8 @@ enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Device")]
 struct DeviceArgs {
-    /// GPU by index or part of its name (see `lesion-gpu devices`) [default: discrete, integrated, virtual, software]
+    /// GPU by index or part of its name (see `lesion-gpu devices`) [default: discrete, integrated, virtual, software]. Where
+    /// `mpirun` starts several processes on a machine, a list of them, one for each, separated by commas
     #[arg(long, env = "LESION_GPU_ADAPTER", value_name = "GPU")]
     adapter: Option<String>,
     /// Fail unless the adapter has this feature (f16, subgroups, timestamps, pipeline-cache, immediates,
@@ -163,8 +165,29 @@ struct DeviceArgs {
 
 impl DeviceArgs {
     fn open(&self) -> Result<Gpu> {
+        self.open_named(self.adapter.clone())
+    }
+
+    /// The device of a process that is number `local.0` of `local.1` on its machine: one of those that are listed, or each
+    /// another GPU where there are several.
+    fn open_at(&self, local: (usize, usize)) -> Result<Gpu> {
+        match (local, &self.adapter) {
+            ((_, 1), _) => self.open(),
+            ((number, _), Some(list)) => {
+                let names: Vec<&str> = list.split(',').map(str::trim).collect();
+                self.open_named(names.get(number % names.len()).map(|name| (*name).to_owned()))
+            }
+            ((number, _), None) => {
+                let adapters = list_adapters();
+                let kinds: Vec<_> = adapters.iter().map(|a| (a.class, a.backend.as_str())).collect();
+                self.open_named(spread(&kinds, number).map(|index| index.to_string()))
+            }
+        }
+    }
+
+    fn open_named(&self, adapter: Option<String>) -> Result<Gpu> {
         let mut gpu = Gpu::open(&GpuOptions {
-            adapter: self.adapter.clone(),
+            adapter,
             require: self.require.clone(),
             without: self.without.clone(),
             checked: self.checked,
@@ -183,6 +206,14 @@ impl DeviceArgs {
         }
         Ok(gpu)
     }
+}
+
+/// The adapter, among those of these kinds in their order, of process `number` of a machine: GPUs of the best class, each in its
+/// turn, by the graphics API that comes first.
+fn spread(adapters: &[(DeviceClass, &str)], number: usize) -> Option<usize> {
+    let best = adapters.first()?;
+    let alike: Vec<usize> = (0..adapters.len()).filter(|&i| adapters[i] == *best).collect();
+    Some(alike[number % alike.len()])
 }
 
 /// Whether to use what tuning has found.
@@ -238,13 +269,29 @@ pub fn main() -> ExitCode {
     // The flags of the subcommand that are on the command line, and not at their defaults.
     let flags = matches.subcommand().map(|(_, flags)| flags);
     let given = |flag: &str| flags.is_some_and(|m| m.value_source(flag) == Some(ValueSource::CommandLine));
+    // Of all commands only this one knows other processes.
+    let launch = match cli.command {
+        Command::Train(_) => Launch::begin(),
+        _ => Ok(Launch::alone()),
+    };
+    let launch = match launch {
+        Ok(launch) => launch,
+        Err(e) => return fail(&e),
+    };
+    let ranks = launch.ranks();
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         // What a decoder panics on is told as an error of its file.
         if !crate::data::is_sheltered() {
             before(info);
+            // Others would wait for this one for ever.
+            if ranks.size() > 1 && std::thread::current().name() == Some("main") {
+                ranks.abort(Kind::Internal as u8);
+            }
         }
     }));
+    let peers = Arc::new(OnceLock::<Peers>::new());
+    let (others, rank) = (Arc::clone(&peers), launch.ranks().rank());
     let interrupt = Interrupt::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupt);
     // A server says itself what it does when it stops.
@@ -253,6 +300,11 @@ pub fn main() -> ExitCode {
     let handler = ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
             leave();
+        }
+        // Or the end of another rank was the reason.
+        others.get().into_iter().for_each(Peers::look);
+        if rank > 0 {
+            return;
         }
         // The full-screen view says it itself.
         if serves || tui::is_open() {
@@ -264,7 +316,7 @@ pub fn main() -> ExitCode {
         .map_err(|e| Error::new(Kind::Internal, format!("could not install the signal handler: {e}")))
         .and_then(|()| match cli.command {
             Command::Devices => devices::run(),
-            Command::Train(args) => train::run(&args, &given, &interrupt),
+            Command::Train(args) => train::run(&args, &given, &interrupt, &launch, &peers),
             Command::Eval(args) => eval::run(&args, &interrupt),
             Command::Predict(args) => predict::run(&args, &interrupt),
             Command::Explain(args) => explain::run(&args, &interrupt),
@@ -285,11 +337,15 @@ pub fn main() -> ExitCode {
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            let _ = writeln!(anstream::stderr(), "{ERROR}error:{ERROR:#} {e}");
-            ExitCode::from(e.exit_code())
-        }
+        Err(e) if launch.is_silent() => ExitCode::from(e.exit_code()),
+        Err(e) => fail(&e),
     }
+}
+
+/// Says what went wrong; the exit code that belongs to it.
+fn fail(e: &Error) -> ExitCode {
+    let _ = writeln!(anstream::stderr(), "{ERROR}error:{ERROR:#} {e}");
+    ExitCode::from(e.exit_code())
 }
 
 /// Ends the program at once, as a second signal asks.
@@ -342,6 +398,21 @@ mod tests {
         for (flag, _) in config_file::KEYS {
             assert!(train.get_arguments().any(|a| a.get_id() == flag), "{flag} is no flag of train");
         }
+    }
+
+    #[test]
+    fn processes_of_a_machine_take_its_gpus_in_turn() {
+        use DeviceClass::{Discrete, Integrated, Software};
+        let all = [
+            (Discrete, "vulkan"),
+            (Discrete, "vulkan"),
+            (Discrete, "dx12"),
+            (Integrated, "vulkan"),
+            (Software, "vulkan"),
+        ];
+        assert_eq!([0, 1, 2].map(|number| spread(&all, number)), [Some(0), Some(1), Some(0)]);
+        assert_eq!(spread(&all[4..], 1), Some(0));
+        assert_eq!(spread(&[], 0), None);
     }
 
     #[test]

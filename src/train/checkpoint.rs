@@ -12,7 +12,7 @@ use super::TrainConfig;
 use super::plateau::Plateau;
 use crate::error::{Error, Kind, Result};
 use crate::optim::STATE_PREFIX;
-use crate::weights::{Tensors, WeightFile, read_safetensors, sealed_bytes, write_atomically};
+use crate::weights::{Tensors, WeightFile, parse_safetensors, read_safetensors, sealed_bytes, write_atomically};
 
 /// The metadata key.
 pub(super) const KEY: &str = "lesion-gpu.checkpoint";
@@ -175,8 +175,16 @@ impl Checkpoint {
     /// [`Kind::Io`], [`Kind::Weights`] for a file that is not safetensors, [`Kind::Checkpoint`] for one that is not a
     /// checkpoint or was made by a newer version.
     pub fn read(path: &Path) -> Result<Self> {
-        let file = read_safetensors(path)?;
-        let bad = |what: String| Error::new(Kind::Checkpoint, what).at(path.display());
+        Self::of_file(read_safetensors(path)?).map_err(|e| e.at(path.display()))
+    }
+
+    /// That of the bytes of a file: see [`bytes`](Self::bytes).
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
+        Self::of_file(parse_safetensors(bytes)?)
+    }
+
+    fn of_file(file: WeightFile) -> Result<Self> {
+        let bad = |what: String| Error::new(Kind::Checkpoint, what);
         let json = file.metadata.get(KEY).ok_or_else(|| {
             bad("this weight file is not a checkpoint of lesion-gpu".into())
                 .next("for bare weights say what they are: --model NAME --weights FILE")

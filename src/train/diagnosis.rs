@@ -7,7 +7,7 @@ use super::TrainConfig;
 use super::graph::{Results, Source, Traced, TrainGraph, input};
 use super::mixing::Partners;
 use super::objective::Objective;
-use super::session::TrainSession;
+use super::session::{Portion, TrainSession};
 use crate::autograd::{Plan, Store, Tape, Tensor};
 use crate::data::Batch;
 use crate::error::Result;
@@ -131,14 +131,16 @@ impl Watch {
         objective: &Objective,
         store: &mut Store,
         (batch, partners): &Lesson,
-        (step, epoch, lr): (u64, u32, f64),
+        at: (u64, u32, f64),
+        portion: Option<Portion>,
     ) -> Result<Vec<Value>> {
         let Self { graph, watched } = self;
         let session = TrainSession::beside(gpu, graph, objective.class_weights(), store)?;
         let mut session = session.with_more_labels(objective.more_labels());
         let empty = HostTensor::full([NUMBERS], 0.0);
         watched.iter().try_for_each(|watched| store.write(gpu, &watched.record, &empty))?;
-        session.step_mixed(gpu, (batch, partners.as_ref()), step, epoch, lr)?;
+        session.run_parts(gpu, (batch, partners.as_ref()), at, portion)?;
+        gpu.check()?;
         while session.collect(gpu)?.is_some() {}
         let read = |Watched { pass, layer, op, shape, record }: Watched| {
             let mut numbers = [0.0; NUMBERS];

@@ -2,13 +2,16 @@
 
 mod epoch;
 mod scoring;
+mod together;
 mod trouble;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use self::together::{Signals, compare, how_to_go_on, share_choices, share_folder, share_resumed};
 use self::trouble::{LOWER, Trouble};
 use super::checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
 use super::events::{Event, Interrupt, RunOptions, RunSummary, Tuning};
@@ -18,13 +21,15 @@ use super::monitor::{check_monitor, why_stopped};
 use super::objective::{Objective, masks_of};
 use super::phase::{Graphs, Plans, Samples, Workplace};
 use super::plateau::Plateau;
-use super::run_folder::{RunFolder, Table};
+use super::run_folder::{RunFolder, RunLock, Table};
+use super::shares::Shares;
 use super::{Precision, Protocol, ScheduleKind, TrainConfig};
 use crate::autograd::Tunable;
 use crate::data::{Cache, Dataset, LEAK, LastBatch, Leak, LoaderOptions, Masks, SplitAssignment};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Choices, Gpu};
 use crate::models::Model;
+use crate::parallel::Team;
 use crate::tune::{distinct, tune};
 use crate::weights;
 
@@ -32,8 +37,19 @@ use crate::weights;
 ///
 /// # Errors
 /// Any kind; [`Kind::Interrupted`] after Ctrl-C, when the run can be resumed, and [`Kind::Diverged`] if the loss is not
-/// finite any more.
+/// finite any more. Where several ranks train together (`options.team`), what fails on one fails on all of them.
 pub fn run(
+    gpu: &Gpu,
+    config: &TrainConfig,
+    options: &RunOptions,
+    interrupt: &Interrupt,
+    notify: &mut dyn FnMut(Event<'_>),
+) -> Result<RunSummary> {
+    options.team.conclude(run_rank(gpu, config, options, interrupt, notify))
+}
+
+/// What one rank does of a training.
+fn run_rank(
     gpu: &Gpu,
     config: &TrainConfig,
     options: &RunOptions,
@@ -43,20 +59,12 @@ pub fn run(
     config.validate()?;
     config.precision.check(gpu)?;
     let model = Model::find(&config.model)?;
+    let team = &options.team;
+    let shares = Shares::of(team, config)?;
     let resumed = match (&options.run, options.resume) {
-        (Some(path), true) => {
-            let folder = RunFolder::open(path)?;
-            let lock = folder.lock()?;
-            let (checkpoint, note) = folder.checkpoint()?;
-            if let Some(note) = note {
-                // In place of the damaged one, which else would become the one before the last.
-                checkpoint.write(&folder.last())?;
-                notify(Event::Note(note));
-            }
-            folder.another_device(gpu)?.into_iter().for_each(|note| notify(Event::Note(note)));
-            Some((folder, lock, checkpoint))
-        }
+        (Some(path), true) => Some(share_resumed(team, || Resumed::find(gpu, path, notify))?),
         (None, true) => return Err(Error::new(Kind::Usage, "--resume needs the folder of a run")),
+        (_, false) if !team.is_first() => None,
         (path, false) => {
             path.as_ref().map_or(Ok(()), |path| RunFolder::check_free(path))?;
             RunFolder::check_writable(path.as_ref().unwrap_or(&options.runs_root))?;
@@ -68,10 +76,13 @@ pub fn run(
         _ => None,
     };
 
-    let phases = config.by_phase();
+    let phases: Vec<TrainConfig> = config.by_phase().into_iter().map(|phase| shares.own(phase)).collect();
     let check = || interrupted(interrupt);
     let masks = masks_of(model.task(), config);
-    let Material { dataset, pixels, split } = prepare(config, masks, options, &check, notify)?;
+    // One rank of a machine after the other, so that the others find what the first has decoded.
+    let Material { dataset, pixels, split } =
+        team.in_turn("preparing the data", || prepare(config, masks, options, &check, notify))?;
+    compare(team, config, &dataset, &split, pixels.contents())?;
     let leak = accepted_leak(config, &dataset, &split)?;
     let labels: Arc<[u32]> = dataset.labels().into();
     let steps = split.train.len() / config.batch;
@@ -97,7 +108,7 @@ pub fn run(
 
     let samples = split.train.len() + split.val.len();
     let features_each_step = match &resumed {
-        Some((folder, ..)) => folder.features_each_step()?,
+        Some(resumed) => resumed.features_each_step,
         None => options.features_each_step,
     };
     let plans = |phase| Plans {
@@ -112,17 +123,17 @@ pub fn run(
     let planned = |caps: &Caps| phases.iter().map(|phase| plans(phase).fitting(gpu, caps)).collect::<Result<Vec<_>>>();
     let mut graphs = planned(gpu.caps())?;
     let choices = match &resumed {
-        Some((folder, ..)) => folder.choices()?,
+        Some(resumed) => resumed.choices.clone(),
         None => {
             let nodes = distinct(graphs.iter().flat_map(|(graphs, _)| graphs.tunable()).collect());
-            tuned(gpu, &nodes, &options.tuning, &check, notify)?
+            share_choices(team, || tuned(gpu, &nodes, &options.tuning, &check, notify))?
         }
     };
     let caps = gpu.caps().with_choices(choices.clone());
     if !choices.is_empty() {
         graphs = planned(&caps)?;
     }
-    let start = resumed.as_ref().map_or(PhaseStart::default(), |(.., checkpoint)| checkpoint.progress.phase);
+    let start = resumed.as_ref().map_or(PhaseStart::default(), |resumed| resumed.checkpoint.progress.phase);
     let mut graphs: VecDeque<(Graphs, Option<String>)> = graphs.into_iter().skip(start.number).collect();
     let (Some((first, note)), Some(phase)) = (graphs.pop_front(), phases.get(start.number)) else {
         return Err(Error::new(Kind::Checkpoint, "the checkpoint is of a phase that its configuration does not have")
@@ -139,13 +150,15 @@ pub fn run(
             plans(&phase).memory(gpu.caps()).ok()
         }
     };
-    let place = Workplace::new(gpu, first, &objective, phase)?;
+    let place = workplace(gpu, first, &objective, phase, team)?;
     check()?;
 
     let (folder, _lock, progress) = match resumed {
-        Some((folder, lock, checkpoint)) => {
-            folder.check_split(&dataset, &split)?;
-            folder.check_contents(pixels.contents())?;
+        Some(Resumed { folder, _lock: lock, checkpoint, .. }) => {
+            if team.is_first() {
+                folder.check_split(&dataset, &split)?;
+                folder.check_contents(pixels.contents())?;
+            }
             let progress = &checkpoint.progress;
             let done = steps as u64 * u64::from(progress.epoch);
             if progress.step < done.min(config.max_steps.unwrap_or(u64::MAX)) || progress.step > done + steps as u64 {
@@ -154,7 +167,9 @@ pub fn run(
                     .next("the file is damaged: start a new run from weights/best.safetensors with --weights"));
             }
             place.resume(gpu, &checkpoint)?;
-            folder.drop_epochs(&progress.fallen)?;
+            if team.is_first() {
+                folder.drop_epochs(&progress.fallen)?;
+            }
             (folder, lock, checkpoint.progress)
         }
         None => {
@@ -164,12 +179,15 @@ pub fn run(
                 _ => e,
             })?;
             notes.into_iter().for_each(|note| notify(Event::Note(note)));
-            let folder = RunFolder::create(options.run.as_deref(), &options.runs_root, &config.model)?;
-            let lock = folder.lock()?;
-            folder.write_config(config)?;
-            folder.write_environment(gpu, &choices, features_each_step, most, pixels.contents())?;
-            folder.write_split(&dataset, &split)?;
-            folder.write_skipped(&dataset)?;
+            let (folder, lock) = share_folder(team, || {
+                let folder = RunFolder::create(options.run.as_deref(), &options.runs_root, &config.model)?;
+                let lock = folder.lock()?;
+                folder.write_config(config)?;
+                folder.write_environment(gpu, &choices, features_each_step, most, pixels.contents())?;
+                folder.write_split(&dataset, &split)?;
+                folder.write_skipped(&dataset)?;
+                Ok((folder, lock))
+            })?;
             (folder, lock, Progress::default())
         }
     };
@@ -187,7 +205,7 @@ pub fn run(
 
     let (steps_table, results) = tables(&folder, &objective, leak.is_some(), options.resume.then_some(&progress))?;
     let loader =
-        LoaderOptions { batch: config.batch, workers: options.workers.max(1), prefetch: 2, last: LastBatch::Drop };
+        LoaderOptions { batch: shares.rows.len(), workers: options.workers.max(1), prefetch: 2, last: LastBatch::Drop };
     let mut engine = Engine {
         gpu,
         config,
@@ -210,6 +228,9 @@ pub fn run(
         checkpoint_every: options.checkpoint_every,
         skipped: 0,
         trouble: None,
+        team: team.clone(),
+        shares,
+        signals: Signals::default(),
         interrupt,
         notify,
     };
@@ -217,7 +238,7 @@ pub fn run(
         // A run that is killed in its first epoch can be resumed.
         engine.keep()?;
     }
-    let go_on = format!("continue with `lesion-gpu train --resume {}`", engine.folder.path().display());
+    let go_on = how_to_go_on(team, engine.folder.path());
     let stopped = |e: Error| match e.kind() {
         // What the run is not to blame for, and what may be gone the next time. It keeps its batch.
         Kind::DeviceLost => e.next(format!("the driver reset it, perhaps for another program's sake: {go_on}")),
@@ -231,6 +252,39 @@ pub fn run(
     let Engine { folder, progress, leak, dataset, split, samples, .. } = engine;
     let material = Material { dataset, pixels: samples.pixels, split };
     Ok(RunSummary { folder, progress, test, leak, material })
+}
+
+/// A phase on a device, for one rank or for several.
+fn workplace(gpu: &Gpu, graphs: Graphs, objective: &Objective, config: &TrainConfig, team: &Team) -> Result<Workplace> {
+    let place = Workplace::new(gpu, graphs, objective, config)?;
+    if team.is_alone() { Ok(place) } else { place.sharing(gpu) }
+}
+
+/// A run that goes on.
+struct Resumed {
+    folder: RunFolder,
+    /// None where another rank writes the folder.
+    _lock: Option<RunLock>,
+    checkpoint: Checkpoint,
+    /// The tuned choices it was made with.
+    choices: Choices,
+    features_each_step: bool,
+}
+
+impl Resumed {
+    fn find(gpu: &Gpu, path: &Path, notify: &mut dyn FnMut(Event<'_>)) -> Result<Self> {
+        let folder = RunFolder::open(path)?;
+        let lock = folder.lock()?;
+        let (checkpoint, note) = folder.checkpoint()?;
+        if let Some(note) = note {
+            // In place of the damaged one, which else would become the one before the last.
+            checkpoint.write(&folder.last())?;
+            notify(Event::Note(note));
+        }
+        folder.another_device(gpu)?.into_iter().for_each(|note| notify(Event::Note(note)));
+        let (choices, features_each_step) = (folder.choices()?, folder.features_each_step()?);
+        Ok(Self { folder, _lock: Some(lock), checkpoint, choices, features_each_step })
+    }
 }
 
 /// The tables of steps and of epochs: new ones, or those of a run that goes on from `progress`.
@@ -346,6 +400,12 @@ struct Engine<'a> {
     skipped: u32,
     /// What was wrong with a step, until it is dealt with.
     trouble: Option<Trouble>,
+    /// Who trains.
+    team: Team,
+    /// What of a batch is this rank's.
+    shares: Shares,
+    /// What the ranks agreed on in the last step.
+    signals: Signals,
     interrupt: &'a Interrupt,
     notify: &'a mut dyn FnMut(Event<'_>),
 }
@@ -423,7 +483,7 @@ impl<'a> Engine<'a> {
         let legacy = self.place.legacy(self.gpu)?;
         drop(self.place);
         self.gpu.poll()?;
-        let place = Workplace::new(self.gpu, graphs, &self.objective, config)?;
+        let place = workplace(self.gpu, graphs, &self.objective, config, &self.team)?;
         place.follow(self.gpu, &legacy, step)?;
         let mut engine = Self { place, ..self };
         // A step that goes wrong goes back to one of its own phase.
@@ -460,7 +520,7 @@ impl<'a> Engine<'a> {
         let folder = self.folder.path().display().to_string();
         Error::new(Kind::Interrupted, format!("interrupted after step {}", self.progress.step))
             .at(&folder)
-            .next(format!("continue with `lesion-gpu train --resume {folder}`"))
+            .next(how_to_go_on(&self.team, self.folder.path()))
     }
 
     /// Writes a checkpoint.
@@ -472,6 +532,7 @@ impl<'a> Engine<'a> {
     fn checkpoint(&mut self) -> Result<Checkpoint> {
         let (weights, optimizer) = self.place.export(self.gpu)?;
         self.check_finite(&weights, &optimizer)?;
+        self.check_equal(&weights, &optimizer)?;
         let (config, classes) = (self.config.clone(), self.objective.classes());
         Ok(Checkpoint { config, classes, progress: self.progress.clone(), temperature: None, weights, optimizer })
     }
@@ -482,7 +543,7 @@ impl<'a> Engine<'a> {
             return Ok(());
         }
         let all = [self.split.train.as_slice(), &self.split.val].concat();
-        let options = LoaderOptions { batch: self.config.images_at_once(), ..self.loader };
+        let options = LoaderOptions { batch: self.phase().images_at_once(), ..self.loader };
         let batches = all.len().div_ceil(options.batch);
         let (interrupt, notify) = (self.interrupt, &mut *self.notify);
         let started = Instant::now();
@@ -490,7 +551,8 @@ impl<'a> Engine<'a> {
             notify(Event::Features(done, batches));
             interrupted(interrupt)
         });
-        if let Err(e) = computed {
+        if let Err(e) = self.team.agreed("features", computed) {
+            self.team.forgive();
             if e.kind() != Kind::Interrupted {
                 return Err(e);
             }

@@ -12,6 +12,7 @@ use super::run_folder::RunFolder;
 use super::scores::Scores;
 use crate::autograd::Memory;
 use crate::data::{Dataset, Leak, SplitAssignment};
+use crate::parallel::Team;
 use crate::tune::TuningCache;
 
 /// Set (by Ctrl-C) to stop at the next step.
@@ -51,6 +52,8 @@ pub struct RunOptions {
     pub features_each_step: bool,
     /// Within an epoch, a checkpoint is written this often.
     pub checkpoint_every: Duration,
+    /// Who trains: this process alone, or one of several that share each batch.
+    pub team: Team,
 }
 
 impl Default for RunOptions {
@@ -66,6 +69,7 @@ impl Default for RunOptions {
             tuning: Tuning::Off,
             features_each_step: false,
             checkpoint_every: Duration::from_secs(600),
+            team: Team::default(),
         }
     }
 }

@@ -141,6 +141,9 @@ impl Images {
     }
 }
 
+/// What the name of the sum of a parameter's gradients begins with.
+pub(super) const TOTAL: &str = "total.";
+
 /// Appends the addition of every parameter's gradient to a running total; returns parameters with totals. These are zero
 /// between steps, so checkpoints need not hold them.
 fn add_to_totals(tape: &mut Tape, gradients: &Gradients) -> Result<Vec<(Tensor, Tensor)>> {
@@ -148,7 +151,7 @@ fn add_to_totals(tape: &mut Tape, gradients: &Gradients) -> Result<Vec<(Tensor, 
     let mut totals = vec![];
     for (name, parameter) in tape.trainable() {
         if let Some(gradient) = gradients.get(parameter) {
-            let total = tape.variable(&format!("total.{name}"), tape.ty(gradient).clone(), false)?;
+            let total = tape.variable(&format!("{TOTAL}{name}"), tape.ty(gradient).clone(), false)?;
             accumulate::accumulate(tape, total, gradient)?;
             totals.push((parameter, total));
         }

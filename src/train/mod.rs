@@ -14,6 +14,7 @@
 //! - `engine`: the training loop; `events`: what it is asked for and what it tells
 //! - `diagnosis`: where numbers were not finite any more
 //! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well; `verdicts`: what models say
+//! - `shares`: what of a batch is whose, where several ranks train together
 //! - `starting_weights`: a weight file on its way into a model; `loading`: a model on its way to a device
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
 
@@ -44,6 +45,7 @@ mod recipe;
 mod run_folder;
 mod scores;
 mod session;
+mod shares;
 mod starting_weights;
 mod targets;
 mod verdicts;

@@ -175,40 +175,61 @@ impl Objective {
         }
     }
 
-    /// Runs an evaluation over `batches`, which hold the samples `indices` of `dataset` in order, and scores it: masks at
-    /// the size of `pixels`.
+    /// Draws the masks of `batches`, which hold the samples `indices` in order, and compares each with that of `pixels`, at the
+    /// size of these.
     ///
     /// # Errors
-    /// Those of the batches and of `progress`; [`Kind::Diverged`] if the outputs are not numbers; device errors.
-    pub fn evaluate(
+    /// Those of the batches and of `progress`; [`Kind::Diverged`] if the outputs are not numbers; [`Kind::Internal`] where
+    /// classes are learned; device errors.
+    pub(super) fn draw(
         &self,
         gpu: &Gpu,
         session: &mut EvalSession,
-        (dataset, pixels, indices): (&Dataset, &PixelStore, &[usize]),
+        (pixels, indices): (&PixelStore, &[usize]),
         batches: impl IntoIterator<Item = Result<Batch>>,
         progress: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<(Scores, Given)> {
-        match self {
-            Self::Classify { .. } => {
-                let logits = session.logits(gpu, batches, progress)?;
-                self.score_logits((dataset, indices), &logits, None)
-            }
-            Self::Segment { loss } => {
-                let (mut counts, mut total) = (vec![], 0.0);
-                session.each_picture(gpu, batches, progress, &mut |picture, logits| {
-                    let drawn: Vec<bool> = pixels.pixels(indices[picture])?.chunks_exact(4).map(|p| p[3] > 0).collect();
-                    total += mask_loss(*loss, logits, &drawn)?;
-                    counts.push(PixelCounts::of(logits.iter().map(|&v| v > 0.0).zip(drawn)));
-                    Ok(())
-                })?;
-                let report = SegmentationReport::new(&counts)?;
-                let loss = total / counts.len() as f64;
-                let scores =
-                    Scores { loss, report: report.into(), multi_label: None, detailed: None, calibration: None };
-                Ok((scores, Given::Masks(counts)))
-            }
-        }
+    ) -> Result<Vec<Drawn>> {
+        let Self::Segment { loss } = self else {
+            return Err(Error::new(Kind::Internal, "no masks are learned"));
+        };
+        let mut all = vec![];
+        session.each_picture(gpu, batches, progress, &mut |picture, logits| {
+            let drawn: Vec<bool> = pixels.pixels(indices[picture])?.chunks_exact(4).map(|p| p[3] > 0).collect();
+            let loss = mask_loss(*loss, logits, &drawn)?;
+            let counts = PixelCounts::of(logits.iter().map(|&v| v > 0.0).zip(drawn));
+            let PixelCounts { true_positives, false_positives, false_negatives, true_negatives } = counts;
+            all.push(Drawn { loss, counts: [true_positives, false_positives, false_negatives, true_negatives] });
+            Ok(())
+        })?;
+        Ok(all)
     }
+}
+
+/// How well the mask of a picture was drawn.
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct Drawn {
+    loss: f64,
+    /// Those of [`PixelCounts`], in their order.
+    counts: [u64; 4],
+}
+
+/// The scores of masks, in the order of their pictures.
+///
+/// # Errors
+/// Those of [`SegmentationReport::new`].
+pub(super) fn score_drawn(drawn: &[Drawn]) -> Result<(Scores, Given)> {
+    let counts: Vec<PixelCounts> = drawn
+        .iter()
+        .map(|of| {
+            let [true_positives, false_positives, false_negatives, true_negatives] = of.counts;
+            PixelCounts { true_positives, false_positives, false_negatives, true_negatives }
+        })
+        .collect();
+    let report = SegmentationReport::new(&counts)?;
+    let loss = drawn.iter().map(|of| of.loss).sum::<f64>() / counts.len() as f64;
+    let scores = Scores { loss, report: report.into(), multi_label: None, detailed: None, calibration: None };
+    Ok((scores, Given::Masks(counts)))
 }
 
 impl Objective {

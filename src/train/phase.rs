@@ -6,14 +6,14 @@ use std::sync::Arc;
 use super::checkpoint::Checkpoint;
 use super::features::{Features, MOST};
 use super::freezing::Network;
-use super::graph::{EvalGraph, Fit, Source, TRAINING_HEAD, TRAINING_PART, TRAINING_STEP, TrainGraph, input};
+use super::graph::{EvalGraph, Fit, Source, TOTAL, TRAINING_HEAD, TRAINING_PART, TRAINING_STEP, TrainGraph, input};
 use super::objective::Objective;
 use super::session::{
     EvalSession, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
 };
 use super::starting_weights::start;
 use super::{AugmentConfig, TrainConfig};
-use crate::autograd::{Memory, Store, Tunable};
+use crate::autograd::{Group, Memory, Store, Tunable};
 use crate::data::{Batch, LastBatch, Loader, LoaderOptions, PixelStore, Visit};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu};
@@ -225,6 +225,14 @@ pub(super) struct Legacy {
     state: Tensors,
 }
 
+/// What the ranks of a run share of a step, before its optimizer runs.
+pub(super) struct Shared {
+    /// The sums of gradients.
+    pub totals: Group,
+    /// The running statistics of batch-norm.
+    pub statistics: Group,
+}
+
 /// A phase on a device.
 pub(super) struct Workplace {
     pub train: TrainSession,
@@ -235,6 +243,8 @@ pub(super) struct Workplace {
     /// What computes the features, until it has.
     backbone: Option<EvalSession>,
     features: Option<Arc<Features>>,
+    /// Where batches are computed in parts.
+    pub shared: Option<Shared>,
 }
 
 impl Workplace {
@@ -251,7 +261,20 @@ impl Workplace {
         let backbone = backbone.map(|graph| EvalSession::new(gpu, graph, &mut store)).transpose()?;
         gpu.save_pipelines();
         let (parameters, averaging) = (network.parameters, config.fine_tune.ema.is_some());
-        Ok(Self { train, eval, parameters, store, averaging, backbone, features: None })
+        let shared = None;
+        Ok(Self { train, eval, parameters, store, averaging, backbone, features: None, shared })
+    }
+
+    /// Prepares it for ranks that share its steps.
+    ///
+    /// # Errors
+    /// [`Kind::OutOfMemory`] if there is no room for what is read back.
+    pub fn sharing(mut self, gpu: &Gpu) -> Result<Self> {
+        let totals = self.store.types().map(|(name, _)| name).filter(|name| name.starts_with(TOTAL));
+        let moving = self.parameters.iter().filter(|p| !p.trainable && !p.frozen).map(|p| p.name.as_str());
+        let shared = Shared { totals: self.store.group(gpu, totals)?, statistics: self.store.group(gpu, moving)? };
+        self.shared = Some(shared);
+        Ok(self)
     }
 
     /// Draws the weights, and takes those of a file in their place as far as it has them: the model, the file, and whether

@@ -20,6 +20,8 @@ use crate::weights::{sweep, write_atomically, write_keeping};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Whether it is that of another rank, which alone writes there: then nothing is.
+    anothers: bool,
 }
 
 impl RunFolder {
@@ -76,7 +78,12 @@ impl RunFolder {
         };
         let weights = path.join("weights");
         std::fs::create_dir_all(&weights).map_err(|e| Error::io("create a folder", &weights, &e))?;
-        Ok(Self { path })
+        Ok(Self { path, anothers: false })
+    }
+
+    /// The folder that rank 0 of a run writes: nothing is written there, nor need it be there.
+    pub(super) fn of_another(path: &Path) -> Self {
+        Self { path: path.to_owned(), anothers: true }
     }
 
     /// An existing run.
@@ -85,7 +92,7 @@ impl RunFolder {
     /// [`Kind::Checkpoint`] if there is no configuration in it.
     pub fn open(path: &Path) -> Result<Self> {
         if path.join("config.toml").is_file() {
-            return Ok(Self { path: path.to_owned() });
+            return Ok(Self { path: path.to_owned(), anothers: false });
         }
         Err(Error::new(Kind::Checkpoint, "this is not a run folder: there is no config.toml in it")
             .at(path.display())
@@ -211,6 +218,9 @@ impl RunFolder {
 
     /// Writes the checkpoint of the last step; the one before is kept until the run is finished.
     pub(super) fn keep_last(&self, checkpoint: &Checkpoint) -> Result<()> {
+        if self.anothers {
+            return Ok(());
+        }
         write_keeping(&self.last(), &self.previous(), &checkpoint.bytes()?)
     }
 
@@ -218,6 +228,9 @@ impl RunFolder {
     /// be `kept`. The last comes last: if it is never written, a resumed run does the epoch again. Then the files of epochs
     /// that this one has driven out are deleted.
     pub(super) fn keep(&self, checkpoint: &Checkpoint, best: bool, kept: bool) -> Result<()> {
+        if self.anothers {
+            return Ok(());
+        }
         if kept {
             checkpoint.without_optimizer().write(&self.epoch(checkpoint.progress.epoch))?;
         }
@@ -231,6 +244,9 @@ impl RunFolder {
 
     /// Deletes what is of use only while the run goes on.
     pub(super) fn finish(&self) -> Result<()> {
+        if self.anothers {
+            return Ok(());
+        }
         match std::fs::remove_file(self.previous()) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io("delete the checkpoint before the last", &self.previous(), &e))
@@ -411,9 +427,18 @@ impl RunFolder {
     /// # Errors
     /// [`Kind::Io`].
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        let text = serde_json::to_string_pretty(value)
-            .map_err(|e| Error::new(Kind::Internal, format!("could not encode {name}: {e}")))?;
-        write_atomically(&self.file(name), (text + "\n").as_bytes())
+        self.write(name, json_of(name, value)?.as_bytes())
+    }
+
+    /// Writes a file.
+    ///
+    /// # Errors
+    /// [`Kind::Io`].
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        if self.anothers {
+            return Ok(());
+        }
+        write_atomically(&self.file(name), bytes)
     }
 
     /// The split as CSV, one line for each sample: `image_id,label,group,split`. Samples that balancing left out are in the
@@ -515,6 +540,9 @@ impl RunFolder {
     /// [`Kind::Io`].
     pub(super) fn table(&self, name: &str, header: &str, keep: Option<u64>) -> Result<Table> {
         let path = self.file(name);
+        if self.anothers {
+            return Ok(Table { path, file: None });
+        }
         let fail = |e: &std::io::Error| Error::io("write", &path, e);
         match keep {
             None => write_atomically(&path, format!("{header}\n").as_bytes())?,
@@ -537,8 +565,17 @@ impl RunFolder {
             }
         }
         let file = OpenOptions::new().append(true).open(&path).map_err(|e| fail(&e))?;
-        Ok(Table { path, file })
+        Ok(Table { path, file: Some(file) })
     }
+}
+
+/// The text of a JSON file of this name.
+///
+/// # Errors
+/// [`Kind::Internal`] if it cannot be encoded.
+pub(super) fn json_of(name: &str, value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value);
+    Ok(text.map_err(|e| Error::new(Kind::Internal, format!("could not encode {name}: {e}")))? + "\n")
 }
 
 /// Whether `path` still names this file.
@@ -571,7 +608,8 @@ impl Drop for RunLock {
 /// A CSV file of numbers that grows row by row.
 pub(super) struct Table {
     path: PathBuf,
-    file: File,
+    /// None where another rank writes it.
+    file: Option<File>,
 }
 
 impl Table {
@@ -580,7 +618,8 @@ impl Table {
     /// # Errors
     /// [`Kind::Io`].
     pub fn row(&mut self, fields: &[String]) -> Result<()> {
-        writeln!(self.file, "{}", fields.join(",")).map_err(|e| Error::io("write", &self.path, &e))
+        let Some(file) = &mut self.file else { return Ok(()) };
+        writeln!(file, "{}", fields.join(",")).map_err(|e| Error::io("write", &self.path, &e))
     }
 }
 

@@ -37,6 +37,17 @@ pub struct StepResult {
     pub skipped: bool,
 }
 
+/// Which part of a step's batch is computed here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Portion {
+    /// Micro-batches of the step before the first of these.
+    pub before: usize,
+    /// Micro-batches of the step.
+    pub parts: usize,
+    /// The weights of all rows of the step.
+    pub whole: f32,
+}
+
 /// What the words of a batch are to a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reads {
@@ -168,6 +179,38 @@ impl TrainSession {
         epoch: u32,
         lr: f64,
     ) -> Result<Option<StepResult>> {
+        let finished = self.run_parts(gpu, (batch, partners), (step, epoch, lr), None)?;
+        if self.in_parts {
+            self.executable.run_closing(gpu);
+        }
+        gpu.check()?;
+        // Without parts there is nothing to gain from one more under way.
+        if finished.is_none() && self.in_flight.len() == Executable::IN_FLIGHT {
+            return self.collect_part(gpu);
+        }
+        Ok(finished)
+    }
+
+    /// Closes a step whose parts have run: the optimizer.
+    pub(super) fn close(&self, gpu: &Gpu) -> Result<()> {
+        self.executable.run_closing(gpu);
+        gpu.check()
+    }
+
+    /// The weight of each row in the loss of its batch.
+    pub(super) fn row_weights(&self, batch: &Batch, partners: Option<&Partners>) -> Vec<f32> {
+        self.targets.learned(batch, partners).weights
+    }
+
+    /// Submits the parts of a step, without what closes it: all of its batch, or this portion of it. As
+    /// [`step_mixed`](Self::step_mixed) else.
+    pub(super) fn run_parts(
+        &mut self,
+        gpu: &Gpu,
+        (batch, partners): (&Batch, Option<&Partners>),
+        (step, epoch, lr): (u64, u32, f64),
+        portion: Option<Portion>,
+    ) -> Result<Option<StepResult>> {
         let in_parts = self.in_parts;
         let images = batch.labels.len();
         let parts = images / self.rows.max(1);
@@ -189,13 +232,14 @@ impl TrainSession {
         e.set_input(gpu, input::LR, &(lr as f32).to_le_bytes())?;
         // The loss is the mean over its images, by the weights of their classes.
         let Learned { weights, classes } = self.targets.learned(batch, partners);
-        let whole: f32 = weights.iter().sum();
+        let all = Portion { before: 0, parts, whole: weights.iter().sum() };
+        let Portion { before, parts: of_step, whole } = portion.unwrap_or(all);
         let mut finished = None;
         for part in 0..parts {
             let of = |elements: usize| part * elements / parts..(part + 1) * elements / parts;
             let labels = &batch.labels[of(images)];
             let own: f32 = weights[of(images)].iter().sum();
-            let share = if parts == 1 || whole <= 0.0 { 1.0 } else { own / whole };
+            let share = if of_step == 1 || whole <= 0.0 { 1.0 } else { own / whole };
             let e = &self.executable;
             e.set_input(gpu, self.reads.input(), bytemuck::cast_slice(&batch.pixels[of(batch.pixels.len())]))?;
             if self.reads == Reads::Pictures {
@@ -218,7 +262,7 @@ impl TrainSession {
                 Blend::upload(&blends[of(images)], self.rows, |name, bytes| e.set_input(gpu, name, bytes))?;
             }
             if in_parts {
-                let before = (step * parts as u64 + part as u64) as u32;
+                let before = (step * of_step as u64 + (before + part) as u64) as u32;
                 e.set_input(gpu, input::SHARE, &share.to_le_bytes())?;
                 e.set_input(gpu, input::COUNTER, &before.to_le_bytes())?;
             }
@@ -229,14 +273,6 @@ impl TrainSession {
             let e = &mut self.executable;
             let pending = if in_parts { e.run_part_and_read(gpu) } else { e.run_and_read(gpu) };
             self.in_flight.push_back(Part { step, labels, share, last: part + 1 == parts, pending });
-        }
-        if in_parts {
-            self.executable.run_closing(gpu);
-        }
-        gpu.check()?;
-        // Without parts there is nothing to gain from one more under way.
-        if finished.is_none() && self.in_flight.len() == Executable::IN_FLIGHT {
-            finished = self.collect_part(gpu)?;
         }
         Ok(finished)
     }

@@ -1,6 +1,7 @@
 //! A training as `train` runs it, and whom it is told to.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::TrainArgs;
@@ -10,8 +11,9 @@ use crate::cli::style::Line;
 use crate::cli::tensorboard::Watcher;
 use crate::cli::tui::Screen;
 use crate::cli::{events, memory_budget, report, say, tuning_cache};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Gpu};
+use crate::parallel::{Launch, Peers, Team};
 use crate::train::{
     Event, Interrupt, Normalisation, Report, RunOptions, RunSummary, TrainConfig, Tuning, run as train,
 };
@@ -64,23 +66,78 @@ impl<'a> Audience<'a> {
     }
 }
 
-/// Runs `lesion-gpu train`; `given` says which flags are on the command line.
-pub(in crate::cli) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &Interrupt) -> Result<()> {
-    let mut config = args.config(given)?;
+/// What is there before a training begins.
+struct Ready {
+    config: TrainConfig,
+    /// A line about the published weights it starts from.
+    published: Option<Line>,
+    gpu: Gpu,
+}
+
+/// Gets everything ready; `given` says which flags are on the command line.
+fn get_ready(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &Interrupt, team: &Team) -> Result<Ready> {
+    let mut config = if args.resume.is_some() && !team.is_alone() {
+        // The others need not see the folder.
+        let bad = |e: serde_json::Error| Error::new(Kind::Internal, format!("a configuration cannot be sent: {e}"));
+        let sent = team.of_first("the configuration", || serde_json::to_vec(&args.config(given)?).map_err(bad))?;
+        serde_json::from_slice(&sent).map_err(bad)?
+    } else {
+        args.config(given)?
+    };
     config.validate()?;
-    if args.tui {
+    if args.tui && team.is_first() {
         Screen::check()?;
     }
-    let published =
-        if args.wants_published(&config)? { Some(args.published(&mut config, given, interrupt)?) } else { None };
-    let gpu = args.device.open()?;
+    let published = match args.wants_published(&config)? {
+        true => Some(team.in_turn("published weights", || args.published(&mut config, given, interrupt))?),
+        false => None,
+    };
+    let gpu = team.in_turn("the device", || args.device.open_at(team.local()))?;
+    Ok(Ready { config, published, gpu })
+}
+
+/// Runs `lesion-gpu train`, alone or as one of the ranks that `launch` has found; `given` says which flags are on the command
+/// line. `peers` gets the other ranks, so that a signal can look for them.
+pub(in crate::cli) fn run(
+    args: &TrainArgs,
+    given: &dyn Fn(&str) -> bool,
+    interrupt: &Interrupt,
+    launch: &Launch,
+    peers: &OnceLock<Peers>,
+) -> Result<()> {
+    let team = Team::new(launch.ranks())?;
+    if !team.is_alone() {
+        let _ = peers.set(Peers::watch(team.ranks())?);
+    }
+    let result = run_rank(args, given, interrupt, &team, peers.get());
+    // Rank 0 says it once for all.
+    if !team.is_first() && team.has_failed() {
+        launch.keep_silent();
+    }
+    result
+}
+
+fn run_rank(
+    args: &TrainArgs,
+    given: &dyn Fn(&str) -> bool,
+    interrupt: &Interrupt,
+    team: &Team,
+    peers: Option<&Peers>,
+) -> Result<()> {
+    let ready = team.agreed("the start", get_ready(args, given, interrupt, team));
+    let Ready { config, published, gpu } = ready.inspect_err(|_| peers.into_iter().for_each(Peers::end))?;
+    let (_, on_machine) = team.local();
     let options = RunOptions {
         run: args.resume.clone().or_else(|| args.run.clone()),
         runs_root: PathBuf::from("runs"),
         resume: args.resume.is_some(),
         cache: args.load.cache.clone(),
         no_cache: args.load.no_cache,
-        memory_limit: memory_budget(args.memory_limit, &gpu),
+        memory_limit: match args.memory_limit {
+            Some(_) => memory_budget(args.memory_limit, &gpu),
+            // What is free is for all ranks of the machine.
+            None => memory_budget(None, &gpu).map(|bytes| bytes / on_machine as u64),
+        },
         workers: args.load.workers.into(),
         tuning: match args.no_tune {
             true => Tuning::Off,
@@ -88,23 +145,39 @@ pub(in crate::cli) fn run(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interr
         },
         features_each_step: args.no_feature_cache,
         checkpoint_every: Duration::from_secs(args.checkpoint_every.into()),
+        team: team.clone(),
     };
     let adapter = gpu.adapter();
     let mut head =
         vec![Line::new("device", format!("{} ({}, {})", adapter.name, adapter.class.name(), adapter.driver))];
     head.extend(published);
+    if !team.is_alone() {
+        let machine = format!("{} ranks share each batch, {on_machine} of them on this machine", team.size());
+        head.push(Line::new("ranks", machine));
+    }
     if args.resume.is_none() && args.normalize.is_none() && config.normalisation != Normalisation::ImageNet {
         head.push(Line::note(config.normalisation.note()));
     }
-    let mut audience = Audience::new(args, &config, head, interrupt)?;
-    let mut watcher = args.tensorboard.then(Watcher::default);
+    let audience = match team.is_first() {
+        true => Audience::new(args, &config, head, interrupt),
+        false => Ok(Audience::Nobody),
+    };
+    let mut audience = team.agreed("whom it is told to", audience)?;
+    let mut watcher = (args.tensorboard && team.is_first()).then(Watcher::default);
     let result = train(&gpu, &config, &options, interrupt, &mut |event| {
+        if let (Some(peers), Event::Ready { run, .. }) = (peers, &event) {
+            peers.belong_to(run.path().to_owned());
+        }
         audience.tell(&event);
         let complaint = watcher.as_mut().and_then(|watcher| watcher.see(&event));
         complaint.into_iter().for_each(|note| audience.tell(&Event::Note(note)));
     });
+    peers.into_iter().for_each(Peers::end);
     audience.close();
     let summary = result?;
+    if !team.is_first() {
+        return Ok(());
+    }
     let mut finish = || -> Vec<String> {
         let missing = (!args.no_report).then(|| {
             let mut progress = Progress::quiet_in_a_pipe();

@@ -1,12 +1,11 @@
 //! An epoch of training: its steps, what is written down of them, and its end.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Engine;
 use super::trouble::{MOST_SKIPPED, What};
-use crate::data::{LEAKY, balanced_order, epoch_order};
+use crate::data::{LEAKY, Visit, balanced_order, epoch_order};
 use crate::error::{Error, Kind, Result};
 use crate::train::Sampling;
 use crate::train::diagnosis::Lesson;
@@ -27,11 +26,10 @@ impl Engine<'_> {
         loop {
             let asked = Instant::now();
             let Some((i, lesson)) = lessons.next() else { break };
-            let (batch, partners) = lesson?;
+            let lesson = lesson?;
             since.1 += asked.elapsed();
             let rate = self.rate(self.progress.step);
-            let rows = (&batch, partners.as_ref());
-            let finished = self.place.train.step_mixed(self.gpu, rows, self.progress.step, epoch, rate)?;
+            let finished = self.learn(&lesson, rate, Some(since.0))?;
             self.progress.step += 1;
             if let Some(result) = finished {
                 self.record(epoch, result)?;
@@ -49,8 +47,8 @@ impl Engine<'_> {
                 loss: mean(loss),
                 accuracy,
             });
-            let stopped = self.interrupt.load(Ordering::Relaxed);
-            if stopped || since.0.elapsed() >= self.checkpoint_every {
+            let stopped = self.stops();
+            if stopped || self.is_due(since.0) {
                 self.drain(epoch)?;
                 self.spend(&mut since);
                 self.keep()?;
@@ -140,7 +138,8 @@ impl Engine<'_> {
         };
         let first = begin as usize * config.batch;
         let count = (self.steps - begin as usize).min(left as usize);
-        let order = order[first..first + count * config.batch].to_vec();
+        let batches = order[first..first + count * config.batch].chunks_exact(config.batch);
+        let order: Vec<Visit> = batches.flat_map(|batch| &batch[self.shares.rows.clone()]).copied().collect();
         let of = (Arc::clone(&self.samples.pixels), Arc::clone(&self.samples.labels));
         let mixing = Mixing::of(config, &self.split.train);
         let mut partners = mixing.map(|m| m.partners(of, &order, epoch, self.loader)).transpose()?;

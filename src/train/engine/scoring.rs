@@ -9,21 +9,25 @@ use crate::train::Outputs;
 use crate::train::answers::Given;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::events::Event;
-use crate::train::objective::Objective;
+use crate::train::objective::{Objective, score_drawn};
 use crate::train::phase::Plans;
 use crate::train::scores::Scores;
-use crate::weights::write_atomically;
 
 impl Engine<'_> {
+    /// The samples of an evaluation that are this rank's to look at.
+    fn own<'s>(&self, indices: &'s [usize]) -> &'s [usize] {
+        &indices[self.team.share(indices.len())]
+    }
+
     /// The batches of an evaluation.
     fn batches(&self, indices: &[usize]) -> Result<Box<dyn Iterator<Item = Result<Batch>>>> {
-        let options = LoaderOptions { batch: self.config.images_at_once(), last: LastBatch::Pad, ..self.loader };
+        let options = LoaderOptions { batch: self.phase().images_at_once(), last: LastBatch::Pad, ..self.loader };
         self.place.batches(&self.samples, indices.to_vec(), options)
     }
 
     /// How many these are.
     fn batches_of(&self, indices: &[usize]) -> usize {
-        indices.len().div_ceil(self.config.images_at_once())
+        indices.len().div_ceil(self.phase().images_at_once())
     }
 
     /// The logits of samples, of a model that classifies.
@@ -31,12 +35,14 @@ impl Engine<'_> {
         if indices.is_empty() || !matches!(self.objective, Objective::Classify { .. }) {
             return Ok(None);
         }
-        let batches = self.batches(indices)?;
-        let (all, interrupt, notify) = (self.batches_of(indices), self.interrupt, &mut *self.notify);
+        let own = self.own(indices);
+        let batches = self.batches(own)?;
+        let (all, interrupt, notify) = (self.batches_of(own), self.interrupt, &mut *self.notify);
         let logits = self.place.eval.logits(self.gpu, batches, &mut |done| {
             notify(Event::Scoring(done, all));
             interrupted(interrupt)
         });
+        let logits = self.put_together(logits);
         logits.map(Some).map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })
     }
 
@@ -68,21 +74,26 @@ impl Engine<'_> {
     }
 
     pub(super) fn scores(&mut self, indices: &[usize]) -> Result<(Scores, Given)> {
-        let batches = self.batches(indices)?;
-        let (all, interrupt, notify) = (self.batches_of(indices), self.interrupt, &mut *self.notify);
-        let of = (&self.dataset, &*self.samples.pixels, indices);
+        if let Some(logits) = self.class_logits(indices)? {
+            return self.objective.score_logits((&self.dataset, indices), &logits, None);
+        }
+        let own = self.own(indices);
+        let batches = self.batches(own)?;
+        let (all, interrupt, notify) = (self.batches_of(own), self.interrupt, &mut *self.notify);
+        let of = (&*self.samples.pixels, own);
         let eval = &mut self.place.eval;
-        let scores = self.objective.evaluate(self.gpu, eval, of, batches, &mut |done| {
+        let drawn = self.objective.draw(self.gpu, eval, of, batches, &mut |done| {
             notify(Event::Scoring(done, all));
             interrupted(interrupt)
         });
+        let scores = self.put_together(drawn).and_then(|drawn| score_drawn(&drawn));
         scores.map_err(|e| if e.kind() == Kind::Interrupted { self.stopped_here() } else { e })
     }
 
     /// Fits a temperature to the validation images and keeps it in the best checkpoint, scores that on the test images, and
     /// writes `metrics.json`.
     pub(super) fn test(&mut self) -> Result<Option<Scores>> {
-        let mut best = Checkpoint::read(&self.folder.best())?;
+        let mut best = self.read(|folder| Checkpoint::read(&folder.best()))?;
         let (config, outputs) = (self.phase(), self.objective.classes().len());
         let plans = Plans { model: self.model, config, outputs, samples: 0, budget: None, cache: false };
         self.place.evaluate_with(self.gpu, &self.caps, plans, &best.weights)?;
@@ -94,14 +105,16 @@ impl Engine<'_> {
         };
         if best.temperature != temperature {
             best.temperature = temperature;
-            best.write(&self.folder.best())?;
+            if self.team.is_first() {
+                best.write(&self.folder.best())?;
+            }
         }
         let val = self.scores_at(&val, logits, temperature)?.map(|(scores, _)| scores);
         let logits = self.class_logits(&test)?;
         let answered = self.scores_at(&test, logits, temperature)?;
         if let Some((_, given)) = &answered {
             let table = self.objective.answers(self.leak.is_some(), &self.dataset, &test, given)?;
-            write_atomically(&self.folder.file("test.csv"), &table)?;
+            self.folder.write("test.csv", &table)?;
         }
         let test = answered.map(|(scores, _)| scores);
         self.folder.write_json(

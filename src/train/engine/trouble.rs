@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Engine, interrupted, tables};
+use super::{Engine, tables};
 use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::tensor::HostTensor;
@@ -10,6 +10,7 @@ use crate::train::checkpoint::{Checkpoint, Setback};
 use crate::train::diagnosis::{Lesson, Pass, Picture, Value, Watch, channels};
 use crate::train::events::Event;
 use crate::train::mixing::Partners;
+use crate::train::run_folder::json_of;
 use crate::train::session::StepResult;
 use crate::train::{Divergence, Precision};
 use crate::weights::Tensors;
@@ -60,6 +61,9 @@ impl Trouble {
 /// What is written down of such a step.
 #[derive(Serialize)]
 struct Dump<'a> {
+    /// Where several train together: whose rows of the batch these are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rank: Option<usize>,
     /// From 1.
     step: u64,
     epoch: u32,
@@ -98,10 +102,17 @@ impl Engine<'_> {
     /// checkpoint where that is wanted. Else returns the error, with what was found.
     pub(super) fn recover(&mut self, error: Error) -> Result<()> {
         let Some(trouble) = self.trouble.take() else { return Err(error) };
+        // All ranks know of it.
+        self.team.forgive();
         let what = trouble.describe();
         let found = match trouble.what {
             What::Answers => Ok("the weights are, but too large".to_owned()),
-            _ => self.diagnose(trouble),
+            _ => {
+                let found = self.diagnose(trouble);
+                let found = self.team.agreed("where it comes from", found);
+                self.team.forgive();
+                found
+            }
         };
         let mut next = match found {
             Ok(found) => found,
@@ -141,7 +152,9 @@ impl Engine<'_> {
     /// The checkpoint to go on from: the first time the last one before the step; then that of the best epoch, since the last
     /// one is likely to be on its way to the same end.
     fn goal(&self, trouble: Trouble) -> Result<Checkpoint> {
-        let best = Checkpoint::read(&self.folder.best()).ok();
+        // There may be none yet, which rank 0 knows: the rest must go on as it does.
+        let best = self.read(|folder| Checkpoint::read(&folder.best())).ok();
+        self.team.forgive();
         let best = best.filter(|best| best.progress.phase == self.progress.phase && !self.progress.setbacks.is_empty());
         best.map_or_else(|| self.before(trouble), Ok)
     }
@@ -150,8 +163,8 @@ impl Engine<'_> {
     fn before(&self, trouble: Trouble) -> Result<Checkpoint> {
         match trouble.what {
             // The last one was written behind the step, before anybody asked the model.
-            What::Answers => Checkpoint::read(&self.folder.previous()),
-            _ => Ok(self.folder.checkpoint()?.0),
+            What::Answers => self.read(|folder| Checkpoint::read(&folder.previous())),
+            _ => self.read(|folder| Ok(folder.checkpoint()?.0)),
         }
     }
 
@@ -180,9 +193,10 @@ impl Engine<'_> {
         let (gpu, config) = (self.gpu, self.phase());
         let source = self.place.source();
         let watch = Watch::new(self.model, config, &source, self.objective.classes().len(), &self.caps)?;
-        let mut values = watch.run(gpu, &self.objective, &mut self.place.store, &lesson, at)?;
+        let portion = self.portion(&lesson)?;
+        let mut values = watch.run(gpu, &self.objective, &mut self.place.store, &lesson, at, portion)?;
         let (batch, partners) = &lesson;
-        let result = self.place.train.step_mixed(gpu, (batch, partners.as_ref()), trouble.step, epoch, rate)?;
+        let result = self.learn(&lesson, rate, None)?;
         let result = match result {
             Some(result) => Some(result),
             None => self.place.train.collect(gpu)?,
@@ -191,8 +205,10 @@ impl Engine<'_> {
         let update = |(name, tensor): (&String, &HostTensor)| Value::of(Pass::Update, name, tensor);
         values.extend(weights.iter().chain(&optimizer).map(update));
         let first = values.iter().find(|value| value.holds.is_bad());
-        let again = self.again(trouble, result.as_ref(), first.is_some())?;
+        let (speaker, bad) = self.speaker(first.is_some())?;
+        let again = self.again(trouble, result.as_ref(), bad)?;
         let dump = Dump {
+            rank: (!self.team.is_alone()).then_some(speaker),
             step: trouble.step + 1,
             epoch: epoch + 1,
             learning_rate: rate,
@@ -204,11 +220,30 @@ impl Engine<'_> {
             values: &values,
         };
         let name = format!("diverged-{}.json", trouble.step + 1);
-        self.folder.write_json(&name, &dump)?;
+        let text = json_of(&name, &dump)?;
         let found = first.map_or_else(|| "every number was finite when it was done again".to_owned(), Value::describe);
         let found =
             if again { found } else { format!("{found} (done again, the step did not go wrong in the same way)") };
+        let (found, text) = self.as_it_says(speaker, (found, text))?;
+        self.folder.write(&name, text.as_bytes())?;
         Ok(format!("{found}; pictures and numbers of the step are in {}", self.folder.file(&name).display()))
+    }
+
+    /// Which rank tells of a step: the first that saw something bad, and whether any did.
+    fn speaker(&self, bad: bool) -> Result<(usize, bool)> {
+        let all = self.team.exchange("who saw it", Ok(vec![bad.into()]))?;
+        let first = all.iter().position(|bad| bad == &[1]);
+        Ok((first.unwrap_or_default(), first.is_some()))
+    }
+
+    /// What a rank says and writes of a step, on all ranks.
+    fn as_it_says(&self, speaker: usize, own: (String, String)) -> Result<(String, String)> {
+        if self.team.is_alone() {
+            return Ok(own);
+        }
+        let bad = |e: serde_json::Error| Error::new(Kind::Internal, format!("a diagnosis cannot be sent: {e}"));
+        let own = if self.team.rank() == speaker { serde_json::to_vec(&own).map_err(bad) } else { Ok(vec![]) };
+        serde_json::from_slice(&self.team.exchange("what was seen", own)?[speaker]).map_err(bad)
     }
 
     /// Whether a step that was done again went wrong as before.
@@ -230,11 +265,11 @@ impl Engine<'_> {
                 while self.place.train.collect(self.gpu)?.is_some() {}
                 return Ok((lesson, rate));
             }
-            let (batch, partners) = &lesson;
-            let rows = (batch, partners.as_ref());
-            self.place.train.step_mixed(self.gpu, rows, self.progress.step, self.progress.epoch, rate)?;
+            self.learn(&lesson, rate, None)?;
             self.progress.step += 1;
-            interrupted(self.interrupt)?;
+            if self.stops() {
+                return Err(Error::new(Kind::Interrupted, "interrupted"));
+            }
         }
         Err(Error::new(Kind::Internal, format!("step {step} is not of the epoch of the last checkpoint")))
     }

@@ -1,0 +1,187 @@
+//! Several processes that train one model together: what a training needs of them, and nothing of what it does with it.
+//!
+//! A *rank* is one of them, by its number from 0. [`Ranks`] is how it reaches the others: implemented by a process that is
+//! alone ([`Alone`]), by threads of one process ([`threads`]), and, with the feature `mpi`, by processes that `mpirun` has
+//! started (`mpi`). A [`Team`] is what training code holds: with it every rank learns of the failure of any other.
+//!
+//! Sums do not depend on who comes first: a rank adds up its share of all numbers in the order of the ranks, and then the
+//! shares are put together. So all ranks hold the same bits, and another run does too.
+
+mod alone;
+mod launch;
+#[cfg(feature = "mpi")]
+mod mpi;
+mod peers;
+mod team;
+mod threads;
+
+use std::fmt;
+
+pub use alone::Alone;
+pub use launch::{Launch, launched_ranks};
+pub use peers::Peers;
+pub use team::Team;
+pub use threads::{Thread, threads};
+
+use crate::error::Result;
+
+/// The ranks of a run, seen from one of them. All ranks call the same functions in the same order.
+pub trait Ranks: fmt::Debug + Send + Sync {
+    /// The number of this rank, from 0.
+    fn rank(&self) -> usize;
+
+    /// How many ranks there are, at least 1.
+    fn size(&self) -> usize;
+
+    /// The name of the machine it runs on.
+    fn host(&self) -> String;
+
+    /// The bytes of every rank, in the order of the ranks; those of each rank may have another length.
+    ///
+    /// # Errors
+    /// [`Kind::RankLost`](crate::Kind::RankLost) if a rank is gone and that does not end this process anyway.
+    fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>>;
+
+    /// Sends block `i` of `blocks`, of which there are as many as ranks and all of one length, to rank `i`; returns the block
+    /// that each rank has sent here, in the order of the ranks, one behind the other.
+    ///
+    /// # Errors
+    /// As [`gather`](Self::gather).
+    fn exchange_blocks(&self, blocks: &[u8]) -> Result<Vec<u8>>;
+
+    /// The bytes of rank 0, on all ranks; what the others pass does not matter.
+    ///
+    /// # Errors
+    /// As [`gather`](Self::gather).
+    fn broadcast(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        let own = if self.rank() == 0 { bytes } else { vec![] };
+        Ok(self.gather(&own)?.swap_remove(0))
+    }
+
+    /// Waits until all ranks are here.
+    ///
+    /// # Errors
+    /// As [`gather`](Self::gather).
+    fn barrier(&self) -> Result<()> {
+        self.gather(&[]).map(drop)
+    }
+
+    /// Ends all ranks at once with this exit code. Returns only where ranks are threads: they then fail at what they share.
+    fn abort(&self, code: u8);
+}
+
+/// Numbers that go over the wire at a time, so that what is in transit stays small whatever the size of a model.
+const BUCKET: usize = 1 << 20;
+
+/// Replaces `values`, as many on each rank, by their sums over all ranks, added in the order of the ranks: the same bits on all
+/// of them.
+///
+/// # Errors
+/// As [`Ranks::gather`].
+pub fn all_reduce_f32(ranks: &dyn Ranks, values: &mut [f32]) -> Result<()> {
+    all_reduce(ranks, values, |a, b| a + b)
+}
+
+/// As [`all_reduce_f32`].
+///
+/// # Errors
+/// As [`Ranks::gather`].
+pub fn all_reduce_f64(ranks: &dyn Ranks, values: &mut [f64]) -> Result<()> {
+    all_reduce(ranks, values, |a, b| a + b)
+}
+
+fn all_reduce<T: bytemuck::Pod>(ranks: &dyn Ranks, values: &mut [T], add: impl Fn(T, T) -> T) -> Result<()> {
+    let size = ranks.size();
+    if size == 1 {
+        return Ok(());
+    }
+    for bucket in values.chunks_mut(BUCKET) {
+        // Every rank adds up one block of it.
+        let block = bucket.len().div_ceil(size);
+        let mut blocks = bucket.to_vec();
+        blocks.resize(block * size, T::zeroed());
+        let given: Vec<T> = bytemuck::pod_collect_to_vec(&ranks.exchange_blocks(bytemuck::cast_slice(&blocks))?);
+        let (first, others) = given.split_at(block);
+        let mut sums = first.to_vec();
+        for other in others.chunks_exact(block) {
+            sums.iter_mut().zip(other).for_each(|(sum, &value)| *sum = add(*sum, value));
+        }
+        let all: Vec<Vec<T>> =
+            ranks.gather(bytemuck::cast_slice(&sums))?.iter().map(|sums| bytemuck::pod_collect_to_vec(sums)).collect();
+        bucket.iter_mut().zip(all.iter().flatten()).for_each(|(value, sum)| *value = *sum);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each rank makes, in the order of the ranks.
+    fn on_each<T: Send>(size: usize, work: impl Fn(&dyn Ranks) -> T + Sync) -> Vec<T> {
+        std::thread::scope(|scope| {
+            let work = &work;
+            let running: Vec<_> = threads(size).into_iter().map(|rank| scope.spawn(move || work(&rank))).collect();
+            running.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn sums_are_those_of_the_order_of_the_ranks_to_the_bit() {
+        // Values whose sum depends on the order, and lengths that do not divide.
+        let value =
+            |rank: usize, i: usize| ((rank * 7919 + i * 104_729) % 1000) as f32 * 10f32.powi((rank % 3) as i32 * 4);
+        for size in [1, 2, 3, 5] {
+            for len in [0, 1, 2, 7, 1000] {
+                let want: Vec<u32> =
+                    (0..len).map(|i| (1..size).fold(value(0, i), |sum, rank| sum + value(rank, i)).to_bits()).collect();
+                for got in on_each(size, |ranks| {
+                    let mut values: Vec<f32> = (0..len).map(|i| value(ranks.rank(), i)).collect();
+                    all_reduce_f32(ranks, &mut values).unwrap();
+                    values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                }) {
+                    assert_eq!(got, want, "{size} ranks, {len} numbers");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_numbers_than_a_bucket_are_added_up() {
+        let len = BUCKET + 3;
+        for got in on_each(2, |ranks| {
+            let mut values: Vec<f64> = (0..len).map(|i| (i * (1 + ranks.rank())) as f64).collect();
+            all_reduce_f64(ranks, &mut values).unwrap();
+            values
+        }) {
+            assert!(got.iter().enumerate().all(|(i, &v)| v == 3.0 * i as f64));
+        }
+    }
+
+    #[test]
+    fn bytes_of_any_length_come_in_the_order_of_the_ranks() {
+        for (rank, (all, first)) in on_each(4, |ranks| {
+            let own = vec![ranks.rank() as u8; ranks.rank()];
+            ranks.barrier().unwrap();
+            (ranks.gather(&own).unwrap(), ranks.broadcast(vec![9 + ranks.rank() as u8]).unwrap())
+        })
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(all, [vec![], vec![1], vec![2, 2], vec![3, 3, 3]], "rank {rank}");
+            assert_eq!(first, [9]);
+        }
+    }
+
+    #[test]
+    fn a_rank_that_gives_up_leaves_nobody_waiting() {
+        let kinds = on_each(3, |ranks| match ranks.rank() {
+            1 => {
+                ranks.abort(14);
+                None
+            }
+            _ => ranks.gather(b"x").err().map(|e| e.kind()),
+        });
+        assert_eq!(kinds, [Some(crate::Kind::RankLost), None, Some(crate::Kind::RankLost)]);
+    }
+}

@@ -1,0 +1,313 @@
+//! Several ranks that train one model, as threads of this process: they end where one process ends, and together.
+
+mod common;
+#[path = "common/training.rs"]
+mod training;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use lesion_gpu::gpu::Gpu;
+use lesion_gpu::models::Model;
+use lesion_gpu::parallel::{Team, Thread, threads};
+use lesion_gpu::train::{
+    AugmentConfig, Checkpoint, Divergence, Event, FineTune, Interrupt, LossKind, OptimizerKind, RunOptions, RunSummary,
+    ScheduleKind, TrainConfig, run,
+};
+use lesion_gpu::{Error, Kind};
+
+use training::{assert_equal, table};
+
+/// A small training with everything that is drawn by counters, without batch-norm.
+fn config() -> TrainConfig {
+    TrainConfig {
+        model: "simple-cnn".into(),
+        data: "synthetic:60".into(),
+        size: 24.into(),
+        batch: 8,
+        epochs: 2,
+        schedule: ScheduleKind::Cosine,
+        augment: AugmentConfig { hflip: true, rotation: 30.0, mixup: 0.3, ..AugmentConfig::NONE },
+        fine_tune: FineTune { ema: Some(0.9), ..FineTune::default() },
+        ..TrainConfig::default()
+    }
+}
+
+fn options(run: &Path) -> RunOptions {
+    RunOptions { run: Some(run.to_owned()), no_cache: true, workers: 1, ..RunOptions::default() }
+}
+
+/// What is different about a rank.
+#[derive(Default)]
+struct Part {
+    /// After so many steps it is interrupted.
+    interrupted_after: Option<usize>,
+    /// After so many steps it is gone.
+    gone_after: Option<usize>,
+    notes: Vec<String>,
+}
+
+/// One rank of a training.
+fn rank(gpu: &Gpu, rank: Thread, config: &TrainConfig, options: RunOptions, part: &mut Part) -> Result<RunSummary, Error> {
+    let options = RunOptions { team: Team::new(Arc::new(rank))?, ..options };
+    let (interrupt, mut seen) = (Interrupt::default(), 0);
+    run(gpu, config, &options, &interrupt, &mut |event| match event {
+        Event::Note(note) => part.notes.push(note),
+        Event::Step { .. } => {
+            seen += 1;
+            assert_ne!(Some(seen), part.gone_after, "as it should");
+            if Some(seen) == part.interrupted_after {
+                interrupt.store(true, Ordering::Relaxed);
+            }
+        }
+        _ => {}
+    })
+}
+
+/// All ranks of a training, with a configuration for each; how it ended for each, `None` for one that is gone.
+fn ranks(
+    gpu: &Gpu,
+    configs: &[TrainConfig],
+    options: &RunOptions,
+    parts: &mut [Part],
+) -> Vec<Option<Result<RunSummary, Error>>> {
+    std::thread::scope(|scope| {
+        let all = threads(configs.len()).into_iter().zip(configs).zip(parts);
+        let running: Vec<_> = all
+            .map(|((thread, config), part)| scope.spawn(move || rank(gpu, thread, config, options.clone(), part)))
+            .collect();
+        running.into_iter().map(|thread| thread.join().ok()).collect()
+    })
+}
+
+/// So many ranks with one configuration, none of which fails.
+fn together(gpu: &Gpu, size: usize, config: &TrainConfig, options: &RunOptions) -> Vec<RunSummary> {
+    let mut parts: Vec<Part> = (0..size).map(|_| Part::default()).collect();
+    let ended = ranks(gpu, &vec![config.clone(); size], options, &mut parts);
+    ended.into_iter().map(|ended| ended.expect("no rank is gone").unwrap()).collect()
+}
+
+fn alone(gpu: &Gpu, config: &TrainConfig, options: &RunOptions) -> RunSummary {
+    run(gpu, config, options, &Interrupt::default(), &mut |_| {}).unwrap()
+}
+
+fn losses(run: &Path) -> Vec<f32> {
+    table(run, "steps.csv").lines().skip(1).map(|line| line.rsplit(',').next().unwrap().parse().unwrap()).collect()
+}
+
+/// That of a model with batch-norm whose losses are to be compared.
+fn with_batch_norm(model: &str) -> TrainConfig {
+    TrainConfig {
+        data: "synthetic:40".into(),
+        size: 32.into(),
+        batch: 8,
+        epochs: 10,
+        max_steps: Some(20),
+        lr: 1e-3,
+        augment: AugmentConfig { hflip: true, vflip: true, rotation: 20.0, ..AugmentConfig::NONE },
+        ..TrainConfig::of(Model::find(model).unwrap())
+    }
+}
+
+/// With batch-norm over a rank's rows as over those of a part.
+fn same_losses(model: &str) {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let config = with_batch_norm(model);
+    alone(&gpu, &TrainConfig { micro_batch: Some(4), ..config.clone() }, &options(&one));
+    together(&gpu, 2, &config, &options(&two));
+    let (want, got) = (losses(&one), losses(&two));
+    assert_eq!((want.len(), got.len()), (20, 20));
+    let error = want.iter().zip(&got).map(|(w, g)| ((w - g) / w).abs()).fold(0.0, f32::max);
+    println!("{model}: {} of 20 losses are equal to the bit, others within {error:.1e}", {
+        want.iter().zip(&got).filter(|(w, g)| w == g).count()
+    });
+    assert!(error < 1e-5, "{want:?}\n{got:?}");
+    assert!(want[17..].iter().sum::<f32>() < want[..3].iter().sum::<f32>(), "it learns nothing: {want:?}");
+}
+
+#[test]
+fn two_ranks_have_the_losses_of_one_process_with_resnet() {
+    same_losses("resnet18");
+}
+
+#[test]
+fn two_ranks_have_the_losses_of_one_process_with_a_unet() {
+    same_losses("unet-small");
+}
+
+#[test]
+fn ranks_end_with_the_weights_and_the_scores_of_one_process() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let config = TrainConfig { micro_batch: Some(2), ..config() };
+    let one = alone(&gpu, &config, &options(&dir.join("one")));
+    // With a part for each of four, the sums are those of one process to the bit; with three, some have two.
+    let four = together(&gpu, 4, &TrainConfig { micro_batch: None, ..config.clone() }, &options(&dir.join("four")));
+    assert_eq!(losses(&dir.join("one")), losses(&dir.join("four")));
+    let weights = |run: &str| Checkpoint::read(&dir.join(run).join("weights/last.safetensors")).unwrap().weights;
+    assert!(weights("one") == weights("four"), "the weights differ");
+    let scores = |summary: &RunSummary| serde_json::to_value(&summary.test).unwrap();
+    assert!(four.iter().all(|rank| scores(rank) == scores(&one)));
+    let three = together(&gpu, 3, &config, &options(&dir.join("three")));
+    let pairs = losses(&dir.join("one")).into_iter().zip(losses(&dir.join("three")));
+    pairs.for_each(|(w, g)| assert!((w - g).abs() < 1e-5 * w, "{w} {g}"));
+    assert_eq!(three.iter().filter(|rank| rank.test.is_some()).count(), 3);
+    // One folder, as one process leaves it.
+    let names = |run: &str| {
+        let entries = std::fs::read_dir(dir.join(run)).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("one"), names("four"));
+    for table_of in ["split.csv", "test.csv"] {
+        assert_eq!(table(&dir.join("one"), table_of), table(&dir.join("four"), table_of));
+    }
+}
+
+#[test]
+fn the_same_ranks_end_the_same_and_interrupted_ones_go_on_with_any_number() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    // Batch-norm, rows that cannot be shared out evenly, and an interruption in the middle of the second epoch.
+    let config = TrainConfig { batch: 9, fine_tune: config().fine_tune, max_steps: Some(8), ..with_batch_norm("resnet18") };
+    let config = TrainConfig { size: 32.into(), epochs: 3, ..config };
+    together(&gpu, 2, &config, &options(&dir.join("whole")));
+    let stop = |name: &str| {
+        let mut parts = [Part::default(), Part { interrupted_after: Some(5), ..Part::default() }];
+        let ended = ranks(&gpu, &vec![config.clone(); 2], &options(&dir.join(name)), &mut parts);
+        for ended in ended {
+            let error = ended.unwrap().unwrap_err();
+            assert_eq!(error.kind(), Kind::Interrupted);
+            let text = error.to_string();
+            assert!(text.contains("after step 5") && text.contains("mpirun -n 2 lesion-gpu train --resume"), "{text}");
+        }
+    };
+    let resumed = |name: &str| RunOptions { resume: true, ..options(&dir.join(name)) };
+    stop("two");
+    together(&gpu, 2, &config, &resumed("two"));
+    assert_equal(&dir.join("whole"), &dir.join("two"));
+    stop("three");
+    together(&gpu, 3, &config, &resumed("three"));
+    let (whole, three) = (losses(&dir.join("whole")), losses(&dir.join("three")));
+    // From there on batch-norm's statistics are those of other rows.
+    assert_eq!((whole.len(), &whole[..5]), (three.len(), &three[..5]));
+    assert!(three.iter().all(|loss| loss.is_finite()) && whole[5..] != three[5..]);
+    stop("one");
+    alone(&gpu, &config, &resumed("one"));
+    assert_eq!(losses(&dir.join("one")).len(), whole.len());
+}
+
+/// Two ranks whose second is otherwise; how it ended for each.
+fn with_another(gpu: &Gpu, run: &Path, second: TrainConfig, parts: &mut [Part; 2]) -> Vec<Option<Result<RunSummary, Error>>> {
+    ranks(gpu, &[config(), second], &options(run), parts)
+}
+
+#[test]
+fn a_rank_that_would_do_something_else_is_refused_and_named() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let cases = [
+        (TrainConfig { lr: 0.5, ..config() }, Kind::Usage, "rank 1 has another configuration than rank 0"),
+        (TrainConfig { data: "nowhere.zip".into(), ..config() }, Kind::Io, "rank 1: "),
+        (TrainConfig { batch: 1, ..config() }, Kind::Usage, "rank 1: a batch of 1 is not enough for 2 ranks"),
+    ];
+    for (second, kind, text) in cases {
+        let run = folder.path().join("run");
+        for ended in with_another(&gpu, &run, second, &mut Default::default()) {
+            let error = ended.unwrap().unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().contains(text), "{text}: {error}");
+        }
+        assert!(!run.exists());
+    }
+    // Other pictures under the same name.
+    let data = folder.path().join("data.csv");
+    let picture = |name: &str, colour| {
+        let path = folder.path().join(name);
+        image::RgbImage::from_pixel(24, 24, image::Rgb([colour, 90, 60])).save(&path).unwrap();
+        format!("{name},{}\n", if colour > 100 { "a" } else { "b" })
+    };
+    let rows: String = (0..40_u8).map(|i| picture(&format!("{i}.png"), 80 + i)).collect();
+    std::fs::write(&data, format!("path,label\n{rows}")).unwrap();
+    let config = TrainConfig { data: data.display().to_string(), ..config() };
+    let changed = std::sync::Once::new();
+    let run_of = folder.path().join("changed");
+    let options = options(&run_of);
+    let ended: Vec<Error> = std::thread::scope(|scope| {
+        let (gpu, config, options, changed, picture) = (&gpu, &config, &options, &changed, &picture);
+        let one = |thread: Thread| {
+            scope.spawn(move || {
+                let options = RunOptions { team: Team::new(Arc::new(thread)).unwrap(), ..options.clone() };
+                let second = !options.team.is_first();
+                run(gpu, config, &options, &Interrupt::default(), &mut |event| {
+                    // The second decodes when the first has.
+                    if let Event::Decoding(..) = event
+                        && second
+                    {
+                        changed.call_once(|| drop(picture("39.png", 200)));
+                    }
+                })
+            })
+        };
+        let running: Vec<_> = threads(2).into_iter().map(one).collect();
+        running.into_iter().map(|thread| thread.join().unwrap().unwrap_err()).collect()
+    });
+    assert!(ended.iter().all(|e| e.to_string().contains("rank 1 has another dataset than rank 0")), "{ended:?}");
+}
+
+#[test]
+fn a_rank_that_is_gone_ends_the_others() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut parts = [Part::default(), Part { gone_after: Some(3), ..Part::default() }];
+    let ended = with_another(&gpu, &run, config(), &mut parts);
+    assert!(ended[1].is_none());
+    let error = ended[0].as_ref().unwrap().as_ref().unwrap_err();
+    assert_eq!((error.kind(), error.what()), (Kind::RankLost, "rank 1 has ended"));
+    Checkpoint::read(&run.join("weights/last.safetensors")).unwrap();
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_told_by_the_rank_that_saw_them_first() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let plain = TrainConfig {
+        optimizer: OptimizerKind::Sgd,
+        loss: LossKind::CrossEntropy,
+        schedule: ScheduleKind::Constant,
+        augment: AugmentConfig::NONE,
+        fine_tune: FineTune::default(),
+        ..config()
+    };
+    let hopeless = TrainConfig { lr: 1e30, divergence: Divergence::LowerRate, ..plain.clone() };
+    let run = folder.path().join("hopeless");
+    let mut parts = [Part::default(), Part::default()];
+    for ended in ranks(&gpu, &vec![hopeless; 2], &options(&run), &mut parts) {
+        let error = ended.unwrap().unwrap_err();
+        assert_eq!(error.kind(), Kind::Diverged);
+        assert!(error.to_string().contains("three times did not help"), "{error}");
+    }
+    // Both have gone the same way, and only one has written of it.
+    let went_back = |part: &Part| part.notes.iter().filter(|note| note.contains("went back")).cloned().collect::<Vec<_>>();
+    assert_eq!(went_back(&parts[0]).len(), 3);
+    assert_eq!(went_back(&parts[0]), went_back(&parts[1]));
+    let dumps = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let dumps: Vec<String> = dumps.filter(|name| name.starts_with("diverged-")).collect();
+    assert!(!dumps.is_empty());
+    let dump: serde_json::Value = serde_json::from_str(&table(&run, &dumps[0])).unwrap();
+    assert_eq!((&dump["rank"], dump["images"].as_array().unwrap().len()), (&0.into(), 4));
+    assert_eq!(dump["again"], true);
+    // With a rate that is too high once, it goes on and comes to an end.
+    let config = TrainConfig { lr: 0.4, epochs: 30, max_steps: Some(30), divergence: Divergence::LowerRate, ..plain };
+    let run = folder.path().join("slower");
+    let ended = together(&gpu, 2, &config, &options(&run));
+    assert!(ended.iter().all(|rank| rank.progress.step == 30));
+    assert_eq!(losses(&run).len(), 30);
+}
