@@ -49,7 +49,13 @@ struct Part {
 }
 
 /// One rank of a training.
-fn rank(gpu: &Gpu, rank: Thread, config: &TrainConfig, options: RunOptions, part: &mut Part) -> Result<RunSummary, Error> {
+fn rank(
+    gpu: &Gpu,
+    rank: Thread,
+    config: &TrainConfig,
+    options: RunOptions,
+    part: &mut Part,
+) -> Result<RunSummary, Error> {
     let options = RunOptions { team: Team::new(Arc::new(rank))?, ..options };
     let (interrupt, mut seen) = (Interrupt::default(), 0);
     run(gpu, config, &options, &interrupt, &mut |event| match event {
@@ -175,7 +181,8 @@ fn the_same_ranks_end_the_same_and_interrupted_ones_go_on_with_any_number() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     // Batch-norm, rows that cannot be shared out evenly, and an interruption in the middle of the second epoch.
-    let config = TrainConfig { batch: 9, fine_tune: config().fine_tune, max_steps: Some(8), ..with_batch_norm("resnet18") };
+    let config =
+        TrainConfig { batch: 9, fine_tune: config().fine_tune, max_steps: Some(8), ..with_batch_norm("resnet18") };
     let config = TrainConfig { size: 32.into(), epochs: 3, ..config };
     together(&gpu, 2, &config, &options(&dir.join("whole")));
     let stop = |name: &str| {
@@ -204,7 +211,12 @@ fn the_same_ranks_end_the_same_and_interrupted_ones_go_on_with_any_number() {
 }
 
 /// Two ranks whose second is otherwise; how it ended for each.
-fn with_another(gpu: &Gpu, run: &Path, second: TrainConfig, parts: &mut [Part; 2]) -> Vec<Option<Result<RunSummary, Error>>> {
+fn with_another(
+    gpu: &Gpu,
+    run: &Path,
+    second: TrainConfig,
+    parts: &mut [Part; 2],
+) -> Vec<Option<Result<RunSummary, Error>>> {
     ranks(gpu, &[config(), second], &options(run), parts)
 }
 
@@ -295,7 +307,8 @@ fn numbers_that_are_not_finite_are_told_by_the_rank_that_saw_them_first() {
         assert!(error.to_string().contains("three times did not help"), "{error}");
     }
     // Both have gone the same way, and only one has written of it.
-    let went_back = |part: &Part| part.notes.iter().filter(|note| note.contains("went back")).cloned().collect::<Vec<_>>();
+    let went_back =
+        |part: &Part| part.notes.iter().filter(|note| note.contains("went back")).cloned().collect::<Vec<_>>();
     assert_eq!(went_back(&parts[0]).len(), 3);
     assert_eq!(went_back(&parts[0]), went_back(&parts[1]));
     let dumps = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -2,35 +2,35 @@
 
 mod epoch;
 mod scoring;
+mod start;
 mod together;
 mod trouble;
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use self::start::{Resumed, accepted_leak, prepare, tables, tuned, workplace};
 use self::together::{Signals, compare, how_to_go_on, share_choices, share_folder, share_resumed};
 use self::trouble::{LOWER, Trouble};
 use super::checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
-use super::events::{Event, Interrupt, RunOptions, RunSummary, Tuning};
+use super::events::{Event, Interrupt, RunOptions, RunSummary};
 use super::freezing::describe;
 use super::material::Material;
 use super::monitor::{check_monitor, why_stopped};
 use super::objective::{Objective, masks_of};
 use super::phase::{Graphs, Plans, Samples, Workplace};
 use super::plateau::Plateau;
-use super::run_folder::{RunFolder, RunLock, Table};
+use super::run_folder::{RunFolder, Table};
 use super::shares::Shares;
-use super::{Precision, Protocol, ScheduleKind, TrainConfig};
-use crate::autograd::Tunable;
-use crate::data::{Cache, Dataset, LEAK, LastBatch, Leak, LoaderOptions, Masks, SplitAssignment};
+use super::{Precision, ScheduleKind, TrainConfig};
+use crate::data::{Dataset, LastBatch, Leak, LoaderOptions, SplitAssignment};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Caps, Choices, Gpu};
+use crate::gpu::{Caps, Gpu};
 use crate::models::Model;
 use crate::parallel::Team;
-use crate::tune::{distinct, tune};
+use crate::tune::distinct;
 use crate::weights;
 
 /// Runs a training from start to end.
@@ -154,7 +154,7 @@ fn run_rank(
     check()?;
 
     let (folder, _lock, progress) = match resumed {
-        Some(Resumed { folder, _lock: lock, checkpoint, .. }) => {
+        Some(Resumed { folder, lock, checkpoint, .. }) => {
             if team.is_first() {
                 folder.check_split(&dataset, &split)?;
                 folder.check_contents(pixels.contents())?;
@@ -254,122 +254,8 @@ fn run_rank(
     Ok(RunSummary { folder, progress, test, leak, material })
 }
 
-/// A phase on a device, for one rank or for several.
-fn workplace(gpu: &Gpu, graphs: Graphs, objective: &Objective, config: &TrainConfig, team: &Team) -> Result<Workplace> {
-    let place = Workplace::new(gpu, graphs, objective, config)?;
-    if team.is_alone() { Ok(place) } else { place.sharing(gpu) }
-}
-
-/// A run that goes on.
-struct Resumed {
-    folder: RunFolder,
-    /// None where another rank writes the folder.
-    _lock: Option<RunLock>,
-    checkpoint: Checkpoint,
-    /// The tuned choices it was made with.
-    choices: Choices,
-    features_each_step: bool,
-}
-
-impl Resumed {
-    fn find(gpu: &Gpu, path: &Path, notify: &mut dyn FnMut(Event<'_>)) -> Result<Self> {
-        let folder = RunFolder::open(path)?;
-        let lock = folder.lock()?;
-        let (checkpoint, note) = folder.checkpoint()?;
-        if let Some(note) = note {
-            // In place of the damaged one, which else would become the one before the last.
-            checkpoint.write(&folder.last())?;
-            notify(Event::Note(note));
-        }
-        folder.another_device(gpu)?.into_iter().for_each(|note| notify(Event::Note(note)));
-        let (choices, features_each_step) = (folder.choices()?, folder.features_each_step()?);
-        Ok(Self { folder, _lock: Some(lock), checkpoint, choices, features_each_step })
-    }
-}
-
-/// The tables of steps and of epochs: new ones, or those of a run that goes on from `progress`.
-fn tables(
-    folder: &RunFolder,
-    objective: &Objective,
-    leaky: bool,
-    progress: Option<&Progress>,
-) -> Result<(Table, Table)> {
-    let steps = folder.table("steps.csv", "step,epoch,lr,loss", progress.map(|progress| progress.step))?;
-    let columns = objective.result_columns().join(",");
-    let marked = if leaky { format!(",{LEAK}") } else { String::new() };
-    let header = format!("epoch,steps,lr,train_loss,{columns},seconds,waited_seconds,images_per_second{marked}");
-    let keep = progress.map(|progress| u64::from(progress.epoch) + 1);
-    Ok((steps, folder.table("results.csv", &header, keep)?))
-}
-
-/// The leak between the parts of a split, if there is one.
-///
-/// # Errors
-/// [`Kind::Data`] unless the protocol accepts it.
-fn accepted_leak(config: &TrainConfig, dataset: &Dataset, split: &SplitAssignment) -> Result<Option<Leak>> {
-    match split.leak(dataset) {
-        Some(leak) if config.split.protocol == Protocol::LeakFree => Err(leak.into_error(dataset)),
-        leak => Ok(leak),
-    }
-}
-
 fn interrupted(interrupt: &Interrupt) -> Result<()> {
     if interrupt.load(Ordering::Relaxed) { Err(Error::new(Kind::Interrupted, "interrupted")) } else { Ok(()) }
-}
-
-fn prepare(
-    config: &TrainConfig,
-    masks: Masks,
-    options: &RunOptions,
-    check: &dyn Fn() -> Result<()>,
-    notify: &mut dyn FnMut(Event<'_>),
-) -> Result<Material> {
-    let cache = match &options.cache {
-        _ if options.no_cache => Cache::Off,
-        Some(folder) => Cache::Dir(folder),
-        None => Cache::Default,
-    };
-    let dataset = Dataset::open(&config.data, &config.open_options(masks))?;
-    let material = Material::prepare(dataset, config, cache, &mut |done, total| {
-        notify(Event::Decoding(done, total));
-        check()
-    })?;
-    material.dataset.notes.iter().for_each(|note| notify(Event::Note(note.clone())));
-    Ok(material)
-}
-
-/// The choices for the nodes of a run: from the cache, and measured now as far as the time goes.
-fn tuned(
-    gpu: &Gpu,
-    nodes: &[Tunable],
-    tuning: &Tuning,
-    check: &dyn Fn() -> Result<()>,
-    notify: &mut dyn FnMut(Event<'_>),
-) -> Result<Choices> {
-    let Tuning::On(cache, budget) = tuning else { return Ok(Choices::new()) };
-    let mut cache = cache.clone();
-    let missing = cache.missing(nodes, gpu.caps());
-    if !missing.is_empty() && !budget.is_zero() {
-        let started = Instant::now();
-        let found = tune(gpu, &missing, *budget, &mut |done, all| {
-            notify(Event::Tuning(done, all));
-            check()
-        })?;
-        cache.record(&missing, &found.outcomes, gpu.caps());
-        cache.settle(&missing, gpu.caps());
-        let (measured, all) = (found.outcomes.len(), missing.len());
-        let mut note = format!("measured {measured} of {all} products in {:.1} s", started.elapsed().as_secs_f64());
-        if let Err(e) = cache.save() {
-            note += &format!("; the result could not be kept: {}", e.what());
-        }
-        notify(Event::Note(note));
-        for outcome in &found.outcomes {
-            for r in &outcome.rejected {
-                notify(Event::Note(format!("{}: kernel {} rejected: {}", outcome.key, r.choice, r.why)));
-            }
-        }
-    }
-    Ok(cache.choices(nodes, gpu.caps()))
 }
 
 struct Engine<'a> {

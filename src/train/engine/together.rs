@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, Resumed};
+use super::Engine;
+use super::start::Resumed;
 use crate::data::{Dataset, SplitAssignment};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Choices;
@@ -156,7 +157,7 @@ pub(super) fn share_resumed(team: &Team, find: impl FnOnce() -> Result<Resumed>)
     let (head, checkpoint) = rest.split_at_checked(u64::from_le_bytes(*length) as usize).ok_or_else(cut)?;
     let (path, choices, features_each_step): (PathBuf, _, _) = serde_json::from_slice(head).map_err(garbled)?;
     let (folder, checkpoint) = (RunFolder::of_another(&path), Checkpoint::parse(checkpoint)?);
-    Ok(Resumed { folder, _lock: None, checkpoint, choices, features_each_step })
+    Ok(Resumed { folder, lock: None, checkpoint, choices, features_each_step })
 }
 
 impl Engine<'_> {

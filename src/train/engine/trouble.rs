@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Engine, tables};
+use super::Engine;
+use super::start::tables;
 use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::tensor::HostTensor;

@@ -1,0 +1,139 @@
+//! What a training begins with: its data, its kernels, its folder.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::autograd::Tunable;
+use crate::data::{Cache, Dataset, LEAK, Leak, Masks, SplitAssignment};
+use crate::error::Result;
+use crate::gpu::{Choices, Gpu};
+use crate::parallel::Team;
+use crate::train::checkpoint::{Checkpoint, Progress};
+use crate::train::events::{Event, RunOptions, Tuning};
+use crate::train::material::Material;
+use crate::train::objective::Objective;
+use crate::train::phase::{Graphs, Workplace};
+use crate::train::run_folder::{RunFolder, RunLock, Table};
+use crate::train::{Protocol, TrainConfig};
+use crate::tune::tune;
+
+/// A phase on a device, for one rank or for several.
+pub(super) fn workplace(
+    gpu: &Gpu,
+    graphs: Graphs,
+    objective: &Objective,
+    config: &TrainConfig,
+    team: &Team,
+) -> Result<Workplace> {
+    let place = Workplace::new(gpu, graphs, objective, config)?;
+    if team.is_alone() { Ok(place) } else { place.sharing(gpu) }
+}
+
+/// A run that goes on.
+pub(super) struct Resumed {
+    pub folder: RunFolder,
+    /// None where another rank writes the folder.
+    pub lock: Option<RunLock>,
+    pub checkpoint: Checkpoint,
+    /// The tuned choices it was made with.
+    pub choices: Choices,
+    pub features_each_step: bool,
+}
+
+impl Resumed {
+    pub(super) fn find(gpu: &Gpu, path: &Path, notify: &mut dyn FnMut(Event<'_>)) -> Result<Self> {
+        let folder = RunFolder::open(path)?;
+        let lock = folder.lock()?;
+        let (checkpoint, note) = folder.checkpoint()?;
+        if let Some(note) = note {
+            // In place of the damaged one, which else would become the one before the last.
+            checkpoint.write(&folder.last())?;
+            notify(Event::Note(note));
+        }
+        folder.another_device(gpu)?.into_iter().for_each(|note| notify(Event::Note(note)));
+        let (choices, features_each_step) = (folder.choices()?, folder.features_each_step()?);
+        Ok(Self { folder, lock: Some(lock), checkpoint, choices, features_each_step })
+    }
+}
+
+/// The tables of steps and of epochs: new ones, or those of a run that goes on from `progress`.
+pub(super) fn tables(
+    folder: &RunFolder,
+    objective: &Objective,
+    leaky: bool,
+    progress: Option<&Progress>,
+) -> Result<(Table, Table)> {
+    let steps = folder.table("steps.csv", "step,epoch,lr,loss", progress.map(|progress| progress.step))?;
+    let columns = objective.result_columns().join(",");
+    let marked = if leaky { format!(",{LEAK}") } else { String::new() };
+    let header = format!("epoch,steps,lr,train_loss,{columns},seconds,waited_seconds,images_per_second{marked}");
+    let keep = progress.map(|progress| u64::from(progress.epoch) + 1);
+    Ok((steps, folder.table("results.csv", &header, keep)?))
+}
+
+/// The leak between the parts of a split, if there is one.
+///
+/// # Errors
+/// [`Kind::Data`](crate::Kind::Data) unless the protocol accepts it.
+pub(super) fn accepted_leak(config: &TrainConfig, dataset: &Dataset, split: &SplitAssignment) -> Result<Option<Leak>> {
+    match split.leak(dataset) {
+        Some(leak) if config.split.protocol == Protocol::LeakFree => Err(leak.into_error(dataset)),
+        leak => Ok(leak),
+    }
+}
+
+/// The data of a run, decoded and split.
+pub(super) fn prepare(
+    config: &TrainConfig,
+    masks: Masks,
+    options: &RunOptions,
+    check: &dyn Fn() -> Result<()>,
+    notify: &mut dyn FnMut(Event<'_>),
+) -> Result<Material> {
+    let cache = match &options.cache {
+        _ if options.no_cache => Cache::Off,
+        Some(folder) => Cache::Dir(folder),
+        None => Cache::Default,
+    };
+    let dataset = Dataset::open(&config.data, &config.open_options(masks))?;
+    let material = Material::prepare(dataset, config, cache, &mut |done, total| {
+        notify(Event::Decoding(done, total));
+        check()
+    })?;
+    material.dataset.notes.iter().for_each(|note| notify(Event::Note(note.clone())));
+    Ok(material)
+}
+
+/// The choices for the nodes of a run: from the cache, and measured now as far as the time goes.
+pub(super) fn tuned(
+    gpu: &Gpu,
+    nodes: &[Tunable],
+    tuning: &Tuning,
+    check: &dyn Fn() -> Result<()>,
+    notify: &mut dyn FnMut(Event<'_>),
+) -> Result<Choices> {
+    let Tuning::On(cache, budget) = tuning else { return Ok(Choices::new()) };
+    let mut cache = cache.clone();
+    let missing = cache.missing(nodes, gpu.caps());
+    if !missing.is_empty() && !budget.is_zero() {
+        let started = Instant::now();
+        let found = tune(gpu, &missing, *budget, &mut |done, all| {
+            notify(Event::Tuning(done, all));
+            check()
+        })?;
+        cache.record(&missing, &found.outcomes, gpu.caps());
+        cache.settle(&missing, gpu.caps());
+        let (measured, all) = (found.outcomes.len(), missing.len());
+        let mut note = format!("measured {measured} of {all} products in {:.1} s", started.elapsed().as_secs_f64());
+        if let Err(e) = cache.save() {
+            note += &format!("; the result could not be kept: {}", e.what());
+        }
+        notify(Event::Note(note));
+        for outcome in &found.outcomes {
+            for r in &outcome.rejected {
+                notify(Event::Note(format!("{}: kernel {} rejected: {}", outcome.key, r.choice, r.why)));
+            }
+        }
+    }
+    Ok(cache.choices(nodes, gpu.caps()))
+}

@@ -1,0 +1,229 @@
+//! Several processes that train one model, as `mpirun` starts them. Needs the feature `mpi`, and Open MPI.
+#![cfg(all(feature = "mpi", target_os = "linux"))]
+
+mod common;
+#[path = "common/training.rs"]
+mod training;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{number, ok, program, text};
+use lesion_gpu::ops::Draw;
+use lesion_gpu::train::Checkpoint;
+use training::{TRAIN, assert_equal, table};
+
+/// `mpirun` with what it needs in a container of two cores, in `folder`, with the program's caches there too.
+fn mpirun(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("mpirun");
+    command.args(["--oversubscribe", "--bind-to", "none"]).args(args).current_dir(folder);
+    let like_alone = common::command(folder, &[]);
+    like_alone.get_envs().for_each(|(name, value)| drop(command.env(name, value.unwrap_or_default())));
+    command
+        .envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")])
+        // Containers often forbid it.
+        .env("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
+    command
+}
+
+fn ranks(number: &str, train: &[&str]) -> Vec<String> {
+    let start = ["-n", number, env!("CARGO_BIN_EXE_lesion-gpu")];
+    start.iter().chain(train).map(|arg| (*arg).to_owned()).collect()
+}
+
+fn run(folder: &Path, number: &str, train: &[&str]) -> Output {
+    let args = ranks(number, train);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    mpirun(folder, &args).output().expect("mpirun is there")
+}
+
+fn runs(folder: &Path, number: &str, train: &[&str]) -> String {
+    let output = run(folder, number, train);
+    assert!(output.status.success(), "{train:?}: {}\n{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The processes of the ranks that `mpirun` has started, by their numbers.
+fn processes(mpirun: &Child) -> Vec<(usize, u32)> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let read = |name: &str| std::fs::read(entry.path().join(name)).map(|bytes| text(&bytes)).unwrap_or_default();
+        let Ok(process) = entry.file_name().to_string_lossy().parse() else { continue };
+        // Behind the name, which may hold anything: state and parent.
+        let parent =
+            read("stat").rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+        if parent == Some(mpirun.id()) {
+            let rank = read("environ").split('\0').find_map(|v| v.strip_prefix("OMPI_COMM_WORLD_RANK=")?.parse().ok());
+            found.extend(rank.map(|rank: usize| (rank, process)));
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+fn signal(process: u32, name: &str) {
+    assert!(Command::new("kill").args([name, &process.to_string()]).status().unwrap().success());
+}
+
+/// Starts a training of so many ranks and reads what it prints until `steps` steps are done; `None` if it ended before.
+fn started(folder: &Path, number: &str, train: &[&str], steps: u64) -> Option<(Child, impl std::io::Read + use<>)> {
+    let args = ranks(number, &[train, &["--json", "--checkpoint-every", "0"]].concat());
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut child =
+        mpirun(folder, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mpirun is there");
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let (mut line, mut seen) = (String::new(), 0);
+    while seen < steps {
+        line.clear();
+        if lines.read_line(&mut line).unwrap() == 0 {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+            return None;
+        }
+        seen += u64::from(line.contains(r#""event":"step""#));
+    }
+    Some((child, lines))
+}
+
+#[test]
+fn processes_end_where_one_ends() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let train = [TRAIN, &["--epochs", "2"]].concat();
+    ok(dir, &[&train[..], &["--run", "alone"]].concat());
+    runs(dir, "1", &[&train[..], &["--run", "single"]].concat());
+    assert_equal(&dir.join("alone"), &dir.join("single"));
+    ok(dir, &[&train[..], &["--run", "parts", "--micro-batch", "4"]].concat());
+    let printed = runs(dir, "2", &[&train[..], &["--run", "two"]].concat());
+    assert!(printed.contains("2 ranks share each batch, 2 of them on this machine"), "{printed}");
+    assert_eq!(printed.matches("run folder:").count(), 1, "{printed}");
+    assert_equal(&dir.join("parts"), &dir.join("two"));
+    runs(dir, "2", &[&train[..], &["--run", "again"]].concat());
+    assert_equal(&dir.join("two"), &dir.join("again"));
+    // Three, of rows that do not divide, and masks.
+    let segment = ["train", "--data", "synthetic:30", "--model", "unet-small", "--size", "32", "--batch", "4"];
+    let printed = runs(dir, "3", &[&segment[..], &["--epochs", "1", "--run", "masks"]].concat());
+    assert!(printed.contains("report: "), "{printed}");
+    assert_eq!(table(&dir.join("masks"), "results.csv").lines().count(), 2);
+}
+
+#[test]
+fn ranks_that_are_started_otherwise_are_refused_once() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let first = ranks("1", &[TRAIN, &["--lr", "0.1"]].concat());
+    let second = ranks("1", &[TRAIN, &["--lr", "0.2"]].concat());
+    let args: Vec<&str> =
+        first.iter().map(String::as_str).chain([":"]).chain(second.iter().map(String::as_str)).collect();
+    let output = mpirun(dir, &args).output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(said.matches("rank 1 has another configuration than rank 0").count(), 1, "{said}");
+    assert!(!dir.join("runs").exists());
+    // What is wrong with all is said once.
+    let output = run(dir, "2", &[TRAIN, &["--adapter", "99"]].concat());
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), said.matches("no adapter matches").count()), (Some(3), 1), "{said}");
+}
+
+#[test]
+fn an_interrupted_rank_stops_all_and_any_number_goes_on() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let train = [TRAIN, &["--epochs", "3"]].concat();
+    runs(dir, "2", &[&train[..], &["--run", "whole"]].concat());
+    for (run, resumed_by) in [("two", Some("2")), ("three", Some("3")), ("one", None)] {
+        let (child, lines) = started(dir, "2", &[&train[..], &["--run", run]].concat(), 5).expect("it still runs");
+        // Steps go on while its output waits to be read.
+        let ranks = processes(&child);
+        assert_eq!(ranks.len(), 2, "{ranks:?}");
+        signal(ranks[1].1, "-INT");
+        let output = child.wait_with_output().unwrap();
+        drop(lines);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert_eq!(said.matches("interrupted after step").count(), 1, "{said}");
+        assert!(said.contains(&format!("mpirun -n 2 lesion-gpu train --resume {run}")), "{said}");
+        let resume = ["train", "--resume", run, "--no-report"];
+        match resumed_by {
+            Some(number) => drop(runs(dir, number, &resume)),
+            None => drop(ok(dir, &resume)),
+        }
+        if run == "two" {
+            assert_equal(&dir.join("whole"), &dir.join(run));
+        }
+        let losses = |run: &str| -> Vec<f32> {
+            let rows = table(&dir.join(run), "steps.csv");
+            rows.lines().skip(1).map(|line| line.rsplit(',').next().unwrap().parse().unwrap()).collect()
+        };
+        let (whole, other) = (losses("whole"), losses(run));
+        assert_eq!(whole.len(), other.len());
+        whole.iter().zip(&other).for_each(|(w, o)| assert!((w - o).abs() < 1e-3 * w, "{run}: {w} {o}"));
+    }
+}
+
+#[test]
+fn a_rank_that_is_killed_ends_the_run_and_nothing_is_lost() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let train = [TRAIN, &["--epochs", "3"]].concat();
+    runs(dir, "2", &[&train[..], &["--run", "whole"]].concat());
+    let least = number("LESION_KILLS", 3);
+    let (mut moments, mut kills, mut slowest) =
+        (Draw::new(number("LESION_SEED", 1) as u32, "kills"), 0, Duration::ZERO);
+    for run in 0.. {
+        let run = format!("killed-{run}");
+        let first = [&train[..], &["--run", &run]].concat();
+        let again = ["train", "--resume", &run, "--no-report"];
+        let mut args = &first[..];
+        while let Some((mut child, lines)) = started(dir, "2", args, 1 + moments.below(9) as u64) {
+            std::thread::sleep(Duration::from_micros(moments.below(20_000) as u64));
+            let ranks = processes(&child);
+            let Some(&(rank, process)) = ranks.get(moments.below(2)) else {
+                // It has come to its end.
+                child.wait().unwrap();
+                break;
+            };
+            signal(process, "-KILL");
+            let killed = Instant::now();
+            // What it printed must not be what holds it.
+            let reader = std::thread::spawn(move || drop(std::io::read_to_string(lines)));
+            let output = child.wait_with_output().unwrap();
+            reader.join().unwrap();
+            slowest = slowest.max(killed.elapsed());
+            kills += 1;
+            let said = text(&output.stderr);
+            assert!(!output.status.success(), "{said}");
+            for part in
+                [format!("rank {rank} (process {process} on "), format!("mpirun -n 2 lesion-gpu train --resume {run}")]
+            {
+                assert!(said.contains(&part), "{part}: {said}");
+            }
+            assert!(ranks.iter().all(|(_, process)| !Path::new(&format!("/proc/{process}")).exists()), "{said}");
+            Checkpoint::read(&dir.join(&run).join("weights/last.safetensors")).unwrap();
+            args = &again;
+        }
+        assert_equal(&dir.join("whole"), &dir.join(&run));
+        if kills >= least {
+            break;
+        }
+    }
+    println!("{kills} ranks killed; the run was over {slowest:?} later at most");
+    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+    // A finished run is none that could lose a rank.
+    assert!(program(dir, &["eval", "killed-0", "--no-cache"]).status.success());
+}
