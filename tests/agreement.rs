@@ -16,7 +16,7 @@ use lesion_gpu::data::Batch;
 use lesion_gpu::gpu::{Caps, Gpu, TextureLoads};
 use lesion_gpu::models::Model;
 use lesion_gpu::rng::Stream;
-use lesion_gpu::tensor::{DType, HostTensor};
+use lesion_gpu::tensor::HostTensor;
 use lesion_gpu::train::{AugmentConfig, OptimizerKind, TrainConfig, TrainGraph, TrainSession};
 use lesion_gpu::weights::{WeightFile, read_safetensors, write_safetensors};
 

@@ -49,9 +49,9 @@ fn weights(gpu: &Gpu, folder: &Path, config: &TrainConfig, change: &dyn Fn(&mut 
     let path = folder.join("first");
     let first = TrainConfig { max_steps: Some(1), weights: None, ..config.clone() };
     trained(gpu, &first, &options(&path)).1.unwrap();
-    let mut file = WeightFile::default();
-    file.tensors = Checkpoint::read(&path.join("weights/last.safetensors")).unwrap().weights;
-    change(&mut file.tensors);
+    let mut tensors = Checkpoint::read(&path.join("weights/last.safetensors")).unwrap().weights;
+    change(&mut tensors);
+    let file = WeightFile { tensors, ..WeightFile::default() };
     let path = folder.join("changed.safetensors");
     write_safetensors(&path, &file).unwrap();
     Some(path.display().to_string())
