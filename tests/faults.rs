@@ -107,6 +107,8 @@ fn every_command_says_that_its_device_is_lost() {
     }
     // The test of kernels before their first use, the trial of the memory, tuning.
     std::fs::remove_dir_all(dir.join("cache")).unwrap();
+    // Its own, so that nothing has passed.
+    std::fs::create_dir_all(dir.join("cache/lesion-gpu/kernels")).unwrap();
     for (what, args) in [("self-test", &["eval", "run"][..]), ("doctor", &["doctor", "relu"])] {
         assert!(struck(dir, args, FAULTS[0], 1).is_some(), "{what}");
     }

@@ -37,8 +37,8 @@ pub enum Optimizer {
 
 impl Optimizer {
     /// Appends the updates of every trainable variable that a gradient reached. `lr` is the learning rate, `[1]`. With
-    /// `scaling` the gradients are those of the scaled loss, and if one of them is not finite nothing is updated. Returns what tells whether
-    /// something was wrong.
+    /// `scaling` the gradients are those of the scaled loss, and if one of them is not finite nothing is updated. Returns
+    /// what tells whether something was wrong.
     ///
     /// # Errors
     /// [`Kind::Internal`] if no parameter has a gradient.

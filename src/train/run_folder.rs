@@ -142,6 +142,11 @@ impl RunFolder {
         self.path.join("weights").join(format!("epoch-{epoch:04}.safetensors"))
     }
 
+    /// The checkpoint that the running epoch began with, of a run that may go back to it.
+    pub fn start_of_epoch(&self) -> PathBuf {
+        self.path.join("weights").join("epoch.safetensors")
+    }
+
     /// The checkpoint before the last, while the run goes on.
     pub fn previous(&self) -> PathBuf {
         self.path.join("weights").join("previous.safetensors")
@@ -231,12 +236,12 @@ impl RunFolder {
 
     /// Deletes what is of use only while the run goes on.
     pub(super) fn finish(&self) -> Result<()> {
-        match std::fs::remove_file(self.previous()) {
+        [self.previous(), self.start_of_epoch()].iter().try_for_each(|path| match std::fs::remove_file(path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("delete the checkpoint before the last", &self.previous(), &e))
+                Err(Error::io("delete a checkpoint that is of no use any more", path, &e))
             }
             _ => Ok(()),
-        }
+        })
     }
 
     /// Takes the run for this process, so that no other continues it at the same time, and deletes what a killed one was
