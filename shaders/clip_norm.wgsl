@@ -59,8 +59,8 @@ fn add(@builtin(local_invocation_index) lane: u32) {
     }
 }
 
-/// What gradients are multiplied by; the total begins anew. A norm that is not finite clips nothing: then the gradients
-/// are not finite either, and the run is not to hide it. By bits, as in loss_scale.wgsl.
+/// What gradients are multiplied by; the total begins anew. A norm that is not finite makes everything so: be it that a gradient
+/// is not, or that only its square is too large, the step is not to be hidden. By bits, as in loss_scale.wgsl.
 @compute @workgroup_size(1)
 fn factor() {
     let squares = total[0];
@@ -68,5 +68,9 @@ fn factor() {
     let plain = unscale();
     let finite = (bitcast<u32>(squares) & 0x7f800000u) != 0x7f800000u;
     let share = min(1.0, p.most / (plain * sqrt(squares) + 1e-6));
-    clipped[0] = select(plain, plain * share, finite);
+    if plain == 0.0 {
+        clipped[0] = 0.0; // nothing is to be updated
+    } else {
+        clipped[0] = select(squares, plain * share, finite);
+    }
 }

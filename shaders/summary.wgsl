@@ -6,13 +6,13 @@ struct Params {
     run: u32, // elements of a run
 }
 
-/// Of some elements; least, greatest and magnitudes are of the finite ones.
+/// Of some elements; least, greatest and the mean magnitude are of the finite ones.
 struct Summary {
     elements: f32,
     bad: f32, // those that are not finite
     least: f32,
     greatest: f32,
-    magnitudes: f32, // their sum
+    magnitude: f32,
 }
 
 const WG: u32 = 64u;
@@ -32,13 +32,15 @@ fn united(a: Summary, b: Summary) -> Summary {
     let elements = a.elements + b.elements;
     let bad = a.bad + b.bad;
     if a.elements == a.bad {
-        return Summary(elements, bad, b.least, b.greatest, b.magnitudes);
+        return Summary(elements, bad, b.least, b.greatest, b.magnitude);
     }
     if b.elements == b.bad {
-        return Summary(elements, bad, a.least, a.greatest, a.magnitudes);
+        return Summary(elements, bad, a.least, a.greatest, a.magnitude);
     }
-    let magnitudes = a.magnitudes + b.magnitudes;
-    return Summary(elements, bad, min(a.least, b.least), max(a.greatest, b.greatest), magnitudes);
+    // Means, since sums of large numbers would not be finite.
+    let share = (b.elements - b.bad) / (elements - bad);
+    let magnitude = fma(share, b.magnitude - a.magnitude, a.magnitude);
+    return Summary(elements, bad, min(a.least, b.least), max(a.greatest, b.greatest), magnitude);
 }
 
 /// What all lanes have found, in lane 0.
@@ -76,7 +78,7 @@ fn parts(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_inde
         found[at + 1u] = all.bad;
         found[at + 2u] = all.least;
         found[at + 3u] = all.greatest;
-        found[at + 4u] = all.magnitudes;
+        found[at + 4u] = all.magnitude;
     }
 }
 
@@ -95,6 +97,6 @@ fn merge(@builtin(local_invocation_index) lane: u32) {
         record[1] = now.bad;
         record[2] = now.least;
         record[3] = now.greatest;
-        record[4] = now.magnitudes;
+        record[4] = now.magnitude;
     }
 }

@@ -16,19 +16,20 @@ use lesion_gpu::data::Batch;
 use lesion_gpu::gpu::{Caps, Gpu, TextureLoads};
 use lesion_gpu::models::Model;
 use lesion_gpu::rng::Stream;
-use lesion_gpu::tensor::{DType, HostTensor};
+use lesion_gpu::tensor::HostTensor;
 use lesion_gpu::train::{AugmentConfig, OptimizerKind, TrainConfig, TrainGraph, TrainSession};
 use lesion_gpu::weights::{WeightFile, read_safetensors, write_safetensors};
 
-/// Relative difference of losses. Kernels add in different orders.
-const LOSS: f64 = 1e-4;
-/// Relative L2 difference of all gradients together. Behind a ReLU or a max-pool whose inputs nearly tie, a difference in the last
-/// digit sends a gradient another way, and the deeper a network, the more of those it has.
-const GRADIENT: f64 = 2e-2;
+/// Relative differences of losses, and in L2 of all gradients together: of another driver, and of other kernels on this one. Kernels
+/// add in different orders. Behind a ReLU or a max-pool whose inputs nearly tie, a difference in the last digit sends a gradient
+/// another way, and the deeper a network, the more of those it has: what `goldens` compares has no such ties, and is closer.
+const OF_DRIVERS: (f64, f64) = (1e-3, 1e-1);
+const OF_KERNELS: (f64, f64) = (1e-5, 2e-2);
 
 /// The loss of a step, and the gradients of all parameters: what plain gradient descent at a rate of one takes from them.
 fn step(gpu: &Gpu, model: Model, caps: &Caps) -> WeightFile {
-    let size = model.smallest_size(3).unwrap_or(32).next_multiple_of(32).max(32);
+    // So large that batch-norm has more than a row a picture, else it multiplies differences.
+    let size = model.smallest_size(3).unwrap_or(32).next_multiple_of(32).max(64);
     let config = TrainConfig {
         size: size.into(),
         batch: 4,
@@ -80,12 +81,12 @@ fn apart(a: &WeightFile, b: &WeightFile) -> (f64, f64) {
     ((x - y).abs() / y.abs(), (difference / size).sqrt())
 }
 
-fn check(name: &str, a: &WeightFile, b: &WeightFile) -> Option<String> {
+fn check(name: &str, a: &WeightFile, b: &WeightFile, limits: (f64, f64)) -> Option<String> {
     let (loss, gradient) = apart(a, b);
     let line = format!("{name}: loss apart by {loss:.1e}, gradients by {gradient:.1e}");
     println!("{line}");
     // What is no number is not within a bound.
-    (!(loss <= LOSS && gradient <= GRADIENT)).then_some(line)
+    (!(loss <= limits.0 && gradient <= limits.1)).then_some(line)
 }
 
 #[test]
@@ -100,14 +101,18 @@ fn a_training_step_of_every_model_agrees_between_drivers() {
         let name = format!("{}.safetensors", model.name());
         if let Some(from) = &from {
             let theirs = read_safetensors(&from.join(name)).unwrap();
-            wrong.extend(check(model.name(), &step(&gpu, model, gpu.caps()), &theirs));
+            wrong.extend(check(model.name(), &step(&gpu, model, gpu.caps()), &theirs, OF_DRIVERS));
         } else if let Some(to) = &to {
             std::fs::create_dir_all(to).unwrap();
             write_safetensors(&to.join(name), &step(&gpu, model, gpu.caps())).unwrap();
         } else if small {
             let plain = Caps { subgroups: None, textures: TextureLoads::Slow, ..gpu.caps().clone() };
+            if &plain == gpu.caps() {
+                println!("skipped: this adapter has neither subgroups nor textures that are worth a copy");
+                continue;
+            }
             let [ours, theirs] = [gpu.caps(), &plain].map(|caps| step(&gpu, model, caps));
-            wrong.extend(check(model.name(), &ours, &theirs));
+            wrong.extend(check(model.name(), &ours, &theirs, OF_KERNELS));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -107,6 +107,8 @@ fn every_command_says_that_its_device_is_lost() {
     }
     // The test of kernels before their first use, the trial of the memory, tuning.
     std::fs::remove_dir_all(dir.join("cache")).unwrap();
+    // Its own, so that nothing has passed.
+    std::fs::create_dir_all(dir.join("cache/lesion-gpu/kernels")).unwrap();
     for (what, args) in [("self-test", &["eval", "run"][..]), ("doctor", &["doctor", "relu"])] {
         assert!(struck(dir, args, FAULTS[0], 1).is_some(), "{what}");
     }
@@ -118,7 +120,7 @@ fn every_command_says_that_its_device_is_lost() {
 
 /// A shader file of the small training, an edit of it, and the entry point that the edit is in.
 const WRONG: [(&str, &str, &str); 4] = [
-    ("adam.wgsl", "parameter[i] = w - step => parameter[i] = w + step", "adam:update"),
+    ("adam.wgsl", "w -= step => w += step", "adam:update"),
     ("softmax_cross_entropy.wgsl", "exp( => exp(0.5 * ", "softmax_cross_entropy:"),
     ("max_pool.wgsl", "v > best.value => v < best.value", "max_pool:"),
     ("augment.wgsl", "/ 255.0 => / 256.0", "augment:"),
@@ -137,6 +139,9 @@ fn a_driver_that_computes_a_kernel_wrongly_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     let train = [TRAIN, &["--epochs", "1"]].concat();
+    // Its own, and not what all tests share.
+    let kernels = dir.join("cache/lesion-gpu/kernels");
+    std::fs::create_dir_all(&kernels).unwrap();
     for (i, wrong) in WRONG.into_iter().enumerate() {
         let (fault, run) = (fault(wrong), format!("run-{i}"));
         let said = fails(dir, 13, &[&train[..], &["--run", &run, "--fault", &fault]].concat());
@@ -153,11 +158,15 @@ fn a_driver_that_computes_a_kernel_wrongly_is_refused() {
     ok(dir, &[&train[..], &["--run", "right"]].concat());
     assert_ne!(table(&dir.join("trusting"), "steps.csv"), table(&dir.join("right"), "steps.csv"));
     // What has passed is not tested again: a driver that has changed has another version, and so another list.
-    let kernels = dir.join("cache/lesion-gpu/kernels");
     let lists: Vec<_> = std::fs::read_dir(&kernels).unwrap().map(|e| e.unwrap().path()).collect();
     let list = std::fs::read_to_string(&lists[0]).unwrap();
     assert!(lists.len() == 1 && list.lines().count() > 10 && list.lines().all(|line| line.len() == 64), "{list}");
-    ok(dir, &[&train[..], &["--run", "again", "--fault", &fault]].concat());
+    let written = || std::fs::metadata(&lists[0]).unwrap().modified().unwrap();
+    let before = written();
+    ok(dir, &[&train[..], &["--run", "again"]].concat());
+    assert_eq!(written(), before);
+    // Nor is it taken for what shaders do that read otherwise.
+    fails(dir, 13, &[&train[..], &["--run", "wrong", "--fault", &fault]].concat());
     // A list that is damaged, or that cannot be written, costs a test.
     std::fs::write(&lists[0], b"\xff\x00nonsense").unwrap();
     ok(dir, &["eval", "right"]);

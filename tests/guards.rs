@@ -37,6 +37,8 @@ fn copy() {
 #[test]
 fn guards_find_a_kernel_that_reads_or_writes_behind_its_tensors() {
     let Some(gpu) = guarded() else { return };
+    // Those of the probes that a device is opened with.
+    gpu.check_guards().unwrap();
     let copy = |from: u32, to: u32| {
         let x = gpu.allocate("x", 32, Usage::Storage).unwrap();
         let y = gpu.allocate("y", 32, Usage::Storage).unwrap();
@@ -75,7 +77,7 @@ fn trained(gpu: &Gpu, config: &TrainConfig) -> Vec<(String, Vec<u8>)> {
     let (rows, area) = (config.batch, config.size.area());
     let stream = Stream::named(1, "guards");
     // Masks in alpha: every third pixel.
-    let pixel = |i: u32| (stream.words([i, 0])[0] & 0x00ff_ffff) | if i % 3 == 0 { 0xff00_0000 } else { 0 };
+    let pixel = |i: u32| (stream.words([i, 0])[0] & 0x00ff_ffff) | if i.is_multiple_of(3) { 0xff00_0000 } else { 0 };
     let pixels = (0..(rows * area) as u32).map(pixel).collect();
     let ids: Vec<u32> = (0..rows as u32).collect();
     let labels = ids.iter().map(|id| id % 7).collect();

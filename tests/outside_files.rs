@@ -121,7 +121,7 @@ fn odd() -> Vec<(String, Vec<u8>)> {
     ]
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn odd_and_damaged_pictures_through_every_command() {
     use std::os::unix::ffi::OsStrExt as _;

@@ -182,16 +182,17 @@ fn the_same_ranks_end_the_same_and_interrupted_ones_go_on_with_any_number() {
     let dir = folder.path();
     // Batch-norm, rows that cannot be shared out evenly, and an interruption in the middle of the second epoch.
     let config =
-        TrainConfig { batch: 9, fine_tune: config().fine_tune, max_steps: Some(8), ..with_batch_norm("resnet18") };
+        TrainConfig { batch: 9, fine_tune: config().fine_tune, max_steps: Some(8), ..with_batch_norm("unet-small") };
     let config = TrainConfig { size: 32.into(), epochs: 3, ..config };
     together(&gpu, 2, &config, &options(&dir.join("whole")));
     let stop = |name: &str| {
-        let mut parts = [Part::default(), Part { interrupted_after: Some(5), ..Part::default() }];
+        let mut parts = [Part::default(), Part { interrupted_after: Some(4), ..Part::default() }];
         let ended = ranks(&gpu, &vec![config.clone(); 2], &options(&dir.join(name)), &mut parts);
         for ended in ended {
             let error = ended.unwrap().unwrap_err();
             assert_eq!(error.kind(), Kind::Interrupted);
             let text = error.to_string();
+            // The others hear of it in the next step.
             assert!(text.contains("after step 5") && text.contains("mpirun -n 2 lesion-gpu train --resume"), "{text}");
         }
     };
@@ -304,7 +305,7 @@ fn numbers_that_are_not_finite_are_told_by_the_rank_that_saw_them_first() {
     for ended in ranks(&gpu, &vec![hopeless; 2], &options(&run), &mut parts) {
         let error = ended.unwrap().unwrap_err();
         assert_eq!(error.kind(), Kind::Diverged);
-        assert!(error.to_string().contains("three times did not help"), "{error}");
+        assert!(error.to_string().contains("lowered three times did not help"), "{error}");
     }
     // Both have gone the same way, and only one has written of it.
     let went_back =

@@ -16,7 +16,7 @@ mod onnx;
 mod plan;
 mod tape;
 
-pub use backward::{Accumulate, Gradients};
+pub use backward::{Arithmetic, Gradients};
 pub use bundle::Arena;
 pub use execute::{Executable, KernelProfile, PendingOutputs, Store};
 pub use group::Group;

@@ -128,6 +128,11 @@ pub trait Op: fmt::Debug + Send + Sync {
         Err(Error::new(Kind::Internal, format!("'{}' has no backward rule", self.name())))
     }
 
+    /// Whether the backward rule of an op with results in f16 takes gradients of them in f32.
+    fn takes_wide_gradients(&self) -> bool {
+        false
+    }
+
     /// The inputs (variables) that the op changes in place.
     fn updates(&self) -> &'static [usize] {
         &[]

@@ -125,7 +125,12 @@ impl Gpu {
         summary.caps = caps.clone();
         let pipelines = PipelineStore::open(&device, &adapter.get_info(), options.pipeline_cache.as_deref());
         let timestamps = features.contains(wgpu::Features::TIMESTAMP_QUERY);
-        let trust = Trust::open(&options.self_test, &summary, options.checked);
+        let self_test = match (&options.fault, &options.self_test) {
+            // What other shaders have shown is none of this device's business, and the other way round.
+            (Some(Fault::Shader { .. }), SelfTest::On(_)) => &SelfTest::On(None),
+            (_, self_test) => self_test,
+        };
+        let trust = Trust::open(self_test, &summary, options.checked);
         let mut gpu = Self {
             device,
             queue,

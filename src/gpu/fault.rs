@@ -64,11 +64,6 @@ impl Trap {
             _ => Cow::Borrowed(text),
         }
     }
-
-    /// Whether shaders are what they say.
-    pub fn compiles(&self) -> bool {
-        !matches!(self.fault, Some(Fault::Shader { .. }))
-    }
 }
 
 impl Gpu {

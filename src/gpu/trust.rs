@@ -33,9 +33,13 @@ impl Trust {
         // Another driver, another compiler: it starts a new list.
         let place = [env!("CARGO_PKG_VERSION"), &adapter.name, &adapter.backend, &adapter.driver].join("\n");
         let file = folder.map(|f| f.join(format!("{}.txt", &blake3::hash(place.as_bytes()).to_hex()[..16])));
-        let text = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
-        // A damaged line is no kernel's hash, so its kernel is tested again.
-        Self { on, checked, file, passed: Mutex::new(text.lines().map(str::to_owned).collect()) }
+        let passed = file.as_deref().map(Self::read).unwrap_or_default();
+        Self { on, checked, file, passed: Mutex::new(passed) }
+    }
+
+    /// A damaged line is no kernel's hash, so its kernel is tested again.
+    fn read(file: &Path) -> BTreeSet<String> {
+        std::fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
     fn passed(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -82,8 +86,9 @@ impl Gpu {
     pub fn trust_kernels<'a>(&self, kernels: impl IntoIterator<Item = &'a Kernel>) {
         let mut passed = self.trust.passed();
         passed.extend(kernels.into_iter().map(|kernel| self.trust.name(kernel)));
-        // What a faulty device has shown is no other's business.
-        if let Some(file) = self.trust.file.as_ref().filter(|_| self.trap.compiles()) {
+        if let Some(file) = &self.trust.file {
+            // Another process may have written meanwhile.
+            passed.extend(Trust::read(file));
             Trust::save(file, &passed);
         }
     }

@@ -55,7 +55,7 @@ pub use random::{Draw, Random, Subject};
 pub use self_test::{Tested, self_test};
 pub use twin::{AnyTwin, Array, Real, Twin};
 
-use crate::autograd::{Finish, Gradients, Lower, Tape, Tensor};
+use crate::autograd::{Arithmetic, Finish, Gradients, Lower, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{
     Caps, DeviceClass, Dispatch, Kernel, Library, Operand, Reading, Texel, Texture, TextureLoads, grid_for,
@@ -240,12 +240,14 @@ pub fn backward(tape: &mut Tape, loss: Tensor) -> Result<Gradients> {
 /// # Errors
 /// Errors of the backward rules.
 pub fn backward_from(tape: &mut Tape, seeds: &[(Tensor, Tensor)]) -> Result<Gradients> {
-    tape.backward(seeds, &|tape, a, b| {
+    let add = |tape: &mut Tape, a, b| {
         // One of them may be wider than the value: the sum is too.
         let dtype = if tape.ty(a).is_half() { tape.ty(b).dtype } else { DType::F32 };
         let (a, b) = (cast::cast(tape, a, dtype)?, cast::cast(tape, b, dtype)?);
         add::add(tape, a, b)
-    })
+    };
+    let narrow = |tape: &mut Tape, gradient| cast::cast(tape, gradient, DType::F16);
+    tape.backward(seeds, Arithmetic { add: &add, narrow: &narrow })
 }
 
 /// What a kernel does to each element of its result before storing it. A residual is the node's last input.

@@ -37,8 +37,8 @@ pub enum Optimizer {
 
 impl Optimizer {
     /// Appends the updates of every trainable variable that a gradient reached. `lr` is the learning rate, `[1]`. With
-    /// `scaling` the gradients are those of the scaled loss, and if one of them is not finite nothing is updated. Returns what tells whether
-    /// something was wrong.
+    /// `scaling` the gradients are those of the scaled loss, and if one of them is not finite nothing is updated. Returns
+    /// what tells whether something was wrong.
     ///
     /// # Errors
     /// [`Kind::Internal`] if no parameter has a gradient.
@@ -265,20 +265,24 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use approx::assert_abs_diff_eq;
+
     use super::*;
 
     #[test]
     fn cosine_starts_full_halves_midway_and_ends_at_zero() {
         let rate = |step| Schedule::Cosine.rate(0.1, step, 100);
         assert_eq!(rate(0), 0.1);
-        assert!((rate(50) - 0.05).abs() < 1e-12 && rate(100).abs() < 1e-12 && rate(1000).abs() < 1e-12);
+        for (step, want) in [(50, 0.05), (100, 0.0), (1000, 0.0)] {
+            assert_abs_diff_eq!(rate(step), want, epsilon = 1e-12);
+        }
         assert_eq!(Schedule::Constant.rate(0.1, 99, 100), 0.1);
     }
 
     #[test]
     fn steps_fall_and_warm_ups_rise() {
         let falls = Schedule::Step { every: 10, factor: 0.1 };
-        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
+        let close = |a: f64, b: f64| assert_abs_diff_eq!(a, b, epsilon = 1e-12);
         for (step, rate) in [(0, 1.0), (9, 1.0), (10, 0.1), (25, 0.01)] {
             close(falls.rate(1.0, step, 100), rate);
         }

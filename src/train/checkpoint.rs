@@ -67,6 +67,9 @@ pub struct Setback {
     pub step: u64,
     /// The last step before, which it went on from.
     pub back_to: u64,
+    /// The phase, from 0: the rates of others are not lowered.
+    #[serde(default)]
+    pub phase: usize,
     /// What was wrong.
     pub why: String,
 }

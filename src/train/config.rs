@@ -411,7 +411,11 @@ impl TrainConfig {
             ("--step-factor", self.step.factor > 0.0 && self.step.factor <= 1.0, "above 0 and at most 1"),
             ("--weight-decay", (0.0..=1.0).contains(&self.weight_decay), "between 0 and 1"),
             ("--momentum", (0.0..1.0).contains(&self.momentum), "at least 0 and below 1"),
-            ("--clip-norm", self.clip_norm.is_none_or(|norm| norm > 0.0 && norm.is_finite()), "a positive number"),
+            (
+                "--clip-norm",
+                self.clip_norm.is_none_or(|norm| norm as f32 > 0.0 && (norm as f32).is_finite()),
+                "a positive number",
+            ),
             ("--min-delta", self.min_delta >= 0.0 && self.min_delta.is_finite(), "at least 0"),
             ("--label-smoothing", (0.0..1.0).contains(&self.label_smoothing), "at least 0 and below 1"),
             ("--focal-gamma", self.focal.gamma >= 0.0 && self.focal.gamma.is_finite(), "at least 0"),

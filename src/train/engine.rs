@@ -167,9 +167,7 @@ fn run_rank(
                     .next("the file is damaged: start a new run from weights/best.safetensors with --weights"));
             }
             place.resume(gpu, &checkpoint)?;
-            if team.is_first() {
-                folder.drop_epochs(&progress.fallen)?;
-            }
+            folder.drop_epochs(&progress.fallen)?;
             (folder, lock, checkpoint.progress)
         }
         None => {
@@ -236,7 +234,7 @@ fn run_rank(
     };
     if !options.resume {
         // A run that is killed in its first epoch can be resumed.
-        engine.keep()?;
+        engine.keep_start()?;
     }
     let go_on = how_to_go_on(team, engine.folder.path());
     let stopped = |e: Error| match e.kind() {
@@ -373,7 +371,7 @@ impl<'a> Engine<'a> {
         place.follow(self.gpu, &legacy, step)?;
         let mut engine = Self { place, ..self };
         // A step that goes wrong goes back to one of its own phase.
-        engine.keep()?;
+        engine.keep_start()?;
         (engine.notify)(Event::Phase {
             number: engine.progress.phase.number + 1,
             phases: engine.phases.len(),
@@ -398,7 +396,9 @@ impl<'a> Engine<'a> {
         let epoch = self.steps as u64;
         let warm_up = (phase.warm_up * epoch as f64).round() as u64;
         let rate = phase.schedule(epoch).rate_after(warm_up, base, step - start, self.end() - start);
-        rate * LOWER.powi(self.progress.setbacks.len() as i32)
+        let setbacks = &self.progress.setbacks;
+        let times = setbacks.iter().filter(|setback| setback.phase == self.progress.phase.number).count();
+        rate * LOWER.powi(times as i32)
     }
 
     /// The error of an interruption, which says how to go on.

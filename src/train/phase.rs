@@ -343,6 +343,15 @@ impl Workplace {
         Ok(self.store.read_bytes(gpu, FAULT)?.iter().any(|&byte| byte != 0))
     }
 
+    /// The bytes of what a forward pass changes, statistics of batch-norm, by name.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn statistics(&self, gpu: &Gpu) -> Result<Vec<(String, Vec<u8>)>> {
+        let moving = self.parameters.iter().filter(|p| !p.trainable);
+        moving.map(|p| Ok((p.name.clone(), self.store.read_bytes(gpu, &p.name)?))).collect()
+    }
+
     /// What the graphs begin with.
     pub fn source(&self) -> Source {
         let inputs = &self.train.executable().plan().inputs;

@@ -149,6 +149,11 @@ impl RunFolder {
         self.path.join("weights").join(format!("epoch-{epoch:04}.safetensors"))
     }
 
+    /// The checkpoint that the running epoch began with, of a run that may go back to it.
+    pub fn start_of_epoch(&self) -> PathBuf {
+        self.path.join("weights").join("epoch.safetensors")
+    }
+
     /// The checkpoint before the last, while the run goes on.
     pub fn previous(&self) -> PathBuf {
         self.path.join("weights").join("previous.safetensors")
@@ -247,12 +252,12 @@ impl RunFolder {
         if self.anothers {
             return Ok(());
         }
-        match std::fs::remove_file(self.previous()) {
+        [self.previous(), self.start_of_epoch()].iter().try_for_each(|path| match std::fs::remove_file(path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("delete the checkpoint before the last", &self.previous(), &e))
+                Err(Error::io("delete a checkpoint that is of no use any more", path, &e))
             }
             _ => Ok(()),
-        }
+        })
     }
 
     /// Takes the run for this process, so that no other continues it at the same time, and deletes what a killed one was
@@ -282,6 +287,9 @@ impl RunFolder {
 
     /// Deletes the weights of epochs that are not kept any more.
     pub(super) fn drop_epochs(&self, epochs: &[u32]) -> Result<()> {
+        if self.anothers {
+            return Ok(());
+        }
         epochs.iter().try_for_each(|&epoch| match std::fs::remove_file(self.epoch(epoch)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io("delete the weights of an epoch", &self.epoch(epoch), &e))

@@ -71,6 +71,7 @@ pub fn program_with(folder: &Path, args: &[&str], variables: &[(&str, &str)]) ->
 #[allow(dead_code, reason = "not every test file uses every helper")]
 pub fn command(folder: &Path, args: &[&str]) -> Command {
     let cache = folder.join("cache");
+    share_self_tests(&cache);
     let mut command = Command::new(env!("CARGO_BIN_EXE_lesion-gpu"));
     command
         .args(args)
@@ -80,6 +81,19 @@ pub fn command(folder: &Path, args: &[&str]) -> Command {
         .env("LOCALAPPDATA", &cache)
         .envs(HUB.map(|name| (name, "")));
     command
+}
+
+/// Which kernels have passed their self-test is known to all tests: else each program would test them again.
+fn share_self_tests(cache: &Path) {
+    #[cfg(unix)]
+    {
+        let (own, shared) = (cache.join("lesion-gpu"), Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels"));
+        std::fs::create_dir_all(&own).and_then(|()| std::fs::create_dir_all(&shared)).expect("folders for tests");
+        // It is there where the folder runs a second program.
+        let _ = std::os::unix::fs::symlink(shared, own.join("kernels"));
+    }
+    #[cfg(not(unix))]
+    let _ = cache;
 }
 
 /// Text that a program printed.

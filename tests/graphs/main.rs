@@ -134,7 +134,8 @@ fn random_graphs_have_everything() {
         saw("a batch of one", graph.leaves[0].input.ty.shape.dims()[0] == 1);
     }
     println!("{seen:?}\n{launches:?}");
-    for subject in subjects() {
+    // Nothing follows from a summary.
+    for subject in subjects().into_iter().filter(|subject| subject.op != "summary") {
         assert!(ops.contains(subject.op), "no graph has '{}'", subject.op);
     }
     for fused in ["relu+batch_norm.grad", "batch_norm.fold", "conv2d+statistics", "batch_norm.grad_frozen"] {

@@ -51,7 +51,8 @@ pub struct AdamConfig {
 }
 
 /// Appends an update of `parameter`, `m` and `v` (variables of one shape). `lr` is `[1]`; `correction` `[2]` is what
-/// [`adam_tick`] moves; `fault`, a u32 variable `[1]`, becomes 1 if a new parameter or second moment is not finite. Where the loss is scaled, `unscale` `[1]` multiplies the gradient; nothing changes if it is 0 (see
+/// [`adam_tick`] moves; `fault`, a u32 variable `[1]`, becomes 1 if a new parameter or second moment is not finite. Where the
+/// loss is scaled, `unscale` `[1]` multiplies the gradient; nothing changes if it is 0 (see
 /// [`loss_scale`](crate::ops::loss_scale)).
 ///
 /// # Errors

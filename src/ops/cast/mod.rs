@@ -52,6 +52,10 @@ impl Op for Cast {
         Ok(vec![TensorType { shape: float_shape(&inputs[0])?.clone(), dtype: self.to }])
     }
 
+    fn takes_wide_gradients(&self) -> bool {
+        true
+    }
+
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         let Some(d_y) = d_outputs[0] else { return Ok(vec![None]) };
         let dtype = tape.ty(node.inputs[0]).dtype;

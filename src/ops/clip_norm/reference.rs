@@ -26,9 +26,13 @@ impl Twin for FactorTwin {
         let unscale = inputs.get(1).map_or(1.0, |unscale| unscale.data[0].f64());
         let squares = inputs[0].data[0].f64();
         let norm = unscale * squares.sqrt();
-        let share = if squares.is_finite() { (self.most / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        let factor = match (unscale == 0.0, squares.is_finite()) {
+            (true, _) => 0.0,
+            (false, true) => unscale * (self.most / (norm + 1e-6)).min(1.0),
+            (false, false) => squares,
+        };
         let array = |value: f64| Array::new(vec![1], vec![T::of(value)]);
-        vec![array(unscale * share), array(0.0)]
+        vec![array(factor), array(0.0)]
     }
 
     fn backward<T: Real>(&self, _: &[Array<T>], _: &[Array<T>]) -> Vec<Option<Array<T>>> {

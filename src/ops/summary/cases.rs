@@ -24,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         case(&[16_385], Fill::NormalBut(f32::NEG_INFINITY), empty),
         case(&[5, 10_000], Fill::NormalBut(f32::NAN), some),
         case(&[32_768], Fill::Normal, empty),
+        case(&[40_000], Fill::Uniform(1e38, 3e38), empty),
     ]
 }
 

@@ -1,5 +1,5 @@
 //! What a tensor holds, in five numbers: its elements, how many of them are not finite, and of the others the least, the
-//! greatest and the sum of magnitudes. They are added to a record, so that it may be of several tensors or steps; one of
+//! greatest and the mean magnitude. They are added to a record, so that it may be of several tensors or steps; one of
 //! zeros is empty. For the search for where a computation went wrong: no gradient.
 //!
 //! Numbers are looked at by bits, as in [`loss_scale`](super::loss_scale). The order of summation is fixed.
@@ -47,8 +47,7 @@ pub struct Summary {
 
 impl Summary {
     /// Of the numbers of a record.
-    pub fn of([elements, not_finite, least, greatest, magnitudes]: [f32; NUMBERS]) -> Self {
-        let mean_magnitude = magnitudes / (elements - not_finite).max(1.0);
+    pub fn of([elements, not_finite, least, greatest, mean_magnitude]: [f32; NUMBERS]) -> Self {
         Self { elements, not_finite, least, greatest, mean_magnitude }
     }
 

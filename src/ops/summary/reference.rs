@@ -12,12 +12,15 @@ impl Twin for SummaryTwin {
         let elements = inputs[1].data.len() as f64;
         let had_some = before[0] != before[1];
         let kept = |i: usize| had_some.then(|| before[i]).into_iter();
+        let (old, new) = (if had_some { before[0] - before[1] } else { 0.0 }, finite.len() as f64);
+        let sum = kept(4).sum::<f64>() * old + finite.iter().map(|v| v.abs()).sum::<f64>();
+        let mean = if old + new == 0.0 { 0.0 } else { sum / (old + new) };
         let record = [
             before[0] + elements,
             before[1] + elements - finite.len() as f64,
             kept(2).chain(finite.iter().copied()).reduce(f64::min).unwrap_or(0.0),
             kept(3).chain(finite.iter().copied()).reduce(f64::max).unwrap_or(0.0),
-            kept(4).sum::<f64>() + finite.iter().map(|v| v.abs()).sum::<f64>(),
+            mean,
         ];
         vec![Array::new([record.len()], record.map(T::of).to_vec())]
     }

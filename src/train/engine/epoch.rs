@@ -7,11 +7,11 @@ use super::Engine;
 use super::trouble::{MOST_SKIPPED, What};
 use crate::data::{LEAKY, Visit, balanced_order, epoch_order};
 use crate::error::{Error, Kind, Result};
-use crate::train::Sampling;
 use crate::train::diagnosis::Lesson;
 use crate::train::events::{EpochResult, Event};
 use crate::train::mixing::Mixing;
 use crate::train::session::StepResult;
+use crate::train::{Divergence, Sampling};
 
 impl Engine<'_> {
     /// One epoch, or the rest of one that was interrupted.
@@ -115,6 +115,9 @@ impl Engine<'_> {
         // After the row: a resumed run drops rows beyond its checkpoint, but could not make up for one that is missing.
         // The weights are those of before the evaluation.
         checkpoint.progress = self.progress.clone();
+        if config.divergence == Divergence::LowerRate && self.team.is_first() {
+            checkpoint.write(&self.folder.start_of_epoch())?;
+        }
         self.folder.keep(&checkpoint, best, kept)?;
         Ok(result)
     }

@@ -1,5 +1,7 @@
 //! Numbers that are not finite: where they came from, and going back behind them.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::Engine;
@@ -53,7 +55,7 @@ impl Trouble {
             What::Loss(loss) => format!("the loss of step {step} is {loss}"),
             What::Update => format!("step {step} makes weights that are not finite numbers"),
             What::Answers => format!("outputs for validation pictures are not finite numbers after step {step}"),
-            What::State => format!("statistics of the layers are not finite numbers after step {step}"),
+            What::State => format!("statistics of the layers are not finite numbers after step {step} or before"),
             What::Overflow => format!("the gradients of step {step} and the {MOST_SKIPPED} before overflow in 16 bits"),
         }
     }
@@ -82,6 +84,10 @@ struct Dump<'a> {
     values: &'a [Value],
 }
 
+fn all_finite(weights: &Tensors, optimizer: &Tensors) -> bool {
+    weights.values().chain(optimizer.values()).all(|tensor| tensor.data().iter().all(|v| v.is_finite()))
+}
+
 impl Engine<'_> {
     /// Remembers what was wrong; the error that ends the epoch.
     pub(super) fn in_trouble(&mut self, step: u64, what: What) -> Error {
@@ -92,8 +98,7 @@ impl Engine<'_> {
 
     /// Refuses to keep what is not finite: what no step notices, as statistics of batch-norm.
     pub(super) fn check_finite(&mut self, weights: &Tensors, optimizer: &Tensors) -> Result<()> {
-        let finite = |(_, tensor): (&String, &HostTensor)| tensor.data().iter().all(|v| v.is_finite());
-        match weights.iter().chain(optimizer).all(finite) {
+        match all_finite(weights, optimizer) {
             true => Ok(()),
             false => Err(self.in_trouble(self.progress.step.saturating_sub(1), What::State)),
         }
@@ -107,7 +112,7 @@ impl Engine<'_> {
         self.team.forgive();
         let what = trouble.describe();
         let found = match trouble.what {
-            What::Answers => Ok("the weights are, but too large".to_owned()),
+            What::Answers => Ok("the weights are, but what is computed from them is not".to_owned()),
             _ => {
                 let found = self.diagnose(trouble);
                 let found = self.team.agreed("where it comes from", found);
@@ -115,58 +120,85 @@ impl Engine<'_> {
                 found
             }
         };
-        let mut next = match found {
+        let found = match found {
             Ok(found) => found,
-            Err(e) if e.kind() == Kind::Interrupted => return Err(self.stopped_here()),
+            Err(e) if e.kind() == Kind::Interrupted => {
+                let folder = self.folder.path().display().to_string();
+                return Err(Error::new(Kind::Interrupted, format!("interrupted while looking for why {what}"))
+                    .at(&folder)
+                    .next(format!("`lesion-gpu train --resume {folder}` goes on from the last checkpoint")));
+            }
+            Err(e) if e.kind() == Kind::DeviceLost || self.gpu.is_lost() => return Err(e),
             Err(e) => format!("where it comes from was not found: {}", e.what()),
         };
-        let went_back = self.progress.setbacks.len();
-        if self.config.divergence == Divergence::LowerRate && went_back < SETBACKS {
-            let mut setbacks = self.progress.setbacks.clone();
-            self.go_back(self.goal(trouble)?)?;
-            let back_to = self.progress.step;
-            // None is forgotten by going back behind it.
-            setbacks.push(Setback { step: trouble.step + 1, back_to, why: what.clone() });
-            self.progress.setbacks = setbacks;
-            let leaky = self.leak.is_some();
-            (self.steps_table, self.results) = tables(&self.folder, &self.objective, leaky, Some(&self.progress))?;
-            self.keep()?;
-            let lower = 1.0 / LOWER;
-            let (time, times) = (went_back + 1, SETBACKS);
+        let times = self.progress.setbacks.len();
+        if self.config.divergence == Divergence::LowerRate && times < SETBACKS {
+            self.set_back(trouble, &what)?;
+            let (lower, back_to) = (1.0 / LOWER, self.progress.step);
             (self.notify)(Event::Note(format!(
-                "{what}; {next}; went back to step {back_to}, and on with a learning rate {lower} times lower ({time} of \
-                 {times} times)"
+                "{what}; {found}; went back to step {back_to}, and on with a learning rate {lower} times lower ({} of \
+                 {SETBACKS} times)",
+                times + 1
             )));
             return Ok(());
         }
-        next += "; use a smaller --lr, or --clip-norm";
+        let mut next = format!("{found}; start a new run with a smaller --lr");
+        if self.config.clip_norm.is_none() {
+            next += ", with --clip-norm";
+        }
         next += match self.config.divergence {
-            Divergence::Stop => ", or let the run go back and on more slowly with --on-divergence lower-lr",
-            Divergence::LowerRate => ": a rate that was lowered three times did not help",
+            Divergence::Stop => ", or with --on-divergence lower-lr, which goes back and on more slowly",
+            Divergence::LowerRate => ": one that was lowered three times did not help",
         };
         if self.config.precision == Precision::Mixed {
-            next += ", or --precision f32";
+            next += ", or in --precision f32";
+        }
+        let best = self.folder.best();
+        if best.is_file() {
+            next += &format!("; it may begin with --weights {}", best.display());
         }
         Err(Error::new(Kind::Diverged, what).at(self.folder.path().display()).next(next))
     }
 
-    /// The checkpoint to go on from: the first time the last one before the step; then that of the best epoch, since the last
-    /// one is likely to be on its way to the same end.
-    fn goal(&self, trouble: Trouble) -> Result<Checkpoint> {
-        // There may be none yet, which rank 0 knows: the rest must go on as it does.
-        let best = self.read(|folder| Checkpoint::read(&folder.best())).ok();
-        self.team.forgive();
-        let best = best.filter(|best| best.progress.phase == self.progress.phase && !self.progress.setbacks.is_empty());
-        best.map_or_else(|| self.before(trouble), Ok)
+    /// Goes back to where the epoch began; the second time in a phase, or where nothing would be done again, to the best epoch
+    /// of the phase. Where a run was stopped and resumed in between does not matter.
+    fn set_back(&mut self, trouble: Trouble, why: &str) -> Result<()> {
+        let (phase, mut setbacks) = (self.progress.phase, self.progress.setbacks.clone());
+        let within =
+            |checkpoint: &Checkpoint| checkpoint.progress.phase == phase && checkpoint.progress.step <= trouble.step;
+        let read = |path: &Path| Checkpoint::read(path).ok().filter(within);
+        let again = setbacks.iter().any(|setback| setback.phase == phase.number);
+        let goal = self.read(|folder| {
+            let start = read(&folder.start_of_epoch());
+            let in_vain = start.as_ref().is_none_or(|start| start.progress.step == trouble.step);
+            let best = if in_vain || again { read(&folder.best()) } else { None };
+            best.or(start).map_or_else(|| folder.checkpoint().map(|(last, _)| last), Ok)
+        })?;
+        let undone = goal.progress.epoch + 1..=self.progress.epoch + 1;
+        self.go_back(goal)?;
+        // None is forgotten by going back behind it.
+        setbacks.push(Setback {
+            step: trouble.step + 1,
+            back_to: self.progress.step,
+            phase: phase.number,
+            why: why.to_owned(),
+        });
+        self.progress.setbacks = setbacks;
+        self.folder.drop_epochs(&undone.collect::<Vec<_>>())?;
+        let folder = &self.folder;
+        self.progress.kept.retain(|&(_, epoch)| folder.epoch(epoch).is_file());
+        let leaky = self.leak.is_some();
+        (self.steps_table, self.results) = tables(&self.folder, &self.objective, leaky, Some(&self.progress))?;
+        self.keep_start()
     }
 
-    /// The last checkpoint before a step.
-    fn before(&self, trouble: Trouble) -> Result<Checkpoint> {
-        match trouble.what {
-            // The last one was written behind the step, before anybody asked the model.
-            What::Answers => self.read(|folder| Checkpoint::read(&folder.previous())),
-            _ => self.read(|folder| Ok(folder.checkpoint()?.0)),
+    /// Writes a checkpoint where an epoch begins: runs that may go back go back there.
+    pub(super) fn keep_start(&mut self) -> Result<()> {
+        let checkpoint = self.checkpoint()?;
+        if self.config.divergence == Divergence::LowerRate && self.team.is_first() {
+            checkpoint.write(&self.folder.start_of_epoch())?;
         }
+        self.folder.keep_last(&checkpoint)
     }
 
     /// Takes weights, optimizer and progress back to a checkpoint.
@@ -185,17 +217,22 @@ impl Engine<'_> {
         let what = trouble.describe();
         (self.notify)(Event::Note(format!("{what}: doing it again to see where that comes from")));
         let setbacks = self.progress.setbacks.clone();
-        self.go_back(self.before(trouble)?)?;
-        // The rates of the steps as they were.
-        self.progress.setbacks = setbacks;
-        let (lesson, rate) = self.replay(trouble.step)?;
+        let before = self.read(|folder| Ok(folder.checkpoint()?.0))?;
+        let trouble = match trouble.what {
+            What::State => Trouble { step: self.first_bad(before.clone(), &setbacks, trouble.step)?, ..trouble },
+            _ => trouble,
+        };
+        let (lesson, rate) = self.replay(before, &setbacks, trouble.step)?;
         let epoch = self.progress.epoch;
         let at = (trouble.step, epoch, rate);
         let (gpu, config) = (self.gpu, self.phase());
         let source = self.place.source();
         let watch = Watch::new(self.model, config, &source, self.objective.classes().len(), &self.caps)?;
         let portion = self.portion(&lesson)?;
+        // It moves the statistics of batch-norm, as the step itself will.
+        let statistics = self.place.statistics(gpu)?;
         let mut values = watch.run(gpu, &self.objective, &mut self.place.store, &lesson, at, portion)?;
+        statistics.iter().try_for_each(|(name, bytes)| self.place.store.write_bytes(gpu, name, bytes))?;
         let (batch, partners) = &lesson;
         let result = self.learn(&lesson, rate, None)?;
         let result = match result {
@@ -220,11 +257,16 @@ impl Engine<'_> {
             images: self.pictures(batch, partners.as_ref()),
             values: &values,
         };
-        let name = format!("diverged-{}.json", trouble.step + 1);
+        // After a setback it may be the same step once more.
+        let name = match setbacks.len() {
+            0 => format!("diverged-{}.json", trouble.step + 1),
+            times => format!("diverged-{}-{}.json", trouble.step + 1, times + 1),
+        };
         let text = json_of(&name, &dump)?;
         let found = first.map_or_else(|| "every number was finite when it was done again".to_owned(), Value::describe);
         let found =
             if again { found } else { format!("{found} (done again, the step did not go wrong in the same way)") };
+        let found = if trouble.what == What::State { format!("in step {}, {found}", trouble.step + 1) } else { found };
         let (found, text) = self.as_it_says(speaker, (found, text))?;
         self.folder.write(&name, text.as_bytes())?;
         Ok(format!("{found}; pictures and numbers of the step are in {}", self.folder.file(&name).display()))
@@ -257,22 +299,47 @@ impl Engine<'_> {
         })
     }
 
-    /// Does the steps before `step` again; returns what that one learns from, and its learning rate.
-    fn replay(&mut self, step: u64) -> Result<(Lesson, f64)> {
+    /// Goes back to a checkpoint, and from there with the rates that were lowered so often.
+    fn rewind(&mut self, before: Checkpoint, setbacks: &[Setback]) -> Result<()> {
+        self.go_back(before)?;
+        self.progress.setbacks = setbacks.to_vec();
+        Ok(())
+    }
+
+    /// Does the steps from a checkpoint to `step` again; returns what that one learns from, and its learning rate.
+    fn replay(&mut self, before: Checkpoint, setbacks: &[Setback], step: u64) -> Result<(Lesson, f64)> {
+        self.rewind(before, setbacks)?;
         for lesson in self.lessons()? {
             let lesson = lesson?;
-            let rate = self.rate(self.progress.step);
             if self.progress.step == step {
                 while self.place.train.collect(self.gpu)?.is_some() {}
-                return Ok((lesson, rate));
+                return Ok((lesson, self.rate(step)));
             }
-            self.learn(&lesson, rate, None)?;
-            self.progress.step += 1;
-            if self.stops() {
-                return Err(Error::new(Kind::Interrupted, "interrupted"));
-            }
+            self.repeat(&lesson)?;
         }
         Err(Error::new(Kind::Internal, format!("step {step} is not of the epoch of the last checkpoint")))
+    }
+
+    /// Does the steps from a checkpoint again, one by one, until something that a checkpoint holds is not finite; `last` at the
+    /// latest.
+    fn first_bad(&mut self, before: Checkpoint, setbacks: &[Setback], last: u64) -> Result<u64> {
+        self.rewind(before, setbacks)?;
+        for lesson in self.lessons()? {
+            self.repeat(&lesson?)?;
+            let done = self.progress.step - 1;
+            let (weights, optimizer) = self.place.export(self.gpu)?;
+            if done >= last || !all_finite(&weights, &optimizer) {
+                return Ok(done);
+            }
+        }
+        Ok(last)
+    }
+
+    fn repeat(&mut self, lesson: &Lesson) -> Result<()> {
+        let rate = self.rate(self.progress.step);
+        self.learn(lesson, rate, None)?;
+        self.progress.step += 1;
+        if self.stops() { Err(Error::new(Kind::Interrupted, "interrupted")) } else { Ok(()) }
     }
 
     /// The pictures of a batch.
