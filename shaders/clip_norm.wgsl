@@ -8,6 +8,7 @@ struct Params {
     most: f32, // the norm that is not exceeded
 }
 
+const LARGE: f32 = 3e38;
 const WG: u32 = 64u;
 
 // parts, add
@@ -59,8 +60,9 @@ fn add(@builtin(local_invocation_index) lane: u32) {
     }
 }
 
-/// What gradients are multiplied by; the total begins anew. A norm that is not finite makes everything so: be it that a gradient
-/// is not, or that only its square is too large, the step is not to be hidden. By bits, as in loss_scale.wgsl.
+/// What gradients are multiplied by; the total begins anew. Where the norm is not finite, be it that a gradient is not or that only
+/// its square is too large, large gradients become infinite, so that the step is not hidden; and zeros stay zeros, as the gaps
+/// between bundled tensors must. By bits, as in loss_scale.wgsl.
 @compute @workgroup_size(1)
 fn factor() {
     let squares = total[0];
@@ -71,6 +73,6 @@ fn factor() {
     if plain == 0.0 {
         clipped[0] = 0.0; // nothing is to be updated
     } else {
-        clipped[0] = select(squares, plain * share, finite);
+        clipped[0] = select(LARGE, plain * share, finite);
     }
 }

@@ -29,7 +29,7 @@ impl Twin for FactorTwin {
         let factor = match (unscale == 0.0, squares.is_finite()) {
             (true, _) => 0.0,
             (false, true) => unscale * (self.most / (norm + 1e-6)).min(1.0),
-            (false, false) => squares,
+            (false, false) => 3e38,
         };
         let array = |value: f64| Array::new(vec![1], vec![T::of(value)]);
         vec![array(factor), array(0.0)]
