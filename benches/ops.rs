@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, Divan};
-use lesion_gpu::autograd::{Executable, Plan, Store, Tape, Tensor};
+use lesion_gpu::autograd::{Executable, Plan, Store};
 use lesion_gpu::gpu::{Caps, DeviceClass, Gpu, GpuOptions, Recorded};
 use lesion_gpu::ops::batch_norm::{BatchNorm, batch_norm_train};
 use lesion_gpu::ops::conv2d::{Conv2d, conv2d};
@@ -26,7 +26,7 @@ use lesion_gpu::ops::global_avg_pool::global_avg_pool;
 use lesion_gpu::ops::max_pool::max_pool;
 use lesion_gpu::ops::relu::relu;
 use lesion_gpu::ops::window::{Padding, Window};
-use lesion_gpu::ops::{CaseInput, Fill, Role, add, all_cases, backward_from};
+use lesion_gpu::ops::{CaseInput, Fill, Role, Trace, add, all_cases, plan_with_gradients};
 use lesion_gpu::rng::Stream;
 
 fn main() {
@@ -48,8 +48,6 @@ fn layers(bencher: Bencher, entry: &Entry) {
 fn cases(bencher: Bencher, entry: &Entry) {
     entry.time(bencher);
 }
-
-type Trace = Arc<dyn Fn(&mut Tape, &[Tensor]) -> lesion_gpu::Result<Vec<Tensor>> + Send + Sync>;
 
 /// An op on a shape, forward and backward.
 #[derive(Clone)]
@@ -140,23 +138,7 @@ fn layer_subjects() -> Vec<Subject> {
 impl Subject {
     /// The plan of the forward pass and all gradients.
     fn plan(&self, caps: &Caps) -> lesion_gpu::Result<Plan> {
-        let mut tape = Tape::new();
-        let mut inputs = vec![];
-        for (i, input) in self.inputs.iter().enumerate() {
-            let differentiable = input.role == Role::Differentiable;
-            inputs.push(tape.variable(&format!("input {i}"), input.ty.clone(), differentiable)?);
-        }
-        let outputs = (self.trace)(&mut tape, &inputs)?;
-        let mut wanted = outputs.clone();
-        if self.inputs.iter().any(|i| i.role == Role::Differentiable) {
-            let mut seeds = vec![];
-            for (j, &y) in outputs.iter().enumerate() {
-                seeds.push((y, tape.variable(&format!("seed {j}"), tape.ty(y).clone(), false)?));
-            }
-            let gradients = backward_from(&mut tape, &seeds)?;
-            wanted.extend(inputs.iter().filter_map(|&x| gradients.get(x)));
-        }
-        Plan::new(&tape, &wanted, caps)
+        plan_with_gradients(&self.inputs, &self.trace, caps)
     }
 }
 

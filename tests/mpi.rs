@@ -5,15 +5,14 @@ mod common;
 #[path = "common/training.rs"]
 mod training;
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use common::{number, ok, program, text};
 use lesion_gpu::ops::Draw;
 use lesion_gpu::train::Checkpoint;
-use training::{TRAIN, assert_equal, table};
+use training::{TRAIN, assert_equal, table, until};
 
 /// `mpirun` with what it needs in a container of two cores, in `folder`, with the program's caches there too.
 fn mpirun(folder: &Path, args: &[&str]) -> Command {
@@ -71,20 +70,7 @@ fn signal(process: u32, name: &str) {
 fn started(folder: &Path, number: &str, train: &[&str], steps: u64) -> Option<(Child, impl std::io::Read + use<>)> {
     let args = ranks(number, &[train, &["--json", "--checkpoint-every", "0"]].concat());
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut child =
-        mpirun(folder, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mpirun is there");
-    let mut lines = BufReader::new(child.stdout.take().unwrap());
-    let (mut line, mut seen) = (String::new(), 0);
-    while seen < steps {
-        line.clear();
-        if lines.read_line(&mut line).unwrap() == 0 {
-            let output = child.wait_with_output().unwrap();
-            assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
-            return None;
-        }
-        seen += u64::from(line.contains(r#""event":"step""#));
-    }
-    Some((child, lines))
+    until(&mut mpirun(folder, &args), steps)
 }
 
 #[test]

@@ -4,34 +4,21 @@ mod common;
 #[path = "common/training.rs"]
 mod training;
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::Read as _;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use common::{command, fails, number, ok, program, text};
 use lesion_gpu::ops::Draw;
 use lesion_gpu::train::Checkpoint;
 use lesion_gpu::weights::{read_safetensors, write_safetensors};
-use training::{TRAIN, assert_equal, table};
+use training::{TRAIN, assert_equal, table, until};
 
 /// Starts a training and reads what it prints until `steps` steps were submitted; `None` if it ended before.
 fn started(folder: &Path, args: &[&str], steps: u64) -> Option<(Child, impl std::io::Read + use<>)> {
     let args = [args, &["--json", "--checkpoint-every", "0"]].concat();
-    let mut child =
-        command(folder, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-    let mut lines = BufReader::new(child.stdout.take().unwrap());
-    let (mut line, mut seen) = (String::new(), 0);
-    while seen < steps {
-        line.clear();
-        if lines.read_line(&mut line).unwrap() == 0 {
-            let output = child.wait_with_output().unwrap();
-            assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
-            return None;
-        }
-        seen += u64::from(line.contains(r#""event":"step""#));
-    }
-    Some((child, lines))
+    until(&mut command(folder, &args), steps)
 }
 
 /// Kills a training that [`started`] has started.

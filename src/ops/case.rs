@@ -130,6 +130,30 @@ pub struct Case {
     pub f32_only: bool,
 }
 
+/// A plan of what is traced from variables of these types, and of the gradients of those that take one.
+///
+/// # Errors
+/// Those of tracing and planning.
+pub fn plan_with_gradients(inputs: &[CaseInput], trace: &Trace, caps: &Caps) -> Result<Plan> {
+    let mut tape = Tape::new();
+    let mut variables = vec![];
+    for (i, input) in inputs.iter().enumerate() {
+        let differentiable = input.role == Role::Differentiable;
+        variables.push(tape.variable(&format!("input {i}"), input.ty.clone(), differentiable)?);
+    }
+    let outputs = trace(&mut tape, &variables)?;
+    let mut wanted = outputs.clone();
+    if inputs.iter().any(|input| input.role == Role::Differentiable) {
+        let mut seeds: Vec<(Tensor, Tensor)> = vec![];
+        for (j, &y) in outputs.iter().enumerate() {
+            seeds.push((y, tape.variable(&format!("seed {j}"), tape.ty(y).clone(), false)?));
+        }
+        let gradients = backward_from(&mut tape, &seeds)?;
+        wanted.extend(variables.iter().filter_map(|&x| gradients.get(x)));
+    }
+    Plan::new(&tape, &wanted, caps)
+}
+
 /// The cases, and all again with the inputs numbered `inputs` in f16.
 pub(crate) fn and_half(mut cases: Vec<Case>, inputs: &[usize]) -> Vec<Case> {
     let takes = |case: &&Case| !case.needs_half() && !case.f32_only && inputs.iter().any(|&i| i < case.inputs.len());
@@ -211,23 +235,8 @@ impl Case {
     /// # Errors
     /// Those of tracing and planning.
     pub fn launches(&self, caps: &Caps) -> Result<Vec<Dispatch>> {
-        let mut tape = Tape::new();
-        let mut inputs = vec![];
-        for (i, input) in self.inputs.iter().enumerate() {
-            let differentiable = input.role == Role::Differentiable;
-            inputs.push(tape.variable(&format!("input {i}"), input.ty.clone(), differentiable)?);
-        }
-        let outputs = (self.trace)(&mut tape, &inputs)?;
-        let mut wanted = outputs.clone();
-        if self.inputs.iter().any(|input| input.role == Role::Differentiable) {
-            let mut seeds: Vec<(Tensor, Tensor)> = vec![];
-            for (j, &y) in outputs.iter().enumerate() {
-                seeds.push((y, tape.variable(&format!("weight {j}"), tape.ty(y).clone(), false)?));
-            }
-            let gradients = backward_from(&mut tape, &seeds)?;
-            wanted.extend(inputs.iter().filter_map(|&x| gradients.get(x)));
-        }
-        Ok(Plan::new(&tape, &wanted, caps)?.dispatches.into_iter().map(|planned| planned.dispatch).collect())
+        let plan = plan_with_gradients(&self.inputs, &self.trace, caps)?;
+        Ok(plan.dispatches.into_iter().map(|planned| planned.dispatch).collect())
     }
 
     /// `op/name`.

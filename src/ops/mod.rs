@@ -49,7 +49,7 @@ pub mod upsample;
 pub mod window;
 
 pub(crate) use case::and_half;
-pub use case::{Case, CaseInput, Fill, Role};
+pub use case::{Case, CaseInput, Fill, Role, Trace, plan_with_gradients};
 pub use check::{CaseReport, Measured, check_case, check_case_as, finite_differences, larger};
 pub use random::{Draw, Random, Subject};
 pub use self_test::{Tested, self_test};

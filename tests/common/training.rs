@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "not every test file uses every helper")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use lesion_gpu::train::Checkpoint;
 
@@ -27,6 +29,24 @@ pub const TRAIN: &[&str] = &[
     "0.9",
     "--no-report",
 ];
+
+/// Starts a training that tells events as JSON, and reads what it prints until `steps` steps were submitted; `None` if it ended well
+/// before.
+pub fn until(training: &mut Command, steps: u64) -> Option<(Child, impl std::io::Read + use<>)> {
+    let mut child = training.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let (mut line, mut seen) = (String::new(), 0);
+    while seen < steps {
+        line.clear();
+        if lines.read_line(&mut line).unwrap() == 0 {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{training:?}: {}", String::from_utf8_lossy(&output.stderr));
+            return None;
+        }
+        seen += u64::from(line.contains(r#""event":"step""#));
+    }
+    Some((child, lines))
+}
 
 /// A file of a run.
 pub fn table(run: &Path, name: &str) -> String {
