@@ -80,6 +80,38 @@ fn a_run_whose_device_fails_keeps_its_checkpoint_and_ends_as_if_it_had_not() {
     assert!(resumed > 1, "hardly a run had begun when its device failed");
 }
 
+/// There is nothing to go on from, and nothing to lose in its folder.
+#[test]
+fn a_run_that_never_came_to_a_checkpoint_is_begun_again_in_its_folder() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let train = [TRAIN, &["--epochs", "1"]].concat();
+    ok(dir, &[&train[..], &["--run", "whole"]].concat());
+    let again = [&train[..], &["--run", "struck"]].concat();
+    let run = dir.join("struck");
+    for at in 1.. {
+        struck(dir, &again, FAULTS[0], at).expect("the folder is made before the run has ended");
+        if run.exists() {
+            break;
+        }
+    }
+    assert!(!run.join("weights/last.safetensors").exists(), "the first checkpoint needs the device once more");
+    let said = fails(dir, 10, &["train", "--resume", "struck"]);
+    assert!(said.contains("before its first checkpoint") && said.contains("--run may name this folder"), "{said}");
+    // Whatever is not the run's own is not touched.
+    std::fs::write(run.join("notes.txt"), "mine").unwrap();
+    assert!(fails(dir, 10, &again).contains("runs are never overwritten"));
+    std::fs::remove_file(run.join("notes.txt")).unwrap();
+    std::fs::write(run.join("skipped.csv"), "fault,place,what\n").unwrap();
+    ok(dir, &again);
+    assert_equal(&dir.join("whole"), &run);
+    assert!(!run.join("skipped.csv").exists(), "no picture was left out");
+    assert!(fails(dir, 10, &again).contains("runs are never overwritten"));
+}
+
 #[test]
 fn every_command_says_that_its_device_is_lost() {
     if common::gpu().is_none() {

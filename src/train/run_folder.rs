@@ -1,6 +1,7 @@
 //! The run folder: everything a run leaves behind. It is never overwritten.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,19 @@ use super::checkpoint::Checkpoint;
 use crate::data::{Dataset, Sample, Split, SplitAssignment, UNUSED, csv_of, csv_of_split};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Choices, Gpu};
-use crate::weights::{sweep, write_atomically, write_keeping};
+use crate::weights::{is_unfinished, remove_if_there, sweep, write_atomically, write_keeping};
+
+/// What a run writes before its first checkpoint.
+const FIRST_FILES: [&str; 8] = [
+    "training.lock",
+    "config.toml",
+    "environment.json",
+    "split.csv",
+    "skipped.csv",
+    "steps.csv",
+    "results.csv",
+    "weights",
+];
 
 /// A folder with `config.toml`, `environment.json`, `split.csv`, `steps.csv`, `results.csv`, `metrics.json`, `test.csv` and
 /// `weights/{best,last}.safetensors`, and weights of epochs that were to be kept.
@@ -25,18 +38,33 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Checks that a folder for a new run is free.
+    /// Checks that a folder for a new run is free. That of a run which never came to a checkpoint is: there is nothing to lose
+    /// in it.
     ///
     /// # Errors
-    /// [`Kind::Checkpoint`] if it exists and holds anything.
+    /// [`Kind::Checkpoint`] if it exists and holds anything else, or another process is training there.
     pub fn check_free(path: &Path) -> Result<()> {
         let occupied = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
         if !occupied && !path.is_file() {
             return Ok(());
         }
+        if Self::is_still_born(path) {
+            return Self { path: path.to_owned(), anothers: false }.lock().map(drop);
+        }
         Err(Error::new(Kind::Checkpoint, "the run folder exists, and runs are never overwritten")
             .at(path.display())
             .next("choose another --run, or continue this one with --resume"))
+    }
+
+    /// Whether a folder holds what a run writes before its first checkpoint and nothing else. The empty folder of weights tells
+    /// it from one in which somebody has written a configuration.
+    fn is_still_born(path: &Path) -> bool {
+        let all = |folder: &Path, known: &dyn Fn(&OsStr) -> bool| {
+            std::fs::read_dir(folder)
+                .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| known(&entry.file_name()))))
+        };
+        all(path, &|name| FIRST_FILES.iter().any(|first| name == *first) || is_unfinished(name))
+            && all(&path.join("weights"), &is_unfinished)
     }
 
     /// Checks that a new folder can be made at `path`, before data are prepared for it.
@@ -54,7 +82,7 @@ impl RunFolder {
     /// Makes a new folder: `path`, or the next free `runs/MODEL-NNN` under `root`.
     ///
     /// # Errors
-    /// [`Kind::Checkpoint`] if `path` exists and holds anything, [`Kind::Io`].
+    /// [`Kind::Checkpoint`] unless [`Self::check_free`], [`Kind::Io`].
     pub fn create(path: Option<&Path>, root: &Path, model: &str) -> Result<Self> {
         let path = match path {
             Some(path) => {
@@ -196,7 +224,7 @@ impl RunFolder {
                 .next("start a new run from weights/best.safetensors with --weights"),
             false => Error::new(Kind::Checkpoint, "the run stopped before its first checkpoint")
                 .at(self.path.display())
-                .next("start it again under another name"),
+                .next("start it again: --run may name this folder"),
         }))
     }
 
@@ -252,12 +280,9 @@ impl RunFolder {
         if self.anothers {
             return Ok(());
         }
-        [self.previous(), self.start_of_epoch()].iter().try_for_each(|path| match std::fs::remove_file(path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("delete a checkpoint that is of no use any more", path, &e))
-            }
-            _ => Ok(()),
-        })
+        [self.previous(), self.start_of_epoch()]
+            .iter()
+            .try_for_each(|path| remove_if_there(path, "delete a checkpoint that is of no use any more"))
     }
 
     /// Takes the run for this process, so that no other continues it at the same time, and deletes what a killed one was
@@ -290,12 +315,7 @@ impl RunFolder {
         if self.anothers {
             return Ok(());
         }
-        epochs.iter().try_for_each(|&epoch| match std::fs::remove_file(self.epoch(epoch)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("delete the weights of an epoch", &self.epoch(epoch), &e))
-            }
-            _ => Ok(()),
-        })
+        epochs.iter().try_for_each(|&epoch| remove_if_there(&self.epoch(epoch), "delete the weights of an epoch"))
     }
 
     /// Writes the resolved configuration.
@@ -482,7 +502,8 @@ impl RunFolder {
         let faults = dataset.skipped.list();
         let rows = faults.iter().map(|fault| [fault.kind.name(), &fault.place, &fault.what]);
         match faults.is_empty() {
-            true => Ok(()),
+            // There may be one of a run that never came to a checkpoint.
+            true => remove_if_there(&self.file("skipped.csv"), "delete an older list"),
             false => write_atomically(&self.file("skipped.csv"), &csv_of(["fault", "place", "what"], rows)?),
         }
     }

@@ -18,6 +18,7 @@ mod safetensors;
 mod torch;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
@@ -170,9 +171,24 @@ const TEMPORARY: &str = ".lesion-gpu-";
 /// [`Kind::Io`].
 pub fn sweep(folder: &Path) -> Result<()> {
     let entries = std::fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, &e))?;
-    let left = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY));
-    left.map(|entry| entry.path())
-        .try_for_each(|path| std::fs::remove_file(&path).map_err(|e| Error::io("delete an unfinished file", &path, &e)))
+    let left = entries.flatten().filter(|entry| is_unfinished(&entry.file_name()));
+    left.map(|entry| entry.path()).try_for_each(|path| remove_if_there(&path, "delete an unfinished file"))
+}
+
+/// Whether a file of that name was being written when its program ended.
+pub fn is_unfinished(name: &OsStr) -> bool {
+    name.to_string_lossy().starts_with(TEMPORARY)
+}
+
+/// Deletes a file, if it is there; `what` says so in an error.
+///
+/// # Errors
+/// [`Kind::Io`].
+pub fn remove_if_there(path: &Path, what: &str) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(what, path, &e)),
+        _ => Ok(()),
+    }
 }
 
 fn replace(path: &Path, previous: Option<&Path>, bytes: &[u8]) -> Result<()> {

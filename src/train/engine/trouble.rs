@@ -206,7 +206,10 @@ impl Engine<'_> {
         // What is still under way belongs to steps that are done again.
         while self.place.train.collect(self.gpu)?.is_some() {}
         self.place.resume(self.gpu, &checkpoint)?;
+        // What is undone took its time.
+        let spent = self.progress.seconds;
         self.progress = checkpoint.progress;
+        self.progress.seconds = self.progress.seconds.max(spent);
         self.skipped = 0;
         Ok(())
     }
