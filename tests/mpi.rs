@@ -221,3 +221,100 @@ fn a_rank_that_is_killed_ends_the_run_and_nothing_is_lost() {
     // A finished run is none that could lose a rank.
     assert!(program(dir, &["eval", "killed-0", "--no-cache"]).status.success());
 }
+
+#[test]
+fn ranks_answer_to_pictures_as_one_process_does() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    ok(dir, &[TRAIN, &["--epochs", "1", "--run", "classes"]].concat());
+    let masks = ["train", "--data", "synthetic:30", "--model", "unet-small", "--size", "32", "--batch", "4"];
+    ok(dir, &[&masks[..], &["--epochs", "1", "--run", "masks", "--no-report"]].concat());
+    std::fs::create_dir(dir.join("photos")).unwrap();
+    for i in 0..23_u32 {
+        let colour = |x: u32, y: u32| image::Rgb([(x * 5 + i * 11) as u8, (y * 7) as u8, (i * 10) as u8]);
+        let picture = image::RgbImage::from_fn(30 + i, 25, colour);
+        picture.save(dir.join(format!("photos/{i:02}.png"))).unwrap();
+    }
+    let predict = |ranks: Option<&str>, args: &[&str]| {
+        let args = [&["predict", "classes", "photos", "--batch", "4"], args].concat();
+        match ranks {
+            None => program(dir, &args),
+            Some(number) => run(dir, number, &args),
+        }
+    };
+    // Six batches: for four ranks not as many each.
+    for format in ["csv", "json", "jsonl", "text"] {
+        let alone = predict(None, &["--format", format]);
+        assert!(alone.status.success());
+        for ranks in ["2", "4"] {
+            let several = predict(Some(ranks), &["--format", format]);
+            assert_eq!(text(&alone.stdout), text(&several.stdout), "{format}, {ranks} ranks");
+        }
+    }
+    // What cannot be read is said once, and is no reason to wait: a whole batch is not.
+    for i in [1, 8, 9, 10, 11, 22] {
+        std::fs::write(dir.join(format!("photos/{i:02}.png")), "no picture").unwrap();
+    }
+    let (alone, several) = (predict(None, &["--format", "csv"]), predict(Some("3"), &["--format", "csv"]));
+    assert_eq!((text(&alone.stdout), alone.status.code()), (text(&several.stdout), Some(8)));
+    let complaints = |output: &Output| -> Vec<String> {
+        let said = text(&output.stderr);
+        said.lines().filter(|line| line.starts_with("skipped: ")).map(str::to_owned).collect()
+    };
+    assert_eq!(complaints(&several), complaints(&alone));
+    let said = text(&several.stderr);
+    assert_eq!((several.status.code(), complaints(&several).len()), (Some(8), 6), "{said}");
+    assert_eq!(said.matches("6 of 23 pictures could not be read").count(), 1, "{said}");
+    // Fewer pictures than ranks.
+    assert_eq!(
+        runs(dir, "3", &["predict", "classes", "photos/00.png"]),
+        ok(dir, &["predict", "classes", "photos/00.png"])
+    );
+    // Each rank draws its masks; none is written over.
+    let draw =
+        |out: &'static str| ["predict", "masks", "photos/0[2-7].png", "--batch", "2", "--format", "csv", "--out", out];
+    let (one, two) = (ok(dir, &draw("one")), runs(dir, "2", &draw("two")));
+    assert_eq!(one.replace("one/", "two/"), two);
+    for i in 2..8 {
+        let read = |out: &str| std::fs::read(dir.join(out).join(format!("{i:02}_segmentation.png"))).unwrap();
+        assert!(read("one") == read("two"), "{i}");
+    }
+    let said = text(&run(dir, "2", &draw("two")).stderr);
+    assert_eq!(said.matches("nothing is overwritten").count(), 1, "{said}");
+}
+
+#[test]
+fn ranks_reproduce_what_one_process_does() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let rows =
+        ["reproduce", "s1-cnn", "s3-r18", "--from-scratch", "--data", "synthetic:60", "--size", "32", "--batch", "8"];
+    let rows = |out: &'static str| [&rows[..], &["--max-steps", "2", "--out", out]].concat();
+    // What a rank that was killed has left.
+    std::fs::create_dir(dir.join("two")).unwrap();
+    std::fs::write(dir.join("two/s1-cnn-published.lock"), "").unwrap();
+    let (alone, several) = (ok(dir, &rows("one")), runs(dir, "2", &rows("two")));
+    let table = |out: &str| std::fs::read_to_string(dir.join(out).join("table.csv")).unwrap();
+    assert_eq!(table("one"), table("two"));
+    assert!(table("one").lines().count() > 4, "{alone}");
+    // Each run once, and each rank had some; the table once.
+    for (row, protocol) in
+        [("s1-cnn", "published"), ("s1-cnn", "leak-free"), ("s3-r18", "published"), ("s3-r18", "leak-free")]
+    {
+        let begun = format!("{row} under the protocol {protocol}: ");
+        assert_eq!((alone.matches(&begun).count(), several.matches(&begun).count()), (1, 1), "{several}");
+    }
+    assert!(several.contains("rank 0: ") && several.contains("rank 1: "), "{several}");
+    assert_eq!(several.matches("written: ").count(), 1, "{several}");
+    let left = std::fs::read_dir(dir.join("two")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().ends_with(".lock")));
+    // Nothing is left to do.
+    let again = runs(dir, "2", &rows("two"));
+    assert!(!again.contains("under the protocol"), "{again}");
+}

@@ -18,6 +18,24 @@ pub(super) enum Format {
     Csv,
 }
 
+impl Format {
+    /// What is printed of an answer.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] if it cannot be encoded.
+    pub fn text(self, answer: &impl Answer) -> Result<String> {
+        match self {
+            Self::Text => Ok(answer.line()),
+            Self::Jsonl => serde_json::to_string(answer).map_err(failed),
+            Self::Json => {
+                let text = serde_json::to_string_pretty(answer).map_err(failed)?;
+                Ok(format!("  {}", text.replace('\n', "\n  ")))
+            }
+            Self::Csv => record(&answer.row()),
+        }
+    }
+}
+
 /// What there is to say of a picture. As JSON it is what it serialises to.
 pub(super) trait Answer: Serialize {
     /// As a line.
@@ -39,7 +57,7 @@ impl Answers {
     /// Begins, with the header of a table whose columns are called `columns`.
     ///
     /// # Errors
-    /// As [`print`](Self::print).
+    /// As [`print`](Self::print), and [`Kind::Internal`] for columns that cannot be encoded.
     pub fn begin(format: Format, columns: &[&str], progress: &mut Progress) -> Result<Self> {
         let mut answers = Self { format, held: None, closed: false };
         match format {
@@ -50,23 +68,17 @@ impl Answers {
         Ok(answers)
     }
 
-    /// Prints an answer, above the bar.
+    /// Prints an answer, of which [`Format::text`] has made this text, above the bar.
     ///
     /// # Errors
-    /// [`Kind::Io`] if it cannot be written, [`Kind::Internal`] if it cannot be encoded.
-    pub fn print(&mut self, answer: &impl Answer, progress: &mut Progress) -> Result<()> {
-        match self.format {
-            Format::Text => self.put(&answer.line(), progress),
-            Format::Jsonl => self.put(&serde_json::to_string(answer).map_err(failed)?, progress),
-            Format::Json => {
-                let text = serde_json::to_string_pretty(answer).map_err(failed)?;
-                let indented = format!("  {}", text.replace('\n', "\n  "));
-                match self.held.replace(indented) {
-                    Some(before) => self.put(&format!("{before},"), progress),
-                    None => Ok(()),
-                }
-            }
-            Format::Csv => self.put(&record(&answer.row())?, progress),
+    /// [`Kind::Io`] if it cannot be written.
+    pub fn print(&mut self, text: String, progress: &mut Progress) -> Result<()> {
+        if self.format != Format::Json {
+            return self.put(&text, progress);
+        }
+        match self.held.replace(text) {
+            Some(before) => self.put(&format!("{before},"), progress),
+            None => Ok(()),
         }
     }
 

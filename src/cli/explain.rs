@@ -14,6 +14,7 @@ use crate::data::preprocess::Area;
 use crate::data::{ImageSize, SampleReader, Sheet, Source, decode_rgb_file, masks_of_files, png_of};
 use crate::error::{Error, Kind, Result};
 use crate::explain::{Explainer, Explanation, Look, Method, heat_map, overlay, share_inside};
+use crate::parallel::Team;
 use crate::train::{HostModel, Interrupt};
 use crate::weights::write_atomically;
 
@@ -149,7 +150,8 @@ pub(super) fn run(args: &ExplainArgs, interrupt: &Interrupt) -> Result<()> {
         false => (args.paths.first().cloned(), &args.paths[1..]),
     };
     let source = args.model.source(run)?;
-    let files = pictures::find(paths)?;
+    let team = Team::default();
+    let files = pictures::find(paths, &team)?;
     let model = HostModel::read(&source)?;
     let targets = targets(&files, &args.out, ENDINGS, "map")?;
     let sheet = args.sheet.as_deref().map(|file| new_sheet(file, files.len())).transpose()?;
@@ -176,7 +178,7 @@ pub(super) fn run(args: &ExplainArgs, interrupt: &Interrupt) -> Result<()> {
         faults: vec![],
         sheet,
     };
-    let job = Job { files: &files, batch, format: args.format, columns: &COLUMNS, interrupt };
+    let job = Job { files: &files, batch, format: args.format, columns: &COLUMNS, team: &team, interrupt };
     let recipe = explainer.config.preparation();
     let outcome = job.each("explaining", vec![recipe], &mut |pictures, show, print| {
         for (done, batches) in pictures.enumerate() {

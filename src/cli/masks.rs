@@ -86,7 +86,9 @@ pub(super) fn predict(args: &PredictArgs, gpu: &Gpu, models: &mut Ensemble, job:
         return Err(Error::new(Kind::Usage, "this model draws masks, and where they go is not clear")
             .next("name a folder with --out"));
     };
-    let targets = targets(job.files, folder, ["_segmentation.png", "_outlined.png"], "mask")?;
+    let targets = targets(job.files, folder, ["_segmentation.png", "_outlined.png"], "mask");
+    // Before another rank writes one.
+    let targets = job.team.agreed("where masks go", targets)?;
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder of masks", folder, &e))?;
     let recipes = models.preparations();
     job.run(gpu, models, &mut |picture, said| {

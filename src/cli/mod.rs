@@ -51,7 +51,7 @@ use crate::data::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Fault, Feature, Gpu, GpuOptions, Limits, SelfTest, list_adapters};
 use crate::ops::conv2d::prove;
-use crate::parallel::{Launch, Peers};
+use crate::parallel::{Launch, Peers, Team};
 use crate::train::Interrupt;
 use crate::tune::TuningCache;
 use style::ERROR;
@@ -269,9 +269,9 @@ pub fn main() -> ExitCode {
     // The flags of the subcommand that are on the command line, and not at their defaults.
     let flags = matches.subcommand().map(|(_, flags)| flags);
     let given = |flag: &str| flags.is_some_and(|m| m.value_source(flag) == Some(ValueSource::CommandLine));
-    // Of all commands only this one knows other processes.
+    // Of all commands only these know other processes.
     let launch = match cli.command {
-        Command::Train(_) => Launch::begin(),
+        Command::Train(_) | Command::Predict(_) | Command::Reproduce(_) => Launch::begin(),
         _ => Ok(Launch::alone()),
     };
     let launch = match launch {
@@ -316,14 +316,16 @@ pub fn main() -> ExitCode {
         .map_err(|e| Error::new(Kind::Internal, format!("could not install the signal handler: {e}")))
         .and_then(|()| match cli.command {
             Command::Devices => devices::run(),
-            Command::Train(args) => train::run(&args, &given, &interrupt, &launch, &peers),
+            Command::Train(args) => {
+                as_rank(&launch, &peers, |team, peers| train::run(&args, &given, &interrupt, team, peers))
+            }
             Command::Eval(args) => eval::run(&args, &interrupt),
-            Command::Predict(args) => predict::run(&args, &interrupt),
+            Command::Predict(args) => as_rank(&launch, &peers, |team, _| predict::run(&args, &interrupt, team)),
             Command::Explain(args) => explain::run(&args, &interrupt),
             Command::Serve(args) => serve::run(&args, &interrupt),
             Command::Data(args) => data::run(&args, &interrupt),
             Command::Recipe(args) => recipe::run(&args),
-            Command::Reproduce(args) => reproduce::run(&args, &interrupt),
+            Command::Reproduce(args) => as_rank(&launch, &peers, |team, _| reproduce::run(&args, &interrupt, team)),
             Command::Compare(args) => compare::run(&args),
             Command::Report(args) => report::run(&args, &interrupt),
             Command::Convert(args) => convert::run(&args),
@@ -340,6 +342,25 @@ pub fn main() -> ExitCode {
         Err(e) if launch.is_silent() => ExitCode::from(e.exit_code()),
         Err(e) => fail(&e),
     }
+}
+
+/// Does work alone, or as one of the ranks that `launch` has found. `peers` gets the others, so that a signal can look for them.
+fn as_rank(
+    launch: &Launch,
+    peers: &OnceLock<Peers>,
+    work: impl FnOnce(&Team, Option<&Peers>) -> Result<()>,
+) -> Result<()> {
+    let team = Team::new(launch.ranks())?;
+    if !team.is_alone() {
+        let _ = peers.set(Peers::watch(team.ranks())?);
+    }
+    let result = team.conclude(work(&team, peers.get()));
+    peers.get().into_iter().for_each(Peers::end);
+    // Rank 0 says it once for all.
+    if !team.is_first() && team.has_failed() {
+        launch.keep_silent();
+    }
+    result
 }
 
 /// Says what went wrong; the exit code that belongs to it.

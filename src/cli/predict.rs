@@ -11,6 +11,7 @@ use super::source::ModelArgs;
 use super::{DeviceArgs, TuningArgs};
 use crate::error::{Error, Kind, Result};
 use crate::models::Task;
+use crate::parallel::Team;
 use crate::train::{Answering, Ensemble, Interrupt, ModelSource, Precision, Predictor, Said, is_model};
 
 #[derive(Debug, Args)]
@@ -23,6 +24,7 @@ Examples:
   lesion-gpu predict runs/resnet18-001 ISIC2018_Task3_Test_Input/ --isic > submission.csv
   lesion-gpu predict runs/a-001 runs/b-001 runs/c-001 photos/   the mean of several runs
   lesion-gpu predict runs/unet-small-001 photos/ --out masks/
+  mpirun -n 4 lesion-gpu predict runs/resnet18-001 photos/ --format csv > labels.csv
   lesion-gpu predict --model resnet18 --weights w.safetensors photo.jpg --logits --format json")]
 pub(super) struct PredictArgs {
     /// A run folder or checkpoint (unless --model and --weights are given), or several, whose mean answers; then pictures,
@@ -122,20 +124,28 @@ impl Answer for Classified {
     }
 }
 
-pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
+/// Runs `lesion-gpu predict`, alone or as one of several ranks that take batches of the pictures in turn.
+pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt, team: &Team) -> Result<()> {
     let (sources, paths) = sources(args)?;
+    // Rank 0 speaks for all.
+    let note = |text: String| {
+        if team.is_first() {
+            eprintln!("note: {text}");
+        }
+    };
     if args.logits && sources.len() > 1 {
         return Err(Error::new(Kind::Usage, "--logits is for one run: of several, probabilities are averaged")
             .next("leave --logits away, or name one run"));
     }
-    let files = pictures::find(paths)?;
-    let gpu = args.device.open()?;
-    let batch = (args.batch as usize).min(files.len());
+    let files = pictures::find(paths, team)?;
+    let gpu = team.in_turn("the device", || args.device.open_at(team.local()))?;
+    // Few pictures are for all ranks too.
+    let batch = (args.batch as usize).min(files.len().div_ceil(team.size()));
     let tuning = args.tuning.cache(&gpu);
     let mut models = vec![];
     for source in &sources {
         let mut predictor = Predictor::load(&gpu, source, batch, args.precision, tuning.as_ref())?;
-        predictor.notes.iter().chain(&predictor.difference.note()).for_each(|note| eprintln!("note: {note}"));
+        predictor.notes.iter().chain(&predictor.difference.note()).for_each(|text| note(text.clone()));
         if args.no_temperature {
             predictor.temperature = None;
         }
@@ -146,14 +156,14 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
     }
     let mut models = Ensemble::new(models)?;
     if sources.len() > 1 {
-        eprintln!("note: the mean of {} runs", sources.len());
+        note(format!("the mean of {} runs", sources.len()));
     }
     if args.tta {
         let list: Vec<String> = models.members().iter().map(|model| model.views().to_string()).collect();
-        eprintln!("note: the mean of {} views of each picture", list.join(", "));
+        note(format!("the mean of {} views of each picture", list.join(", ")));
     }
     let views = models.views();
-    let job = |columns| Job { files: &files, batch, format: args.format, columns, interrupt };
+    let job = |columns| Job { files: &files, batch, format: args.format, columns, team, interrupt };
     let Answering { task, classes, .. } = models.members()[0].answering();
     if task == Task::Segment {
         return super::masks::predict(args, &gpu, &mut models, &job(&super::masks::COLUMNS));
@@ -165,7 +175,7 @@ pub(super) fn run(args: &PredictArgs, interrupt: &Interrupt) -> Result<()> {
         models.members().iter().filter_map(|model| model.temperature.filter(|_| !args.logits)).collect();
     if !temperatures.is_empty() {
         let list: Vec<String> = temperatures.iter().map(|t| format!("{t:.4}")).collect();
-        eprintln!("note: probabilities are calibrated, by a temperature of {}", list.join(", "));
+        note(format!("probabilities are calibrated, by a temperature of {}", list.join(", ")));
     }
     // Of several, each has its own.
     let temperature = temperatures.first().copied().filter(|_| sources.len() == 1);

@@ -13,9 +13,10 @@ use crate::data::{Dataset, ImageSize, Masks, OpenOptions};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::models::{Model, Task};
+use crate::parallel::Team;
 use crate::report::{Reproduced, Reproduction};
 use crate::train::{
-    Interrupt, Precision, Protocol, Recipe, RunFolder, RunOptions, Scores, TrainConfig, Trained, Tuning,
+    Claim, Interrupt, Precision, Protocol, Recipe, RunFolder, RunOptions, Scores, TrainConfig, Trained, Tuning,
     normalisation_of, read_answers, run as train,
 };
 use crate::weights::{self, write_atomically};
@@ -26,7 +27,8 @@ Examples:
   lesion-gpu reproduce --data HAM10000.zip                            every recipe for this data
   lesion-gpu reproduce s1-cnn s3-r18 --data HAM10000.zip --size 64 --max-epochs 5
   lesion-gpu reproduce s3-r18 --data HAM10000.zip --weights resnet18=resnet18.safetensors
-  lesion-gpu reproduce s4-unet --data ISIC2018 --protocol leak-free")]
+  lesion-gpu reproduce s4-unet --data ISIC2018 --protocol leak-free
+  mpirun -n 4 lesion-gpu reproduce --data HAM10000.zip                four runs at a time")]
 pub(super) struct ReproduceArgs {
     /// Recipes, as `lesion-gpu recipe list` names them [default: all that are for this data]
     #[arg(value_name = "ROW")]
@@ -83,36 +85,27 @@ struct Row {
     folder: PathBuf,
 }
 
-pub(super) fn run(args: &ReproduceArgs, interrupt: &Interrupt) -> Result<()> {
+/// Runs `lesion-gpu reproduce`, alone or as one of several ranks, each of which does the next run that none has begun.
+pub(super) fn run(args: &ReproduceArgs, interrupt: &Interrupt, team: &Team) -> Result<()> {
     let dataset = dataset(args)?;
-    let rows = rows(args, &dataset, interrupt)?;
-    check_out(&args.out)?;
-    let gpu = args.device.open()?;
+    // Published weights are fetched by one, and found by the others.
+    let rows = team.in_turn("what is to be run", || rows(args, &dataset, interrupt))?;
+    team.agreed("the folder", check_out(&args.out))?;
+    let gpu = team.in_turn("the device", || args.device.open_at(team.local()))?;
     std::fs::create_dir_all(&args.out).map_err(|e| Error::io("create the folder of runs", &args.out, &e))?;
-    if !has_lesions(&dataset) {
+    if !has_lesions(&dataset) && team.is_first() {
         say(
             "note     the data names no lesions with several images: split by lesion and by image are the same, so one is run",
         );
     }
-    // A row that fails is told at once, and the others are run.
-    let mut failed = None;
-    for Row { recipe, config, folder } in &rows {
-        if RunFolder::open(folder).is_ok_and(|run| run.file("metrics.json").is_file()) {
-            continue;
-        }
-        let protocol = config.split.protocol.name();
-        say(format!("\n{} under the protocol {protocol}: {}", recipe.name, recipe.about));
-        let deviations = deviations(recipe, config, &dataset.name)?;
-        deviations.iter().for_each(|what| say(format!("differs  {what}")));
-        match run_one(args, &gpu, config, folder, interrupt) {
-            Err(e) if e.kind() == Kind::Interrupted || gpu.is_lost() => return Err(e),
-            Err(e) => {
-                say(format!("failed   {e}"));
-                failed.get_or_insert(e);
-            }
-            // After each run, so that one that is stopped leaves what there is.
-            Ok(()) => write(&args.out, &table(&args.out)?)?,
-        }
+    let failed = run_rows(args, &gpu, &rows, &dataset.name, interrupt, team)?;
+    let bad = |e: serde_json::Error| Error::new(Kind::Internal, format!("a failure cannot be sent: {e}"));
+    let all = team.exchange("the runs", serde_json::to_vec(&failed).map_err(bad))?;
+    let failures: Vec<Option<Error>> =
+        all.iter().map(|failed| serde_json::from_slice(failed)).collect::<Result<_, _>>().map_err(bad)?;
+    let failed = failures.into_iter().flatten().next();
+    if !team.is_first() {
+        return failed.map_or(Ok(()), Err);
     }
     let table = table(&args.out)?;
     write(&args.out, &table)?;
@@ -120,6 +113,47 @@ pub(super) fn run(args: &ReproduceArgs, interrupt: &Interrupt) -> Result<()> {
     let out = args.out.display();
     say(format!("written: {}", TABLES.map(|name| format!("{out}/{name}")).join(", ")));
     failed.map_or(Ok(()), Err)
+}
+
+/// Does the runs that are not finished and that no other process does; the failure of the first that failed.
+fn run_rows(
+    args: &ReproduceArgs,
+    gpu: &Gpu,
+    rows: &[Row],
+    dataset: &str,
+    interrupt: &Interrupt,
+    team: &Team,
+) -> Result<Option<Error>> {
+    // Several speak at once, so each says who it is, and no more than what it does.
+    let who = if team.is_alone() { "\n".to_owned() } else { format!("rank {}: ", team.rank()) };
+    let mut failed = None;
+    for Row { recipe, config, folder } in rows {
+        let is_finished = || RunFolder::open(folder).is_ok_and(|run| run.file("metrics.json").is_file());
+        if is_finished() {
+            continue;
+        }
+        // Before the data are prepared, which is long before there is a folder.
+        let Some(_claim) = Claim::take(&folder.with_added_extension("lock"))?.filter(|_| !is_finished()) else {
+            continue;
+        };
+        let row = format!("{who}{} under the protocol {}", recipe.name, config.split.protocol.name());
+        say(format!("{row}: {}", recipe.about));
+        let deviations = deviations(recipe, config, dataset)?;
+        if team.is_alone() {
+            deviations.iter().for_each(|what| say(format!("differs  {what}")));
+        }
+        // One that fails is told at once, and the others are run.
+        match run_one(args, gpu, config, folder, interrupt, team) {
+            Err(e) if e.kind() == Kind::Interrupted || gpu.is_lost() => return Err(e),
+            Err(e) => {
+                say(if team.is_alone() { format!("failed   {e}") } else { format!("{row} failed: {e}") });
+                failed.get_or_insert(e);
+            }
+            // After each run, so that one that is stopped leaves what there is.
+            Ok(()) => write(&args.out, &table(&args.out)?)?,
+        }
+    }
+    Ok(failed)
 }
 
 /// The dataset as it is listed: of classes, or of images and masks.
@@ -259,12 +293,13 @@ fn check_frozen(recipe: &Recipe, config: &TrainConfig) -> Result<()> {
 
 /// The configuration of the run in a folder, if one has begun there.
 fn begun(folder: &Path) -> Result<Option<TrainConfig>> {
-    let occupied = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     match RunFolder::open(folder) {
         Ok(run) if run.last().is_file() => run.config().map(Some),
-        _ if occupied => Err(Error::new(Kind::Checkpoint, "there is no run here that can be continued")
-            .at(folder.display())
-            .next("remove this folder, or name another --out")),
+        _ if RunFolder::check_free(folder).is_err() => {
+            Err(Error::new(Kind::Checkpoint, "there is no run here that can be continued")
+                .at(folder.display())
+                .next("remove this folder, or name another --out"))
+        }
         _ => Ok(None),
     }
 }
@@ -338,19 +373,32 @@ fn deviations(recipe: &Recipe, config: &TrainConfig, dataset: &str) -> Result<Ve
 }
 
 /// Runs a configuration in a folder, from its beginning or from where it was stopped.
-fn run_one(args: &ReproduceArgs, gpu: &Gpu, config: &TrainConfig, folder: &Path, interrupt: &Interrupt) -> Result<()> {
+fn run_one(
+    args: &ReproduceArgs,
+    gpu: &Gpu,
+    config: &TrainConfig,
+    folder: &Path,
+    interrupt: &Interrupt,
+    team: &Team,
+) -> Result<()> {
+    let (_, on_machine) = team.local();
     let options = RunOptions {
         run: Some(folder.to_owned()),
-        resume: RunFolder::open(folder).is_ok(),
+        resume: RunFolder::open(folder).is_ok_and(|run| run.last().is_file()),
         cache: args.load.cache.clone(),
         no_cache: args.load.no_cache,
-        memory_limit: memory_budget(None, gpu),
+        // What is free is for all ranks of the machine.
+        memory_limit: memory_budget(None, gpu).map(|bytes| bytes / on_machine as u64),
         workers: args.load.workers.into(),
         tuning: Tuning::On(tuning_cache(gpu), first_tuning(gpu, args.device.checked)),
         ..RunOptions::default()
     };
     let (mut progress, mut narrator) = (Progress::new(), Narrator::new(config));
-    let result = train(gpu, config, &options, interrupt, &mut |event| narrator.show(&mut progress, &event));
+    let result = train(gpu, config, &options, interrupt, &mut |event| {
+        if team.is_alone() {
+            narrator.show(&mut progress, &event);
+        }
+    });
     progress.clear();
     result.map(drop).map_err(|e| match e.kind() {
         Kind::Interrupted => e.next("the same `reproduce` command continues it"),

@@ -5,7 +5,7 @@
 //! - `fine_tune`, `freezing`: what is trained, how fast, in which phases; the names of what is frozen
 //! - `graph`: the training and evaluation graphs, and the largest batch that fits
 //! - `session`: a graph on a device, step by step
-//! - `checkpoint`, `run_folder`, `answers`: what is kept on disk
+//! - `checkpoint`, `run_folder`, `answers`: what is kept on disk; `claim`: what one process has for itself
 //! - `phase`, `features`: what a part of a run trains on a device, and what a frozen backbone computes once for it
 //! - `monitor`, `plateau`: what decides which epoch was best; a learning rate that falls when nothing gets better
 //! - `material`: the dataset, decoded, split and balanced; `recipe`: configurations of published systems
@@ -23,6 +23,7 @@ mod augment_config;
 mod augmented;
 mod checkpoint;
 mod choices;
+mod claim;
 mod config;
 mod diagnosis;
 mod engine;
@@ -57,6 +58,7 @@ pub use checkpoint::{Checkpoint, PhaseStart, Progress, Setback, Stop};
 pub use choices::{
     ClassWeighting, Divergence, LossKind, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
 };
+pub use claim::Claim;
 pub use config::{FocalConfig, KeepConfig, SplitConfig, StepConfig, TrainConfig};
 pub use engine::run;
 pub use ensemble::{Answering, Ensemble, MaskCounts, MaskMap, is_model, mask_maps, mask_of};

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::TrainConfig;
 use super::checkpoint::Checkpoint;
+use super::claim::Claim;
 use crate::data::{Dataset, Sample, Split, SplitAssignment, UNUSED, csv_of, csv_of_split};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Choices, Gpu};
@@ -286,28 +287,19 @@ impl RunFolder {
     }
 
     /// Takes the run for this process, so that no other continues it at the same time, and deletes what a killed one was
-    /// writing. File systems without locks are taken at their word.
+    /// writing.
     ///
     /// # Errors
     /// [`Kind::Checkpoint`] if another process has it; [`Kind::Io`].
-    pub(super) fn lock(&self) -> Result<RunLock> {
-        let path = self.file("training.lock");
-        let file = loop {
-            let file = File::create(&path).map_err(|e| Error::io("write", &path, &e))?;
-            if let Err(TryLockError::WouldBlock) = file.try_lock() {
-                return Err(Error::new(Kind::Checkpoint, "another process is training this run")
-                    .at(self.path.display())
-                    .next("wait until it is finished, or stop it"));
-            }
-            // The one before may have deleted the file between the two: then another could make and lock one too.
-            if same_file(&path, &file) {
-                break file;
-            }
-        };
-        let lock = RunLock { path, _file: file };
+    pub(super) fn lock(&self) -> Result<Claim> {
+        let claim = Claim::take(&self.file("training.lock"))?.ok_or_else(|| {
+            Error::new(Kind::Checkpoint, "another process is training this run")
+                .at(self.path.display())
+                .next("wait until it is finished, or stop it")
+        })?;
         sweep(&self.path)?;
         sweep(&self.path.join("weights"))?;
-        Ok(lock)
+        Ok(claim)
     }
 
     /// Deletes the weights of epochs that are not kept any more.
@@ -605,33 +597,6 @@ impl RunFolder {
 pub(super) fn json_of(name: &str, value: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(value);
     Ok(text.map_err(|e| Error::new(Kind::Internal, format!("could not encode {name}: {e}")))? + "\n")
-}
-
-/// Whether `path` still names this file.
-#[cfg(unix)]
-fn same_file(path: &Path, file: &File) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let number = |of: std::io::Result<std::fs::Metadata>| of.map(|of| (of.dev(), of.ino())).ok();
-    number(std::fs::metadata(path)) == number(file.metadata())
-}
-
-/// Whether `path` still names this file: elsewhere a file that is open keeps its name.
-#[cfg(not(unix))]
-fn same_file(_: &Path, _: &File) -> bool {
-    true
-}
-
-/// A run that this process has for itself, until this is dropped.
-pub(super) struct RunLock {
-    path: PathBuf,
-    _file: File,
-}
-
-impl Drop for RunLock {
-    fn drop(&mut self) {
-        // A lock file that stays behind locks nothing.
-        let _ = std::fs::remove_file(&self.path);
-    }
 }
 
 /// A CSV file of numbers that grows row by row.

@@ -1,7 +1,6 @@
 //! A training as `train` runs it, and whom it is told to.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::TrainArgs;
@@ -13,7 +12,7 @@ use crate::cli::tui::Screen;
 use crate::cli::{events, memory_budget, report, say, tuning_cache};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Gpu};
-use crate::parallel::{Launch, Peers, Team};
+use crate::parallel::{Peers, Team};
 use crate::train::{
     Event, Interrupt, Normalisation, Report, RunOptions, RunSummary, TrainConfig, Tuning, run as train,
 };
@@ -96,28 +95,9 @@ fn get_ready(args: &TrainArgs, given: &dyn Fn(&str) -> bool, interrupt: &Interru
     Ok(Ready { config, published, gpu })
 }
 
-/// Runs `lesion-gpu train`, alone or as one of the ranks that `launch` has found; `given` says which flags are on the command
-/// line. `peers` gets the other ranks, so that a signal can look for them.
+/// Runs `lesion-gpu train`, alone or as one of several ranks; `given` says which flags are on the command line. `peers` are the
+/// other ranks.
 pub(in crate::cli) fn run(
-    args: &TrainArgs,
-    given: &dyn Fn(&str) -> bool,
-    interrupt: &Interrupt,
-    launch: &Launch,
-    peers: &OnceLock<Peers>,
-) -> Result<()> {
-    let team = Team::new(launch.ranks())?;
-    if !team.is_alone() {
-        let _ = peers.set(Peers::watch(team.ranks())?);
-    }
-    let result = run_rank(args, given, interrupt, &team, peers.get());
-    // Rank 0 says it once for all.
-    if !team.is_first() && team.has_failed() {
-        launch.keep_silent();
-    }
-    result
-}
-
-fn run_rank(
     args: &TrainArgs,
     given: &dyn Fn(&str) -> bool,
     interrupt: &Interrupt,

@@ -9,11 +9,12 @@ use crate::error::Result;
 use crate::gpu::{Choices, Gpu};
 use crate::parallel::Team;
 use crate::train::checkpoint::{Checkpoint, Progress};
+use crate::train::claim::Claim;
 use crate::train::events::{Event, RunOptions, Tuning};
 use crate::train::material::Material;
 use crate::train::objective::Objective;
 use crate::train::phase::{Graphs, Workplace};
-use crate::train::run_folder::{RunFolder, RunLock, Table};
+use crate::train::run_folder::{RunFolder, Table};
 use crate::train::{Protocol, TrainConfig};
 use crate::tune::tune;
 
@@ -33,7 +34,7 @@ pub(super) fn workplace(
 pub(super) struct Resumed {
     pub folder: RunFolder,
     /// None where another rank writes the folder.
-    pub lock: Option<RunLock>,
+    pub lock: Option<Claim>,
     pub checkpoint: Checkpoint,
     /// The tuned choices it was made with.
     pub choices: Choices,

@@ -15,8 +15,9 @@ use crate::gpu::Choices;
 use crate::parallel::{Team, all_reduce_f32, all_reduce_f64};
 use crate::train::TrainConfig;
 use crate::train::checkpoint::Checkpoint;
+use crate::train::claim::Claim;
 use crate::train::diagnosis::Lesson;
-use crate::train::run_folder::{RunFolder, RunLock};
+use crate::train::run_folder::RunFolder;
 use crate::train::session::{Portion, StepResult};
 use crate::weights::Tensors;
 
@@ -111,8 +112,8 @@ pub(super) fn share_choices(team: &Team, make: impl FnOnce() -> Result<Choices>)
 /// The folder that rank 0 makes, on all ranks; its lock on rank 0.
 pub(super) fn share_folder(
     team: &Team,
-    make: impl FnOnce() -> Result<(RunFolder, RunLock)>,
-) -> Result<(RunFolder, Option<RunLock>)> {
+    make: impl FnOnce() -> Result<(RunFolder, Claim)>,
+) -> Result<(RunFolder, Option<Claim>)> {
     let mut made = None;
     let path = team.of_first("the run folder", || {
         let (folder, lock) = make()?;
