@@ -333,3 +333,35 @@ fn numbers_that_are_not_finite_are_told_by_the_rank_that_saw_them_first() {
     assert!(ended.iter().all(|rank| rank.progress.step == 30));
     assert_eq!(losses(&run).len(), 30);
 }
+
+#[test]
+fn faster_ranks_take_more_and_go_on_so() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let config = TrainConfig { max_steps: Some(6), micro_batch: Some(2), ..config() };
+    let by_speed = |name: &str| RunOptions { speeds: Some(vec![3.0, 1.0]), ..options(&dir.join(name)) };
+    let mut parts = [Part::default(), Part::default()];
+    for ended in ranks(&gpu, &vec![config.clone(); 2], &by_speed("uneven"), &mut parts) {
+        ended.expect("no rank is gone").unwrap();
+    }
+    for part in &parts {
+        assert!(
+            part.notes.iter().any(|note| note.contains("of the micro-batches") && note.contains("rank 0 3, rank 1 1")),
+            "{:?}",
+            part.notes
+        );
+    }
+    let environment = table(&dir.join("uneven"), "environment.json");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&environment).unwrap()["shares"], serde_json::json!([3, 1]));
+    // Dropout goes by the part, so who computes it does not matter.
+    alone(&gpu, &config, &options(&dir.join("alone")));
+    for (a, b) in losses(&dir.join("alone")).iter().zip(losses(&dir.join("uneven"))) {
+        assert!((a - b).abs() < 1e-5 * a, "{a} {b}");
+    }
+    // A resumed run need not be told.
+    let mut parts = [Part { interrupted_after: Some(3), ..Part::default() }, Part::default()];
+    ranks(&gpu, &vec![config.clone(); 2], &by_speed("stopped"), &mut parts);
+    together(&gpu, 2, &config, &RunOptions { resume: true, ..options(&dir.join("stopped")) });
+    assert_equal(&dir.join("uneven"), &dir.join("stopped"));
+}

@@ -21,6 +21,8 @@ const CLASSES: usize = 7;
 const TIMED: Duration = Duration::from_secs(5);
 /// but at least and at most so many.
 const STEPS: std::ops::RangeInclusive<usize> = 7..=500;
+/// Steps by whose median a device's speed is told.
+const SPEED_STEPS: usize = 3;
 /// Steps timed kernel by kernel, of which each launch's median counts; fewer where they take long.
 const PROFILES: usize = 5;
 const PROFILED: Duration = Duration::from_secs(10);
@@ -192,6 +194,35 @@ impl ModelBench {
             return Err(e.clone());
         }
         Ok(ModelTiming { launches, work, matrices, memory, ready, steps, cpu, kernels })
+    }
+
+    /// Images a second in some steps, each waited for, after a first one. Before they are timed `together` is called: several
+    /// processes that wait for each other there are timed at the same time.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); those of `together`.
+    pub fn images_per_second(
+        &self,
+        gpu: &Gpu,
+        check: &dyn Fn() -> Result<()>,
+        together: &dyn Fn() -> Result<()>,
+    ) -> Result<f64> {
+        self.config.validate()?;
+        let mut store = Store::new();
+        let step = |session: &mut Session| -> Result<f64> {
+            check()?;
+            let begun = Instant::now();
+            session.step(gpu)?;
+            session.finish(gpu)?;
+            Ok(begun.elapsed().as_secs_f64())
+        };
+        let session = self.session(gpu, &mut store).and_then(|mut session| step(&mut session).map(|_| session));
+        // One that fails must not keep the others waiting.
+        let session = together().and(session);
+        let mut session = session?;
+        let mut seconds = (0..SPEED_STEPS).map(|_| step(&mut session)).collect::<Result<Vec<_>>>()?;
+        seconds.sort_by(f64::total_cmp);
+        Ok(self.config.batch as f64 / seconds[SPEED_STEPS / 2].max(1e-9))
     }
 
     /// The parts that a step's batch is computed in.

@@ -310,7 +310,12 @@ pub fn main() -> ExitCode {
         if serves || tui::is_open() {
             return;
         }
-        let _ = writeln!(std::io::stderr(), "\nstopping after this step; once more to stop at once");
+        // `mpirun` sends a signal also where a rank of another machine has died, and leaves no time for more.
+        let next = others
+            .get()
+            .and_then(Peers::how_to_go_on)
+            .map_or(String::new(), |next| format!("; if a rank is gone, {next}"));
+        let _ = writeln!(std::io::stderr(), "\nstopping after this step; once more to stop at once{next}");
     });
     let result = handler
         .map_err(|e| Error::new(Kind::Internal, format!("could not install the signal handler: {e}")))

@@ -136,6 +136,10 @@ pub(super) struct TrainArgs {
     /// Continue the run in this folder, with its own configuration
     #[arg(long, value_name = "RUN", conflicts_with_all = CONFIGURATION)]
     resume: Option<PathBuf>,
+    /// Where `mpirun` starts several ranks: measure how fast each is, and let faster ones take more of each batch. Without, all
+    /// take as much
+    #[arg(long)]
+    balance_ranks: bool,
     /// Write a checkpoint this often within an epoch, and one after each in any case
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     checkpoint_every: u32,

@@ -79,6 +79,12 @@ impl Peers {
         *lock(&self.0.run) = Some(run);
     }
 
+    /// How the run is continued where it was ended by something that cannot say so, such as `mpirun` for a rank that died on
+    /// another machine.
+    pub fn how_to_go_on(&self) -> Option<String> {
+        self.0.how_to_go_on()
+    }
+
     /// From here on ranks may end: the run is over.
     pub fn end(&self) {
         self.0.over.store(true, Ordering::Relaxed);
@@ -122,13 +128,13 @@ impl Watch {
             dead.iter().map(|peer| format!("rank {} (process {} on {})", peer.rank, peer.process, self.host)).collect();
         let have = if who.len() == 1 { "has" } else { "have" };
         let error = Error::new(Kind::RankLost, format!("{} {have} ended, and with it the run", who.join(", ")));
-        match &*lock(&self.run) {
-            None => error.next("start the run again"),
-            Some(run) => {
-                let (ranks, run) = (self.ranks, run.display());
-                error.next(format!("continue with `mpirun -n {ranks} lesion-gpu train --resume {run}`"))
-            }
-        }
+        error.next(self.how_to_go_on().unwrap_or_else(|| "start the run again".to_owned()))
+    }
+
+    fn how_to_go_on(&self) -> Option<String> {
+        let run = lock(&self.run);
+        let run = run.as_ref()?.display();
+        Some(format!("continue with `mpirun -n {} lesion-gpu train --resume {run}`", self.ranks))
     }
 }
 

@@ -23,7 +23,7 @@ use super::objective::{Objective, masks_of};
 use super::phase::{Graphs, Plans, Samples, Workplace};
 use super::plateau::Plateau;
 use super::run_folder::{RunFolder, Table};
-use super::shares::Shares;
+use super::shares::{Shares, by_speed};
 use super::{Precision, ScheduleKind, TrainConfig};
 use crate::data::{Dataset, LastBatch, Leak, LoaderOptions, SplitAssignment};
 use crate::error::{Error, Kind, Result};
@@ -60,7 +60,6 @@ fn run_rank(
     config.precision.check(gpu)?;
     let model = Model::find(&config.model)?;
     let team = &options.team;
-    let shares = Shares::of(team, config)?;
     let resumed = match (&options.run, options.resume) {
         (Some(path), true) => Some(share_resumed(team, || Resumed::find(gpu, path, notify))?),
         (None, true) => return Err(Error::new(Kind::Usage, "--resume needs the folder of a run")),
@@ -71,6 +70,15 @@ fn run_rank(
             None
         }
     };
+    let taken = match &resumed {
+        Some(Resumed { taken: Some(taken), .. }) if taken.len() == team.size() => Some(taken.clone()),
+        _ => options.speeds.as_ref().and_then(|speeds| by_speed(config, speeds)),
+    };
+    let taken = taken.filter(|_| !team.is_alone());
+    let shares = Shares::of(team, config, taken.as_deref())?;
+    if let Some(taken) = &taken {
+        notify(Event::Note(shares.describe(taken)));
+    }
     let weights = match (&config.weights, &resumed) {
         (Some(path), None) => Some(weights::read(path.as_ref())?),
         _ => None,
@@ -181,7 +189,14 @@ fn run_rank(
                 let folder = RunFolder::create(options.run.as_deref(), &options.runs_root, &config.model)?;
                 let lock = folder.lock()?;
                 folder.write_config(config)?;
-                folder.write_environment(gpu, &choices, features_each_step, most, pixels.contents())?;
+                folder.write_environment(
+                    gpu,
+                    &choices,
+                    features_each_step,
+                    taken.as_deref(),
+                    most,
+                    pixels.contents(),
+                )?;
                 folder.write_split(&dataset, &split)?;
                 folder.write_skipped(&dataset)?;
                 Ok((folder, lock))

@@ -54,6 +54,9 @@ pub struct RunOptions {
     pub checkpoint_every: Duration,
     /// Who trains: this process alone, or one of several that share each batch.
     pub team: Team,
+    /// Images a second of each rank, by which batches are shared out; evenly without. A resumed run goes on as it began, if the
+    /// ranks are as many.
+    pub speeds: Option<Vec<f64>>,
 }
 
 impl Default for RunOptions {
@@ -70,6 +73,7 @@ impl Default for RunOptions {
             features_each_step: false,
             checkpoint_every: Duration::from_secs(600),
             team: Team::default(),
+            speeds: None,
         }
     }
 }

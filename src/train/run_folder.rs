@@ -357,6 +357,7 @@ impl RunFolder {
         gpu: &Gpu,
         choices: &Choices,
         features_each_step: bool,
+        taken: Option<&[usize]>,
         memory: u64,
         contents: &str,
     ) -> Result<()> {
@@ -378,6 +379,7 @@ impl RunFolder {
                 "command": std::env::args().collect::<Vec<_>>(),
                 "tuning": choices,
                 "features_each_step": features_each_step,
+                "shares": taken,
                 "memory": memory,
                 "contents": contents,
             }),
@@ -417,6 +419,14 @@ impl RunFolder {
     /// As [`choices`](Self::choices).
     pub fn features_each_step(&self) -> Result<bool> {
         self.environment("features_each_step")
+    }
+
+    /// How many pieces of a batch each rank took, if not evenly many.
+    ///
+    /// # Errors
+    /// As [`choices`](Self::choices).
+    pub fn taken(&self) -> Result<Option<Vec<usize>>> {
+        self.environment("shares")
     }
 
     /// What the run ran on.

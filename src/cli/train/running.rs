@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::TrainArgs;
+use crate::bench::{ModelBench, Task};
 use crate::cli::narration::Narrator;
 use crate::cli::progress::Progress;
 use crate::cli::style::Line;
 use crate::cli::tensorboard::Watcher;
 use crate::cli::tui::Screen;
-use crate::cli::{events, memory_budget, report, say, tuning_cache};
+use crate::cli::{events, interrupted, memory_budget, report, say, tuning_cache};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Gpu};
 use crate::parallel::{Peers, Team};
@@ -107,17 +108,20 @@ pub(in crate::cli) fn run(
     let ready = team.agreed("the start", get_ready(args, given, interrupt, team));
     let Ready { config, published, gpu } = ready.inspect_err(|_| peers.into_iter().for_each(Peers::end))?;
     let (_, on_machine) = team.local();
+    // What is free is for all ranks of the machine.
+    let memory_limit = memory_budget(args.memory_limit, &gpu)
+        .map(|bytes| if args.memory_limit.is_some() { bytes } else { bytes / on_machine as u64 });
+    let speeds = match args.balance_ranks && !team.is_alone() {
+        true => Some(speeds(team, &gpu, &config, memory_limit, interrupt)?),
+        false => None,
+    };
     let options = RunOptions {
         run: args.resume.clone().or_else(|| args.run.clone()),
         runs_root: PathBuf::from("runs"),
         resume: args.resume.is_some(),
         cache: args.load.cache.clone(),
         no_cache: args.load.no_cache,
-        memory_limit: match args.memory_limit {
-            Some(_) => memory_budget(args.memory_limit, &gpu),
-            // What is free is for all ranks of the machine.
-            None => memory_budget(None, &gpu).map(|bytes| bytes / on_machine as u64),
-        },
+        memory_limit,
         workers: args.load.workers.into(),
         tuning: match args.no_tune {
             true => Tuning::Off,
@@ -126,6 +130,7 @@ pub(in crate::cli) fn run(
         features_each_step: args.no_feature_cache,
         checkpoint_every: Duration::from_secs(args.checkpoint_every.into()),
         team: team.clone(),
+        speeds,
     };
     let adapter = gpu.adapter();
     let mut head =
@@ -204,6 +209,27 @@ fn tell_scores(config: &TrainConfig, summary: &RunSummary) {
         say(format!("\nprobabilities are calibrated: {calibration}"));
     }
 }
+
+/// Images a second of each rank in training steps that all do at the same time, as they will.
+fn speeds(
+    team: &Team,
+    gpu: &Gpu,
+    config: &TrainConfig,
+    memory_limit: Option<u64>,
+    interrupt: &Interrupt,
+) -> Result<Vec<f64>> {
+    // What a step costs does not depend on what is trained of a batch, and hardly on its size.
+    let batch = config.batch.div_ceil(team.size()).min(MEASURED);
+    let config = TrainConfig { batch, micro_batch: None, ..config.clone() };
+    let bench = ModelBench { config, task: Task::Train, warm_up: 1, memory_limit, tuning: None };
+    let own = bench.images_per_second(gpu, &|| interrupted(interrupt), &|| team.agreed("the speed of ranks", Ok(())));
+    let all = team.exchange("the speed of ranks", own.map(|speed| speed.to_le_bytes().to_vec()))?;
+    let speed = |bytes: &Vec<u8>| bytes.first_chunk().map_or(0.0, |bytes| f64::from_le_bytes(*bytes));
+    Ok(all.iter().map(speed).collect())
+}
+
+/// Images in a step by which a rank's speed is measured, at most.
+const MEASURED: usize = 16;
 
 /// How long a first run may measure. On software drivers the built-in rule was measured, and measuring is slow;
 /// checks slow some kernels more than others.

@@ -39,6 +39,8 @@ pub(super) struct Resumed {
     /// The tuned choices it was made with.
     pub choices: Choices,
     pub features_each_step: bool,
+    /// How its batches were shared out, if not evenly.
+    pub taken: Option<Vec<usize>>,
 }
 
 impl Resumed {
@@ -52,8 +54,8 @@ impl Resumed {
             notify(Event::Note(note));
         }
         folder.another_device(gpu)?.into_iter().for_each(|note| notify(Event::Note(note)));
-        let (choices, features_each_step) = (folder.choices()?, folder.features_each_step()?);
-        Ok(Self { folder, lock: Some(lock), checkpoint, choices, features_each_step })
+        let (choices, features_each_step, taken) = (folder.choices()?, folder.features_each_step()?, folder.taken()?);
+        Ok(Self { folder, lock: Some(lock), checkpoint, choices, features_each_step, taken })
     }
 }
 

@@ -144,7 +144,7 @@ pub(super) fn share_resumed(team: &Team, find: impl FnOnce() -> Result<Resumed>)
     let mut found = None;
     let sent = team.of_first("the run that goes on", || {
         let resumed = find()?;
-        let head = (resumed.folder.path(), &resumed.choices, resumed.features_each_step);
+        let head = (resumed.folder.path(), &resumed.choices, resumed.features_each_step, &resumed.taken);
         let head = serde_json::to_vec(&head).map_err(garbled)?;
         let bytes = [&(head.len() as u64).to_le_bytes()[..], &head, &resumed.checkpoint.bytes()?].concat();
         found = Some(resumed);
@@ -156,9 +156,10 @@ pub(super) fn share_resumed(team: &Team, find: impl FnOnce() -> Result<Resumed>)
     let cut = || Error::new(Kind::Internal, "rank 0 is not understood");
     let (length, rest) = sent.split_first_chunk::<8>().ok_or_else(cut)?;
     let (head, checkpoint) = rest.split_at_checked(u64::from_le_bytes(*length) as usize).ok_or_else(cut)?;
-    let (path, choices, features_each_step): (PathBuf, _, _) = serde_json::from_slice(head).map_err(garbled)?;
+    let (path, choices, features_each_step, taken): (PathBuf, _, _, _) =
+        serde_json::from_slice(head).map_err(garbled)?;
     let (folder, checkpoint) = (RunFolder::of_another(&path), Checkpoint::parse(checkpoint)?);
-    Ok(Resumed { folder, lock: None, checkpoint, choices, features_each_step })
+    Ok(Resumed { folder, lock: None, checkpoint, choices, features_each_step, taken })
 }
 
 impl Engine<'_> {
