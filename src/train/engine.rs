@@ -23,7 +23,7 @@ use super::objective::{Objective, masks_of};
 use super::phase::{Graphs, Plans, Samples, Workplace};
 use super::plateau::Plateau;
 use super::run_folder::{RunFolder, Table};
-use super::shares::{Shares, by_speed};
+use super::shares::{self, Shares, by_speed};
 use super::{Precision, ScheduleKind, TrainConfig};
 use crate::data::{Dataset, LastBatch, Leak, LoaderOptions, SplitAssignment};
 use crate::error::{Error, Kind, Result};
@@ -77,7 +77,7 @@ fn run_rank(
     let taken = taken.filter(|_| !team.is_alone());
     let shares = Shares::of(team, config, taken.as_deref())?;
     if let Some(taken) = &taken {
-        notify(Event::Note(shares.describe(taken)));
+        notify(Event::Note(shares::describe(config, taken)));
     }
     let weights = match (&config.weights, &resumed) {
         (Some(path), None) => Some(weights::read(path.as_ref())?),

@@ -46,6 +46,13 @@ pub(super) fn by_speed(config: &TrainConfig, speeds: &[f64]) -> Option<Vec<usize
     Some(taken)
 }
 
+/// How many pieces of a batch each rank takes, in words.
+pub(super) fn describe(config: &TrainConfig, taken: &[usize]) -> String {
+    let list: Vec<String> = taken.iter().enumerate().map(|(rank, taken)| format!("rank {rank} {taken}")).collect();
+    let what = if config.micro_batch.is_some() { "micro-batches" } else { "rows" };
+    format!("of the {what} of a batch the ranks take as many as suits their speed: {}", list.join(", "))
+}
+
 impl Shares {
     /// Shares out the batches of a configuration: evenly, or so many pieces to each rank.
     ///
@@ -87,13 +94,6 @@ impl Shares {
                 Self { before: own.start, parts: all, part: Some(part), rows: own.start * part..own.end * part }
             }
         })
-    }
-
-    /// How many pieces each rank takes, in words.
-    pub fn describe(&self, taken: &[usize]) -> String {
-        let list: Vec<String> = taken.iter().enumerate().map(|(rank, taken)| format!("rank {rank} {taken}")).collect();
-        let what = if self.parts == taken.len() { "rows" } else { "micro-batches" };
-        format!("of the {what} of a batch the ranks take as many as suits their speed: {}", list.join(", "))
     }
 
     /// The configuration of this rank's graphs: their batch is its share.
