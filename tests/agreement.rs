@@ -4,7 +4,7 @@
 //!     LESION_STEPS_TO=/tmp/steps cargo test --release --test agreement -- --nocapture
 //!     LESION_STEPS_FROM=/tmp/steps VK_ICD_FILENAMES=... cargo test --release --test agreement -- --nocapture
 //!
-//! Without a folder, small models are compared between kernels for a device with subgroups and textures, and those for one
+//! `LESION_MODELS=vit-small-16,unet` does so with these alone. Without a folder, small models are compared between kernels for a device with subgroups and textures, and those for one
 //! without.
 
 mod common;
@@ -95,8 +95,10 @@ fn a_training_step_of_every_model_agrees_between_drivers() {
     println!("{} ({})", gpu.adapter().name, gpu.adapter().driver);
     let folder = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
     let (to, from) = (folder("LESION_STEPS_TO"), folder("LESION_STEPS_FROM"));
+    let named = std::env::var("LESION_MODELS").ok();
+    let is_named = |model: &Model| named.as_ref().is_none_or(|list| list.split(',').any(|name| name == model.name()));
     let mut wrong = vec![];
-    for &model in Model::all() {
+    for &model in Model::all().iter().filter(|model| is_named(model)) {
         let small = ["resnet18", "unet-small"].contains(&model.name());
         let name = format!("{}.safetensors", model.name());
         if let Some(from) = &from {
