@@ -70,6 +70,36 @@ fn sums(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
 @group(0) @binding(7) var<storage, read_write> d_beta: array<V>; // [channels]
 @group(0) @binding(8) var<storage, read_write> coefficients_out: array<V>; // [4, channels]: see grad_x
 
+struct Sums {
+    weighted: V,
+    plain: V,
+}
+
+/// Those of all runs of channel c, in order.
+fn summed(c: u32) -> Sums {
+    var sums: Sums;
+    for (var run = 0u; run < p.runs; run++) {
+        sums.weighted += runs_gamma[run * p.channels + c];
+        sums.plain += runs_beta[run * p.channels + c];
+    }
+    return sums;
+}
+
+@group(0) @binding(3) var<storage, read_write> total_gamma: array<V>; // [channels]
+@group(0) @binding(4) var<storage, read_write> total_beta: array<V>; // [channels]
+
+/// The sums of all runs as one run, for ranks that put theirs together.
+@compute @workgroup_size(WG)
+fn total(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let c = group_index(workgroup) * WG + lane;
+    if c >= p.channels {
+        return;
+    }
+    let sums = summed(c);
+    total_gamma[c] = sums.weighted;
+    total_beta[c] = sums.plain;
+}
+
 /// The sums of all runs, and what grad_x needs of them: gamma / std * (d_y - mean(d_y) - normalised x * mean(d_y *
 /// normalised x)) is linear in d_y and x. With running statistics, which do not depend on x, only the first term is left.
 @compute @workgroup_size(WG)
@@ -78,15 +108,10 @@ fn merge(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_inde
     if c >= p.channels {
         return;
     }
-    var weighted = V();
-    var plain = V();
-    for (var run = 0u; run < p.runs; run++) {
-        weighted += runs_gamma[run * p.channels + c];
-        plain += runs_beta[run * p.channels + c];
-    }
+    let sums = summed(c);
     let inverse = inverse_std(deviation[c]);
-    d_gamma[c] = weighted * inverse;
-    d_beta[c] = plain;
+    d_gamma[c] = sums.weighted * inverse;
+    d_beta[c] = sums.plain;
     var scale = inverse;
     if HAS_GAMMA {
         scale *= gamma[c];
@@ -97,8 +122,8 @@ fn merge(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_inde
         coefficients_out[2u * p.channels + c] = V();
         coefficients_out[3u * p.channels + c] = V();
     } else {
-        coefficients_out[2u * p.channels + c] = inverse * inverse * weighted / f32(p.rows);
-        coefficients_out[3u * p.channels + c] = plain / f32(p.rows);
+        coefficients_out[2u * p.channels + c] = inverse * inverse * sums.weighted / f32(p.rows);
+        coefficients_out[3u * p.channels + c] = sums.plain / f32(p.rows);
     }
 }
 

@@ -9,14 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use common::number;
+use lesion_gpu::autograd::{Executable, Plan, Store, Tape};
 use lesion_gpu::gpu::Gpu;
 use lesion_gpu::models::Model;
-use lesion_gpu::ops::larger;
+use lesion_gpu::ops::batch_norm::{BatchNorm, Shared, batch_norm_shared, batch_norm_train};
+use lesion_gpu::ops::relu::relu;
+use lesion_gpu::ops::{Draw, backward_from, larger};
 use lesion_gpu::parallel::{Team, Thread, threads};
+use lesion_gpu::tensor::{HostTensor, TensorType};
 use lesion_gpu::train::{
     AugmentConfig, Checkpoint, Divergence, Event, FineTune, Interrupt, LossKind, OptimizerKind, RunOptions, RunSummary,
     ScheduleKind, TrainConfig, run,
 };
+use lesion_gpu::weights::{WeightFile, write_safetensors};
 use lesion_gpu::{Error, Kind};
 
 use training::{assert_equal, table};
@@ -150,6 +155,141 @@ fn two_ranks_have_the_losses_of_one_process_with_resnet() {
 #[test]
 fn two_ranks_have_the_losses_of_one_process_with_a_unet() {
     same_losses("unet-small");
+}
+
+/// Writes the weights that a training begins with, each moved by its last bit or not.
+fn nudged(gpu: &Gpu, config: &TrainConfig, dir: &Path) -> String {
+    // One step that changes no weight.
+    alone(gpu, &TrainConfig { lr: 1e-30, max_steps: Some(1), ..config.clone() }, &options(&dir.join("start")));
+    let mut tensors = Checkpoint::read(&dir.join("start/weights/last.safetensors")).unwrap().weights;
+    let mut draw = Draw::new(1, "nudges");
+    for value in tensors.values_mut().flat_map(|tensor| tensor.data_mut()).filter(|value| **value != 0.0) {
+        *value = f32::from_bits(value.to_bits() + draw.below(2) as u32);
+    }
+    let file = dir.join("nudged.safetensors");
+    write_safetensors(&file, &WeightFile { tensors, ..WeightFile::default() }).unwrap();
+    file.display().to_string()
+}
+
+/// With batch-norm over the whole batch the losses of ranks are those of one process with the batch in one piece, as far as
+/// rounding goes: no further from them than one process that begins with weights moved by their last bits. (A rounding that takes
+/// a value across the kink of a ReLU changes a gradient by a thousandth, and Adam makes whole steps of gradients that are nothing
+/// but rounding, as those of a bias in front of a norm; so it is SGD that is compared.)
+fn same_losses_with_shared_norms(model: &str, size: usize, lr: f64) {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let config = TrainConfig { optimizer: OptimizerKind::Sgd, momentum: 0.0, lr, ..with_batch_norm(model) };
+    alone(&gpu, &config, &options(&dir.join("one")));
+    let want = losses(&dir.join("one"));
+    let error = |run: &str, steps: usize| {
+        let got = losses(&dir.join(run));
+        want.iter().zip(&got).take(steps).map(|(w, g)| f64::from((w - g) / w).abs()).fold(0.0, larger)
+    };
+    let weights = Some(nudged(&gpu, &config, dir));
+    alone(&gpu, &TrainConfig { weights, ..config.clone() }, &options(&dir.join("nudged")));
+    let shared = TrainConfig { sync_bn: true, ..config.clone() };
+    together(&gpu, size, &shared, &options(&dir.join("shared")));
+    let (noise, off) = (error("nudged", want.len()), error("shared", want.len()));
+    println!(
+        "{model}, {size} ranks, norms over the batch: the first two losses within {:.1e}, {} within {off:.1e}; with nudged \
+         weights within {noise:.1e}",
+        error("shared", 2),
+        want.len()
+    );
+    assert_eq!(losses(&dir.join("shared")).len(), want.len());
+    assert!(error("shared", 2) < 1e-4 && off < 10.0 * noise.max(1e-5), "{off} {noise} {want:?}");
+    // Alone there is nobody to wait for; and of a rank's rows alone the statistics are others.
+    let short = |config: &TrainConfig| TrainConfig { max_steps: Some(2), ..config.clone() };
+    alone(&gpu, &short(&shared), &options(&dir.join("alone")));
+    assert_eq!(losses(&dir.join("alone")), want[..2]);
+    together(&gpu, size, &short(&config), &options(&dir.join("own")));
+    assert!(error("own", 2) > 100.0 * error("shared", 2), "norms over a rank's rows do the same");
+}
+
+#[test]
+fn norms_over_the_batch_give_the_losses_of_one_process_with_resnet() {
+    same_losses_with_shared_norms("resnet18", 3, 1e-4);
+}
+
+#[test]
+fn norms_over_the_batch_give_the_losses_of_one_process_with_a_unet() {
+    same_losses_with_shared_norms("unet-resnet18", 2, 1e-3);
+}
+
+/// A norm with a ReLU behind it, forward and backward, of rows of a map `[rows, 3, 5, 8]`: result, gradient of x, what is added to
+/// the gradients of gamma and beta, running statistics.
+fn norm(gpu: &Gpu, data: &[Vec<f32>; 2], rows: std::ops::Range<usize>, ranks: Option<&Team>) -> Vec<Vec<f32>> {
+    let map = TensorType::f32([rows.len(), 3, 5, 8]);
+    let mut tape = Tape::new();
+    let inputs = ["x", "d_y"].map(|name| tape.input_with_gradient(name, map.clone()));
+    let vector = |tape: &mut Tape, name, trained| tape.variable(name, TensorType::f32([8]), trained).unwrap();
+    let [gamma, beta] = ["gamma", "beta"].map(|name| vector(&mut tape, name, true));
+    let [mean, var] = ["mean", "var"].map(|name| vector(&mut tape, name, false));
+    let spec = BatchNorm { eps: 1e-5, momentum: 0.1 };
+    let y = match ranks {
+        None => batch_norm_train(&mut tape, inputs[0], Some(gamma), beta, mean, var, spec),
+        Some(_) => {
+            let shared = Shared { spec, rows: data[0].len() / 8 };
+            batch_norm_shared(&mut tape, inputs[0], Some(gamma), beta, mean, var, shared)
+        }
+    };
+    let y = relu(&mut tape, y.unwrap()).unwrap();
+    let gradients = backward_from(&mut tape, &[(y, inputs[1])]).unwrap();
+    let mut outputs = vec![y];
+    outputs.extend([inputs[0], gamma, beta].map(|t| gradients.get(t).unwrap()));
+    let plan = Plan::new(&tape, &outputs, gpu.caps()).unwrap();
+    assert_eq!(plan.exchanges.len(), if ranks.is_some() { 2 } else { 0 });
+    let mut store = Store::new();
+    let mut executable = Executable::new(gpu, plan, &mut store).unwrap();
+    for (name, value) in [("gamma", 1.5), ("beta", 0.25), ("mean", 0.5), ("var", 2.0)] {
+        store.write(gpu, name, &HostTensor::full([8], value)).unwrap();
+    }
+    for (name, data) in ["x", "d_y"].into_iter().zip(data) {
+        let own = &data[rows.start * 120..rows.end * 120];
+        executable.set_input(gpu, name, bytemuck::cast_slice(own)).unwrap();
+    }
+    let pending = match ranks {
+        None => executable.run_and_read(gpu),
+        Some(team) => executable
+            .run_part_with_others(gpu, &mut |exchange, own| {
+                exchange.combined(&team.exchange(&exchange.about(), Ok(exchange.message(own)))?)
+            })
+            .unwrap(),
+    };
+    let read = executable.finish_read(gpu, pending).unwrap();
+    let floats = read.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes));
+    floats.chain(["mean", "var"].map(|name| store.read(gpu, name).unwrap().into_data())).collect()
+}
+
+#[test]
+fn a_norm_over_ranks_is_that_of_all_their_rows() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut draw = Draw::new(1, "norms over ranks");
+    let data = [3.0, 0.0].map(|mean| (0..7 * 120).map(|_| mean + draw.below(2001) as f32 / 1000.0 - 1.0).collect());
+    let want = norm(&gpu, &data, 0..7, None);
+    let parts = [0..2, 2..3, 3..7];
+    let got: Vec<Vec<Vec<f32>>> = std::thread::scope(|scope| {
+        let (gpu, data) = (&gpu, &data);
+        let one = |(rank, rows)| scope.spawn(move || norm(gpu, data, rows, Some(&Team::new(Arc::new(rank)).unwrap())));
+        let running: Vec<_> = threads(3).into_iter().zip(parts).map(one).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let close = |what: &str, want: &[f32], got: &[f32]| {
+        let size = want.iter().fold(0.0, |size: f32, v| size.max(v.abs()));
+        let off = want.iter().zip(got).map(|(w, g)| (w - g).abs()).fold(0.0, f32::max);
+        assert!(want.len() == got.len() && off < 1e-5 * size, "{what}: {off:e} of {size:e}");
+    };
+    for (i, what) in ["y", "d_x"].into_iter().enumerate() {
+        close(what, &want[i], &got.iter().flat_map(|rank| rank[i].clone()).collect::<Vec<_>>());
+    }
+    for (i, what) in [(2, "d_gamma"), (3, "d_beta")] {
+        close(what, &want[i], &(0..8).map(|c| got.iter().map(|rank| rank[i][c]).sum()).collect::<Vec<_>>());
+    }
+    for (i, what) in [(4, "running mean"), (5, "running variance")] {
+        got.iter().for_each(|rank| close(what, &want[i], &rank[i]));
+        assert!(got.iter().all(|rank| rank[i] == got[0][i]), "{what}: ranks differ");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Arena, Memory, Plan, PlannedDispatch, Storage};
+use super::{Arena, Memory, Plan, PlannedDispatch, PlannedExchange, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Buffer, Gpu, PendingRead, Recorded, Usage, Work};
 use crate::tensor::{HostTensor, TensorType};
@@ -140,6 +140,8 @@ pub struct Executable {
     /// Whether the preparation was submitted since the variables last changed.
     prepared: AtomicBool,
     recorded: Vec<Recorded>,
+    /// What ranks put together at each exchange of the plan, with the buffers through which it is read.
+    exchanged: Vec<Vec<(Buffer, Buffer)>>,
     staging: Vec<Vec<Buffer>>,
     turn: usize,
 }
@@ -148,6 +150,9 @@ pub struct Executable {
 pub struct PendingOutputs {
     reads: Vec<PendingRead>,
 }
+
+/// How the numbers of this rank become those of all ranks at an exchange.
+pub type Meet<'a> = dyn FnMut(&PlannedExchange, &[f32]) -> Result<Vec<f32>> + 'a;
 
 /// Steps whose outputs may be on their way to the host at the same time.
 const IN_FLIGHT: usize = 3;
@@ -208,8 +213,17 @@ impl Executable {
                 outputs.map(|(_, ty)| gpu.allocate("readback", ty.bytes(), Usage::Readback)).collect()
             })
             .collect::<Result<Vec<_>>>()?;
+        let exchanged = |exchange: &PlannedExchange| {
+            let tensors = exchange.storage.iter().map(|&(at, elements)| {
+                let own = buffer(at).part(0, (elements * size_of::<f32>()) as u64);
+                let staging = gpu.allocate("exchange", own.bytes(), Usage::Readback)?;
+                Ok((own, staging))
+            });
+            tensors.collect::<Result<Vec<_>>>()
+        };
+        let exchanged = plan.exchanges.iter().map(exchanged).collect::<Result<_>>()?;
         let prepared = AtomicBool::new(false);
-        Ok(Self { plan, inputs, outputs, preparation, prepared, recorded, staging, turn: 0 })
+        Ok(Self { plan, inputs, outputs, preparation, prepared, recorded, exchanged, staging, turn: 0 })
     }
 
     /// The memory it takes.
@@ -286,19 +300,49 @@ impl Executable {
     /// As [`run`](Self::run), and all outputs start on their way to the host. At most three steps may be under way at
     /// once; collect the oldest first.
     pub fn run_and_read(&mut self, gpu: &Gpu) -> PendingOutputs {
-        self.run_first_and_read(gpu, self.recorded.len())
+        self.run_and_read_from(gpu, 0, self.recorded.len())
     }
 
     /// As [`run_and_read`](Self::run_and_read), for one part of a batch: without what closes the step.
     pub fn run_part_and_read(&mut self, gpu: &Gpu) -> PendingOutputs {
-        self.run_first_and_read(gpu, self.plan.closing)
+        self.run_and_read_from(gpu, 0, self.plan.closing)
     }
 
-    fn run_first_and_read(&mut self, gpu: &Gpu, launches: usize) -> PendingOutputs {
+    /// As [`run_part_and_read`](Self::run_part_and_read), for one of several ranks: stops at each exchange of the plan, where
+    /// `meet` returns the numbers of all ranks, and waits for it.
+    ///
+    /// # Errors
+    /// Those of `meet`, which must return as many numbers as it gets; device errors.
+    pub fn run_part_with_others(&mut self, gpu: &Gpu, meet: &mut Meet<'_>) -> Result<PendingOutputs> {
+        self.prepare(gpu);
+        let mut from = 0;
+        for (exchange, tensors) in self.plan.exchanges.iter().zip(&self.exchanged) {
+            let copies: Vec<(&Buffer, &Buffer)> = tensors.iter().map(|(own, staging)| (own, staging)).collect();
+            let mut numbers = vec![];
+            for read in gpu.submit_and_read(&self.recorded[from..exchange.before], &copies) {
+                numbers.extend_from_slice(&bytemuck::pod_collect_to_vec::<u8, f32>(&gpu.finish_read(read)?));
+            }
+            let all = meet(exchange, &numbers)?;
+            if all.len() != numbers.len() {
+                let what = format!("{} numbers came back for {}", all.len(), numbers.len());
+                return Err(Error::new(Kind::Internal, what).at(exchange.about()));
+            }
+            let mut rest = &all[..];
+            for ((own, _), &(_, elements)) in tensors.iter().zip(&exchange.storage) {
+                let (numbers, others) = rest.split_at(elements);
+                gpu.upload(own, bytemuck::cast_slice(numbers));
+                rest = others;
+            }
+            from = exchange.before;
+        }
+        Ok(self.run_and_read_from(gpu, from, self.plan.closing))
+    }
+
+    fn run_and_read_from(&mut self, gpu: &Gpu, first: usize, end: usize) -> PendingOutputs {
         self.prepare(gpu);
         let copies: Vec<(&Buffer, &Buffer)> = self.outputs.iter().zip(&self.staging[self.turn]).collect();
         self.turn = (self.turn + 1) % IN_FLIGHT;
-        PendingOutputs { reads: gpu.submit_and_read(&self.recorded[..launches], &copies) }
+        PendingOutputs { reads: gpu.submit_and_read(&self.recorded[first..end], &copies) }
     }
 
     /// What closes a step whose batch came in parts; does not wait.

@@ -9,6 +9,7 @@
 
 mod backward;
 mod bundle;
+mod exchange;
 mod execute;
 mod fuse;
 mod group;
@@ -18,7 +19,8 @@ mod tape;
 
 pub use backward::{Arithmetic, Gradients};
 pub use bundle::Arena;
-pub use execute::{Executable, KernelProfile, PendingOutputs, Store};
+pub use exchange::{Combine, Exchange, PlannedExchange};
+pub use execute::{Executable, KernelProfile, Meet, PendingOutputs, Store};
 pub use group::Group;
 pub use plan::{Memory, Plan, PlannedDispatch, Storage, Tunable};
 pub use tape::{Candidates, Finish, Lower, Lowered, Node, NodeView, Op, Origin, Tape, Tensor, Variable};

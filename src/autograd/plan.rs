@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::bundle::{Bundles, Step};
 use super::fuse::{fuse, live};
-use super::{Arena, Candidates, Lower, Lowered, Op, Origin, Tape, Tensor, Variable};
+use super::{Arena, Candidates, Exchange, Lower, Lowered, Op, Origin, PlannedExchange, Tape, Tensor, Variable};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Caps, Dispatch, Gpu, Operand, TextureSizes, Usage};
 use crate::tensor::TensorType;
@@ -103,6 +103,8 @@ pub struct Plan {
     /// The first of those that come once for several parts of a batch (see [`in_two`](Self::in_two)); the number of
     /// launches where there are none.
     pub closing: usize,
+    /// Where ranks that train together put numbers together, in order. All are before `closing`, or there is no closing.
+    pub exchanges: Vec<PlannedExchange>,
     /// Sizes of the reusable buffers.
     pub slots: Vec<u64>,
     /// Textures that launches copy to what they read from there.
@@ -211,6 +213,7 @@ impl Plan {
             preparation: vec![],
             dispatches: vec![],
             closing: 0,
+            exchanges: vec![],
             slots: vec![],
             textures: TextureSizes::default(),
             arenas: vec![],
@@ -271,7 +274,7 @@ impl Plan {
                 }
             }
             let first = tenants.len();
-            tenants.extend(lowered[position].scratch.iter().map(|ty| Tenant {
+            tenants.extend(lowered[position].0.scratch.iter().map(|ty| Tenant {
                 first: position,
                 last: position,
                 bytes: ty.bytes(),
@@ -289,9 +292,24 @@ impl Plan {
             }
         };
 
-        for (position, (step, lowered)) in steps.iter().zip(lowered).enumerate() {
+        for (position, (step, (lowered, exchange))) in steps.iter().zip(lowered).enumerate() {
             let n = step.nodes[0];
             let node = &tape.nodes()[n];
+            if let Some(exchange) = exchange {
+                let scratch = |operand: &Operand| match *operand {
+                    Operand::Scratch(i) => {
+                        let slot = Storage::Slot(slot_of[scratch_tenants[position][i]]);
+                        Ok((slot, lowered.scratch[i].shape.len()))
+                    }
+                    Operand::Input(_) | Operand::Output(_) => {
+                        Err(Error::new(Kind::Internal, "ranks put together what is not scratch").at(node.op.name()))
+                    }
+                };
+                let storage = exchange.operands.iter().map(scratch).collect::<Result<_>>()?;
+                let before = plan.dispatches.len() + exchange.before;
+                let (op, scope) = (node.op.name(), &node.scope);
+                plan.exchanges.push(PlannedExchange::new(&exchange, before, storage, op, scope));
+            }
             let input = |i: usize| match step.arena_of(&bundles, i) {
                 Some(arena) => Storage::Arena(arena),
                 None => place(node.inputs[i]),
@@ -462,11 +480,12 @@ fn constant(tape: &Tape, order: &[usize]) -> Vec<bool> {
     constant
 }
 
-fn lower(tape: &Tape, bundles: &Bundles, step: &Step, caps: &Caps) -> Result<Lowered> {
+fn lower(tape: &Tape, bundles: &Bundles, step: &Step, caps: &Caps) -> Result<(Lowered, Option<Exchange>)> {
     let node = &tape.nodes()[step.nodes[0]];
     let outputs: Vec<TensorType> = node.outputs.iter().map(|&t| tape.ty(t).clone()).collect();
     let inputs = bundles.input_types(tape, step);
-    let lowered = node.op.lower(&Lower { inputs: &inputs, outputs: &outputs, caps })?;
+    let cx = Lower { inputs: &inputs, outputs: &outputs, caps };
+    let lowered = node.op.lower(&cx)?;
     for dispatch in &lowered.dispatches {
         let place = || format!("{} in '{}'", dispatch.kernel.label(), node.scope);
         if dispatch.kernel.matrices.is_some_and(|side| caps.matrices != Some(side)) {
@@ -488,7 +507,8 @@ fn lower(tape: &Tape, bundles: &Bundles, step: &Step, caps: &Caps) -> Result<Low
             return Err(Error::new(Kind::Unsupported, message).at(place()));
         }
     }
-    Ok(lowered)
+    let exchange = node.op.exchange(&cx, &lowered);
+    Ok((lowered, exchange))
 }
 
 /// Gives every tenant a slot: returns the slots' sizes and each tenant's slot.

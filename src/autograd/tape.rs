@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::Exchange;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Dispatch};
 use crate::onnx;
@@ -191,6 +192,12 @@ pub trait Op: fmt::Debug + Send + Sync {
     /// as its last two inputs.
     fn given_statistics(&self, run: usize) -> Option<Arc<dyn Op>> {
         let _ = run;
+        None
+    }
+
+    /// Where in the middle of the launches that [`lower`](Self::lower) has given ranks put their numbers together.
+    fn exchange(&self, cx: &Lower<'_>, lowered: &Lowered) -> Option<Exchange> {
+        let _ = (cx, lowered);
         None
     }
 

@@ -20,6 +20,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("precision", &["precision"]),
     ("batch", &["batch"]),
     ("micro_batch", &["micro_batch"]),
+    ("sync_bn", &["sync_bn"]),
     ("epochs", &["epochs"]),
     ("steps", &["max_steps"]),
     ("optimizer", &["optimizer"]),

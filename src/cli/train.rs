@@ -24,7 +24,7 @@ use crate::train::{
 pub(super) use running::{first_tuning, run};
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 78] = [
+const CONFIGURATION: [&str; 79] = [
     "data",
     "masks",
     "images",
@@ -39,6 +39,7 @@ const CONFIGURATION: [&str; 78] = [
     "precision",
     "batch",
     "micro_batch",
+    "sync_bn",
     "epochs",
     "steps",
     "optimizer",
@@ -194,6 +195,10 @@ pub(super) struct TrainArgs {
     /// statistics are then those of a part, and its running ones move once a part
     #[arg(long, value_name = "N", help_heading = "Optimisation")]
     micro_batch: Option<usize>,
+    /// Where several processes share a batch (mpirun): take batch-norm's statistics of the whole batch, so that the run is that
+    /// of one process. The ranks then wait for each other twice for each such layer
+    #[arg(long, conflicts_with = "micro_batch", help_heading = "Optimisation")]
+    sync_bn: bool,
     /// Passes over the training images
     #[arg(long, default_value_t = 10, help_heading = "Optimisation")]
     epochs: u32,
@@ -435,6 +440,7 @@ impl TrainArgs {
             precision: self.precision,
             batch: self.batch,
             micro_batch: self.micro_batch,
+            sync_bn: self.sync_bn,
             epochs: self.epochs,
             max_steps: self.steps,
             optimizer: self.optimizer,

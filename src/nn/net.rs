@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Init, Layout, Parameter};
 use crate::autograd::{Tape, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::ops::batch_norm::{self, BatchNorm};
+use crate::ops::batch_norm::{self, BatchNorm, Shared};
 use crate::ops::{cast, channel_mul, conv_transpose2d, conv2d, layer_norm};
 use crate::tensor::{DType, Shape, TensorType};
 
@@ -45,6 +45,8 @@ pub struct Net<'a> {
     mode: Mode,
     dropout: bool,
     counter: Option<Tensor>,
+    /// Rows of the batch of all ranks that normalise together, and of this one.
+    sharing: Option<[usize; 2]>,
     /// Dropout layers so far.
     dropouts: usize,
     seed: u32,
@@ -63,6 +65,7 @@ impl<'a> Net<'a> {
             mode,
             dropout: true,
             counter: None,
+            sharing: None,
             dropouts: 0,
             seed,
             prefix: vec![],
@@ -99,6 +102,14 @@ impl<'a> Net<'a> {
     #[must_use]
     pub fn counting_by(mut self, counter: Tensor) -> Self {
         self.counter = Some(counter);
+        self
+    }
+
+    /// Batch-norm takes its statistics of the batches of all ranks, of `all` rows together, of which `own` are here: see
+    /// [`batch_norm_shared`](batch_norm::batch_norm_shared).
+    #[must_use]
+    pub fn sharing_norms(mut self, all: usize, own: usize) -> Self {
+        self.sharing = Some([all, own]);
         self
     }
 
@@ -252,9 +263,13 @@ impl<'a> Net<'a> {
             let mean = vector("running_mean", 0.0, false)?;
             let var = vector("running_var", 1.0, false)?;
             let mode = if net.frozen.norms.contains(&net.prefix.join(".")) { Mode::Eval } else { net.mode };
-            match mode {
-                Mode::Train => batch_norm::batch_norm_train(net.tape, x, Some(gamma), beta, mean, var, spec),
-                Mode::Eval => batch_norm::batch_norm_eval(net.tape, x, Some(gamma), beta, mean, var, spec),
+            match (mode, net.sharing) {
+                (Mode::Train, Some([all, own])) => {
+                    let shared = Shared { spec, rows: net.shape(x).rows() * all / own };
+                    batch_norm::batch_norm_shared(net.tape, x, Some(gamma), beta, mean, var, shared)
+                }
+                (Mode::Train, None) => batch_norm::batch_norm_train(net.tape, x, Some(gamma), beta, mean, var, spec),
+                (Mode::Eval, _) => batch_norm::batch_norm_eval(net.tape, x, Some(gamma), beta, mean, var, spec),
             }
         })
     }

@@ -140,6 +140,12 @@ pub struct TrainConfig {
     /// Batch-norm then takes its statistics over a part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
+    /// Where several ranks share a batch: batch-norm takes its statistics of all of it, not of a rank's rows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sync_bn: bool,
+    /// The images a step of all ranks, where `batch` is the share of one. Says nothing of a run, and is not recorded.
+    #[serde(skip)]
+    pub share_of: Option<usize>,
     /// Passes over the training images.
     pub epochs: u32,
     /// Stop after this many steps in all, if given.
@@ -258,6 +264,8 @@ impl Default for TrainConfig {
             precision: Precision::F32,
             batch: 32,
             micro_batch: None,
+            sync_bn: false,
+            share_of: None,
             epochs: 10,
             max_steps: None,
             optimizer: OptimizerKind::Adam,
@@ -336,6 +344,10 @@ impl TrainConfig {
     /// [`Kind::Usage`] naming the first that makes no sense.
     pub fn validate(&self) -> Result<()> {
         self.validate_numbers()?;
+        if self.sync_bn && self.micro_batch.is_some() {
+            return Err(Error::new(Kind::Usage, "--sync-bn does not go together with --micro-batch")
+                .next("the parts of a batch come one after the other, and ranks may have another number of them: use more ranks, or leave one of the two away"));
+        }
         self.preprocess.validate()?;
         // An unknown model is named when it is looked up.
         Model::find(&self.model).map_or(Ok(()), |model| self.validate_task(model.task()))
@@ -509,6 +521,7 @@ mod tests {
             TrainConfig { monitor: Metric::Dice.into(), ..config.clone() },
             TrainConfig { monitor: Metric::ExactMatch.into(), ..config.clone() },
             TrainConfig { clip_norm: Some(0.0), ..config.clone() },
+            TrainConfig { sync_bn: true, micro_batch: Some(4), ..config.clone() },
             TrainConfig { min_delta: -1.0, ..config.clone() },
             TrainConfig { model: "unet".into(), ..config.clone() },
         ] {

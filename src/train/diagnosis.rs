@@ -132,7 +132,7 @@ impl Watch {
         store: &mut Store,
         (batch, partners): &Lesson,
         at: (u64, u32, f64),
-        portion: Option<Portion>,
+        portion: Option<&Portion>,
     ) -> Result<Vec<Value>> {
         let Self { graph, watched } = self;
         let session = TrainSession::beside(gpu, graph, objective.class_weights(), store)?;

@@ -282,6 +282,9 @@ impl Traced {
         if let Some(counter) = counter {
             net = net.counting_by(counter);
         }
+        if let (true, Some(all)) = (config.sync_bn, config.share_of) {
+            net = net.sharing_norms(all, config.batch);
+        }
         let logits = beginning.logits(model, config, &mut net, outputs)?;
         let parameters = net.into_parameters();
         let loss = trace_loss(&mut tape, config, beginning.images(), logits)?;

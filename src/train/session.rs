@@ -16,6 +16,7 @@ use crate::models::Task;
 use crate::nn::Parameter;
 use crate::ops::{STEP, self_test};
 use crate::optim::{LossScaling, STATE_PREFIX};
+use crate::parallel::Team;
 use crate::tensor::{DType, HostTensor};
 use crate::weights::{Difference, Tensors};
 
@@ -37,9 +38,11 @@ pub struct StepResult {
     pub skipped: bool,
 }
 
-/// Which part of a step's batch is computed here.
-#[derive(Debug, Clone, Copy)]
+/// Which part of a step's batch is computed here, as one of several ranks.
+#[derive(Debug, Clone)]
 pub(super) struct Portion {
+    /// The ranks.
+    pub team: Team,
     /// Micro-batches of the step before the first of these.
     pub before: usize,
     /// Micro-batches of the step.
@@ -209,7 +212,7 @@ impl TrainSession {
         gpu: &Gpu,
         (batch, partners): (&Batch, Option<&Partners>),
         (step, epoch, lr): (u64, u32, f64),
-        portion: Option<Portion>,
+        portion: Option<&Portion>,
     ) -> Result<Option<StepResult>> {
         let in_parts = self.in_parts;
         let images = batch.labels.len();
@@ -232,8 +235,10 @@ impl TrainSession {
         e.set_input(gpu, input::LR, &(lr as f32).to_le_bytes())?;
         // The loss is the mean over its images, by the weights of their classes.
         let Learned { weights, classes } = self.targets.learned(batch, partners);
-        let all = Portion { before: 0, parts, whole: weights.iter().sum() };
-        let Portion { before, parts: of_step, whole } = portion.unwrap_or(all);
+        let (before, of_step, whole) = match portion {
+            None => (0, parts, weights.iter().sum()),
+            Some(portion) => (portion.before, portion.parts, portion.whole),
+        };
         let mut finished = None;
         for part in 0..parts {
             let of = |elements: usize| part * elements / parts..(part + 1) * elements / parts;
@@ -271,7 +276,14 @@ impl TrainSession {
                 finished = self.collect_part(gpu)?.or(finished);
             }
             let e = &mut self.executable;
-            let pending = if in_parts { e.run_part_and_read(gpu) } else { e.run_and_read(gpu) };
+            let pending = match portion {
+                // Behind an exchange nothing fails that the others do not hear of at the next.
+                Some(Portion { team, .. }) => e.run_part_with_others(gpu, &mut |exchange, own| {
+                    exchange.combined(&team.exchange(&exchange.about(), Ok(exchange.message(own)))?)
+                })?,
+                None if in_parts => e.run_part_and_read(gpu),
+                None => e.run_and_read(gpu),
+            };
             self.in_flight.push_back(Part { step, labels, share, last: part + 1 == parts, pending });
         }
         Ok(finished)

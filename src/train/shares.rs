@@ -19,6 +19,8 @@ pub(super) struct Shares {
     pub parts: usize,
     /// Rows of one of its parts; `None` for a rank that is alone with a batch in one part.
     part: Option<usize>,
+    /// Rows of the batch; `None` for a rank that is alone.
+    all: Option<usize>,
 }
 
 /// What is shared out of a batch: its micro-batches, or its rows.
@@ -62,7 +64,7 @@ impl Shares {
         let (batch, ranks) = (config.batch, team.size());
         if team.is_alone() {
             let parts = batch / config.images_at_once().max(1);
-            return Ok(Self { rows: 0..batch, before: 0, parts, part: config.micro_batch });
+            return Ok(Self { rows: 0..batch, before: 0, parts, part: config.micro_batch, all: None });
         }
         let all = pieces(config);
         if all < ranks {
@@ -89,16 +91,17 @@ impl Shares {
             }
         };
         Ok(match config.micro_batch {
-            None => Self { before: team.rank(), parts: ranks, part: Some(own.len()), rows: own },
+            None => Self { before: team.rank(), parts: ranks, part: Some(own.len()), rows: own, all: Some(batch) },
             Some(part) => {
-                Self { before: own.start, parts: all, part: Some(part), rows: own.start * part..own.end * part }
+                let rows = own.start * part..own.end * part;
+                Self { before: own.start, parts: all, part: Some(part), rows, all: Some(batch) }
             }
         })
     }
 
     /// The configuration of this rank's graphs: their batch is its share.
     pub fn own(&self, config: TrainConfig) -> TrainConfig {
-        TrainConfig { batch: self.rows.len(), micro_batch: self.part, ..config }
+        TrainConfig { batch: self.rows.len(), micro_batch: self.part, share_of: self.all, ..config }
     }
 }
 

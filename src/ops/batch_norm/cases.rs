@@ -1,7 +1,7 @@
 //! Shapes for tests, benchmarks and the self-test.
 
 use super::reference::{BatchNormTwin, FollowedTwin};
-use super::{BatchNorm, batch_norm_eval, batch_norm_train};
+use super::{BatchNorm, Shared, batch_norm_eval, batch_norm_shared, batch_norm_train};
 use crate::autograd::{Tape, Tensor};
 use crate::error::Result;
 use crate::ops::{Case, CaseInput, Draw, Fill, Role, add, cast, random::name, relu};
@@ -55,6 +55,32 @@ pub fn cases() -> Vec<Case> {
     }
     cases.extend(fused_cases(spec));
     cases.extend(frozen_cases(spec));
+    cases.extend(shared_cases(spec));
+    cases
+}
+
+/// With the statistics of all ranks, of which there is one: what each does before and behind the exchanges.
+fn shared_cases(spec: BatchNorm) -> Vec<Case> {
+    let mut cases = vec![];
+    // The second has more rows than one run, the last is worth copying to textures, where a device prefers those.
+    let shapes = [[3, 5, 4, 8], [4, 40, 33, 8], [2, 4, 3, 7], [3, 27, 26, 8]];
+    for (shape, has_gamma, rectified) in shapes.map(|shape| (shape, shape[1] != 4, shape[1] != 40)) {
+        let c = shape[3];
+        let mut inputs = vec![
+            CaseInput::new(shape, Fill::Gaussian(0.5, 1.0), Role::Differentiable),
+            CaseInput::normal([c]),
+            CaseInput::new([c], Fill::Gaussian(0.0, 0.3), Role::Updated),
+            CaseInput::new([c], Fill::Uniform(0.5, 2.0), Role::Updated),
+        ];
+        inputs.extend(has_gamma.then(|| CaseInput::normal([c])));
+        let twin = FollowedTwin { norm: BatchNormTwin { spec, train: true }, residual: false, rectified };
+        let label = format!("shared {shape:?}{}", if rectified { " and ReLU" } else { "" });
+        cases.push(Case::new("batch_norm", label, inputs, twin, move |tape, x| {
+            let shared = Shared { spec, rows: shape[..3].iter().product() };
+            let y = batch_norm_shared(tape, x[0], x.get(4).copied(), x[1], x[2], x[3], shared)?;
+            followed(tape, y, None, rectified)
+        }));
+    }
     cases
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{BatchNorm, Runs};
-use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
+use super::{BatchNorm, Runs, meeting};
+use crate::autograd::{Combine, Exchange, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::Result;
 use crate::gpu::{Access, Operand, Source};
 use crate::ops::same_shape;
@@ -14,19 +14,30 @@ static GRAD: Source = crate::wgsl!("batch_norm_grad.wgsl");
 crate::library!(KEEP_MASKED, "keep_masked.wgsl");
 crate::library!(KEEP_NOTHING, "keep_nothing.wgsl");
 
+/// Where the statistics of a normalisation come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// From the rows: with the inverse standard deviation.
+    Rows,
+    /// From so many rows, those of other ranks among them.
+    AllRanks(usize),
+    /// They are constants: with the variance.
+    Running,
+}
+
 /// The gradients of x, beta and gamma in the order of a node's inputs.
 pub(super) fn gradients(
     tape: &mut Tape,
     node: &NodeView,
     d_outputs: &[Option<Tensor>],
     [mean, deviation]: [Tensor; 2],
-    from_variance: bool,
+    basis: Basis,
     spec: BatchNorm,
 ) -> Result<Vec<Option<Tensor>>> {
     let Some(d_y) = d_outputs[0] else { return Ok(vec![None; node.inputs.len()]) };
     let gamma = node.inputs.get(4).copied();
     let has_gamma = gamma.is_some();
-    if from_variance && !node.wanted[1] && node.wanted.get(4) != Some(&true) {
+    if basis == Basis::Running && !node.wanted[1] && node.wanted.get(4) != Some(&true) {
         let inputs: Vec<Tensor> = [d_y, deviation].into_iter().chain(gamma).collect();
         let d_x = tape.push1(FrozenGrad { spec, has_gamma, masked: false }, &inputs)?;
         let mut gradients = vec![None; node.inputs.len()];
@@ -34,7 +45,7 @@ pub(super) fn gradients(
         return Ok(gradients);
     }
     let inputs: Vec<Tensor> = [node.inputs[0], d_y, mean, deviation].into_iter().chain(gamma).collect();
-    let d = tape.push(Grad { spec, from_variance, has_gamma, mask: Mask::None }, &inputs)?;
+    let d = tape.push(Grad { spec, basis, has_gamma, mask: Mask::None }, &inputs)?;
     let mut gradients = vec![Some(d[0]), Some(d[2]), None, None];
     gradients.extend(has_gamma.then_some(Some(d[1])));
     Ok(gradients)
@@ -51,11 +62,12 @@ enum Mask {
     ReluKept,
 }
 
-/// `d_x`, `d_gamma`, `d_beta` from x, `d_y`, mean, inverse standard deviation (or variance), and gamma.
-#[derive(Debug)]
+/// `d_x`, `d_gamma`, `d_beta` from x, `d_y`, mean, inverse standard deviation (or variance), and gamma. Where the statistics are
+/// those of all ranks, so are the sums that `d_x` takes; `d_gamma` and `d_beta` are what this rank adds to theirs.
+#[derive(Debug, Clone, Copy)]
 struct Grad {
     spec: BatchNorm,
-    from_variance: bool,
+    basis: Basis,
     has_gamma: bool,
     mask: Mask,
 }
@@ -72,8 +84,11 @@ impl Op for Grad {
 
     fn with_relu_gradient(&self, kept: bool) -> Option<(usize, Arc<dyn Op>)> {
         let mask = if kept { Mask::ReluKept } else { Mask::Relu };
-        let (spec, from_variance, has_gamma) = (self.spec, self.from_variance, self.has_gamma);
-        (self.mask == Mask::None).then(|| (1, Arc::new(Self { spec, from_variance, has_gamma, mask }) as Arc<dyn Op>))
+        (self.mask == Mask::None).then(|| (1, Arc::new(Self { mask, ..*self }) as Arc<dyn Op>))
+    }
+
+    fn exchange(&self, cx: &Lower<'_>, lowered: &Lowered) -> Option<Exchange> {
+        matches!(self.basis, Basis::AllRanks(_)).then(|| meeting(Combine::Sums, &cx.inputs[0], lowered))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
@@ -81,8 +96,9 @@ impl Op for Grad {
         let reduce = Runs::reduce(shape);
         let (half, elements) = (cx.inputs[0].is_half(), shape.len() as u64);
         let size = cx.inputs[0].dtype.size() as u64;
+        let from_variance = self.basis == Basis::Running;
         let flags =
-            |masked: bool| [("HAS_GAMMA", self.has_gamma), ("FROM_VARIANCE", self.from_variance), ("MASKED", masked)];
+            |masked: bool| [("HAS_GAMMA", self.has_gamma), ("FROM_VARIANCE", from_variance), ("MASKED", masked)];
         let masked = self.mask != Mask::None;
         let kept = self.mask == Mask::ReluKept;
         let relu_y = if masked { 4 + usize::from(self.has_gamma) } else { 0 };
@@ -101,18 +117,25 @@ impl Op for Grad {
             sums = sums.output(3);
         }
         sums.kernel = sums.kernel.with_library(if kept { &KEEP_MASKED } else { &KEEP_NOTHING });
-        let mut merge = reduce
-            .dispatch(&GRAD, "merge", &flags(false), half, self.spec)
-            .unread(&["d_y", "relu_y", "x"], reduce.is_in_fours())
-            .bind(Operand::Scratch(0), Access::Read)
-            .bind(Operand::Scratch(1), Access::Read)
-            .input(2)
-            .input(3)
-            .input(if self.has_gamma { 4 } else { 2 })
-            .output(1)
-            .output(2)
-            .bind(Operand::Scratch(2), Access::ReadWrite);
-        merge.kernel = merge.kernel.with_library(&KEEP_NOTHING);
+        // A launch that reads the sums of some runs.
+        let of_runs = |entry, runs: Runs, sums: [usize; 2]| {
+            let mut launch = runs
+                .dispatch(&GRAD, entry, &flags(false), half, self.spec)
+                .unread(&["d_y", "relu_y", "x"], reduce.is_in_fours())
+                .bind(Operand::Scratch(sums[0]), Access::Read)
+                .bind(Operand::Scratch(sums[1]), Access::Read);
+            launch.kernel = launch.kernel.with_library(&KEEP_NOTHING);
+            launch
+        };
+        let merge = |runs, sums, gradients: [Operand; 2]| {
+            of_runs("merge", runs, sums)
+                .input(2)
+                .input(3)
+                .input(if self.has_gamma { 4 } else { 2 })
+                .bind(gradients[0], Access::ReadWrite)
+                .bind(gradients[1], Access::ReadWrite)
+                .bind(Operand::Scratch(2), Access::ReadWrite)
+        };
         let again = masked && !kept;
         let grad_x = Runs::map(shape).dispatch(&GRAD, "grad_x", &flags(again), half, self.spec);
         let mut grad_x = grad_x
@@ -123,11 +146,23 @@ impl Op for Grad {
             .output(0)
             .work(5 * elements, size * (3 + u64::from(again)) * elements);
         grad_x.kernel = grad_x.kernel.with_library(&KEEP_NOTHING);
-        let coefficients = TensorType::f32([4, shape.last()]);
-        Ok(Lowered {
-            scratch: vec![reduce.partial(), reduce.partial(), coefficients],
-            dispatches: vec![sums, merge, grad_x],
-        })
+        let mut scratch = vec![reduce.partial(), reduce.partial(), TensorType::f32([4, shape.last()])];
+        let own = [Operand::Output(1), Operand::Output(2)];
+        let dispatches = match self.basis {
+            Basis::Rows | Basis::Running => vec![sums, merge(reduce, [0, 1], own), grad_x],
+            Basis::AllRanks(rows) => {
+                let one = Runs { run: reduce.rows, ..reduce };
+                let all = Runs { rows, run: rows, ..reduce };
+                // Gradients of all ranks, which nobody needs here; then the sums of this rank, soon those of all.
+                scratch.extend(vec![one.partial(); 4]);
+                let total = of_runs("total", reduce, [0, 1])
+                    .bind(Operand::Scratch(5), Access::ReadWrite)
+                    .bind(Operand::Scratch(6), Access::ReadWrite);
+                let unused = [Operand::Scratch(3), Operand::Scratch(4)];
+                vec![sums, total, merge(one, [5, 6], own), merge(all, [5, 6], unused), grad_x]
+            }
+        };
+        Ok(Lowered { scratch, dispatches })
     }
 }
 

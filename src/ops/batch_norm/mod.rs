@@ -18,6 +18,9 @@
 //! Behind a convolution the statistics of runs of rows come from its kernel, which sums them up as it stores its
 //! result; where these are more than a few hundred, several are merged to one at first.
 //!
+//! Where ranks normalise together, the statistics of a rank's rows and, backward, its two sums become one run, which the host
+//! replaces by that of all ranks before it is merged; fusion is as without.
+//!
 //! Kernels: a lane takes four channels where C is a multiple of four; runs of rows are reduced side by side, then merged
 //! in order with the formula of Chan, Golub and LeVeque; sums are shifted, so a large mean costs no digits. Results
 //! repeat bit for bit.
@@ -31,8 +34,8 @@ pub(crate) use reference::BatchNormTwin;
 
 use std::sync::Arc;
 
-use self::grad::gradients;
-use crate::autograd::{Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
+use self::grad::{Basis, gradients};
+use crate::autograd::{Combine, Exchange, Finish, Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{
     Access, Caps, Dispatch, Kernel, Library, Operand, Reading, Source, Uniform, grid, grid_for, uniform_block,
@@ -87,7 +90,36 @@ pub fn batch_norm_train(
 ) -> Result<Tensor> {
     let mut inputs = vec![x, beta, running_mean, running_var];
     inputs.extend(gamma);
-    tape.push1(Train { spec, has_gamma: gamma.is_some(), tail: Tail::default(), given: None }, &inputs)
+    tape.push1(Train { spec, has_gamma: gamma.is_some(), tail: Tail::default(), given: None, all_rows: None }, &inputs)
+}
+
+/// Batch normalisation over the rows of several ranks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shared {
+    /// The constants.
+    pub spec: BatchNorm,
+    /// The rows of all ranks together.
+    pub rows: usize,
+}
+
+/// As [`batch_norm_train`], with the statistics of the rows of all ranks: the plan stops twice, in the forward and in the
+/// backward pass, for ranks to put theirs together (see [`Exchange`]). Without other ranks the rows are those of x.
+///
+/// # Errors
+/// As [`batch_norm_train`], for a single row of all ranks.
+pub fn batch_norm_shared(
+    tape: &mut Tape,
+    x: Tensor,
+    gamma: Option<Tensor>,
+    beta: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    Shared { spec, rows }: Shared,
+) -> Result<Tensor> {
+    let mut inputs = vec![x, beta, running_mean, running_var];
+    inputs.extend(gamma);
+    let (has_gamma, all_rows) = (gamma.is_some(), Some(rows));
+    tape.push1(Train { spec, has_gamma, tail: Tail::default(), given: None, all_rows }, &inputs)
 }
 
 /// Normalises with the running statistics.
@@ -170,7 +202,7 @@ impl Runs {
             runs: self.count() as u32,
             eps: spec.eps,
         };
-        let workgroups = if entry == "merge" {
+        let workgroups = if matches!(entry, "merge" | "total") {
             grid_for(self.channels, WORKGROUP)
         } else {
             let runs_at_once = (WORKGROUP / self.lanes) as usize;
@@ -211,6 +243,13 @@ impl Runs {
     fn library(self) -> &'static Library {
         if self.is_in_fours() { &CHANNELS_VEC4 } else { &CHANNELS_SCALAR }
     }
+}
+
+/// The exchange of the last two tensors of scratch before the last two launches, which take them as those of all ranks.
+fn meeting(how: Combine, x: &TensorType, lowered: &Lowered) -> Exchange {
+    let (launches, scratch) = (lowered.dispatches.len(), lowered.scratch.len());
+    let operands = vec![Operand::Scratch(scratch - 2), Operand::Scratch(scratch - 1)];
+    Exchange { before: launches - 2, how, rows: x.shape.rows(), operands }
 }
 
 /// Checks that every vector has the channels of x.
@@ -263,6 +302,8 @@ struct Train {
     tail: Tail,
     /// Rows of a run whose mean and sum of squared deviations come from the kernel that makes x.
     given: Option<usize>,
+    /// The rows of all ranks, where the statistics are those of all of them.
+    all_rows: Option<usize>,
 }
 
 impl Op for Train {
@@ -278,7 +319,7 @@ impl Op for Train {
     /// y, mean `[C]`, inverse standard deviation `[C]`.
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let channels = check(inputs)?;
-        if inputs[0].shape.rows() < 2 {
+        if self.all_rows.unwrap_or(inputs[0].shape.rows()) < 2 {
             return Err(Error::new(Kind::Shape, "batch-norm cannot train on a single value per channel")
                 .next("use a larger --batch or --size"));
         }
@@ -300,7 +341,11 @@ impl Op for Train {
 
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         let statistics = [node.outputs[1], node.outputs[2]];
-        gradients(tape, node, d_outputs, statistics, false, self.spec)
+        gradients(tape, node, d_outputs, statistics, self.all_rows.map_or(Basis::Rows, Basis::AllRanks), self.spec)
+    }
+
+    fn exchange(&self, cx: &Lower<'_>, lowered: &Lowered) -> Option<Exchange> {
+        self.all_rows.map(|_| meeting(Combine::Moments, &cx.inputs[0], lowered))
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Result<Lowered> {
@@ -335,6 +380,18 @@ impl Op for Train {
             lowered.scratch = vec![longer.partial(); 2];
             lowered.dispatches.push(merge_runs);
             (runs, moments) = (longer, [0, 1].map(Operand::Scratch));
+        }
+        if let Some(rows) = self.all_rows {
+            // The rows of this rank become one run, which then is that of all ranks.
+            let (one, first) = (Runs { run: runs.rows, ..runs }, lowered.scratch.len());
+            let own = [first, first + 1].map(Operand::Scratch);
+            let merge_runs = runs
+                .merge(Some(runs.count()), moments, half, self.spec)
+                .bind(own[0], Access::ReadWrite)
+                .bind(own[1], Access::ReadWrite);
+            lowered.scratch.extend(vec![one.partial(); 2]);
+            lowered.dispatches.push(merge_runs);
+            (runs, moments) = (Runs { rows, run: rows, ..runs }, own);
         }
         let merge = runs
             .merge(None, moments, half, self.spec)
@@ -378,7 +435,7 @@ impl Op for Eval {
     }
 
     fn backward(&self, tape: &mut Tape, node: &NodeView, d_outputs: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
-        gradients(tape, node, d_outputs, [node.inputs[2], node.inputs[3]], true, self.spec)
+        gradients(tape, node, d_outputs, [node.inputs[2], node.inputs[3]], Basis::Running, self.spec)
     }
 
     fn onnx(&self, graph: &mut onnx::Graph, inputs: &[onnx::Value]) -> Result<onnx::Value> {

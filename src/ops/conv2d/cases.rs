@@ -2,7 +2,7 @@
 
 use super::reference::{Conv2dTwin, FusedTwin, NormedTwin};
 use super::{Backend, Conv2d, Padding, STRIPS, WORKGROUP_TILES, conv2d};
-use crate::ops::batch_norm::{BatchNorm, BatchNormTwin, batch_norm_eval, batch_norm_train};
+use crate::ops::batch_norm::{BatchNorm, BatchNormTwin, Shared, batch_norm_eval, batch_norm_shared, batch_norm_train};
 use crate::ops::{
     Case, CaseInput, Draw, Fill, Role, add, cast,
     random::{image, name},
@@ -265,9 +265,16 @@ pub fn normed_cases() -> Vec<Case> {
                 Backend::Workgroup(tile) => format!("workgroup {tile}"),
                 other => format!("{other:?}").to_lowercase(),
             };
-            let case = Case::new("conv2d", format!("normed, {name} {backend}"), inputs, twin, move |tape, x| {
+            // As one of several ranks: one that is alone.
+            let is_shared = name.starts_with("a part") && conv.backend == Backend::Auto;
+            let name = format!("normed{}, {name} {backend}", if is_shared { " with others" } else { "" });
+            let case = Case::new("conv2d", name, inputs, twin, move |tape, x| {
                 let y = conv2d(tape, x[0], x[1], None, conv)?;
-                Ok(vec![batch_norm_train(tape, y, Some(x[5]), x[2], x[3], x[4], spec)?])
+                let shared = Shared { spec, rows: tape.shape(y).rows() };
+                Ok(vec![match is_shared {
+                    true => batch_norm_shared(tape, y, Some(x[5]), x[2], x[3], x[4], shared)?,
+                    false => batch_norm_train(tape, y, Some(x[5]), x[2], x[3], x[4], spec)?,
+                }])
             });
             if mean == 0.0 {
                 // What lies between convolution and norm is rounded, and all that follows is f32.

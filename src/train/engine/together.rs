@@ -172,7 +172,7 @@ impl Engine<'_> {
             return self.place.train.step_mixed(self.gpu, rows, at.0, at.1, at.2);
         }
         let portion = self.portion(lesson)?;
-        let early = self.place.train.run_parts(self.gpu, rows, at, portion)?;
+        let early = self.place.train.run_parts(self.gpu, rows, at, portion.as_ref())?;
         let own = match early {
             Some(own) => own,
             None => self.place.train.collect(self.gpu)?.ok_or_else(|| Error::new(Kind::Internal, "a step got lost"))?,
@@ -224,7 +224,8 @@ impl Engine<'_> {
         let all = self.team.exchange("the weights of rows", Ok(bytemuck::cast_slice(&own).to_vec()))?;
         let all = all.iter().flat_map(|rank| bytemuck::pod_collect_to_vec::<u8, f32>(rank));
         // As one process adds them up.
-        Ok(Some(Portion { before: self.shares.before, parts: self.shares.parts, whole: all.sum() }))
+        let (team, whole) = (self.team.clone(), all.sum());
+        Ok(Some(Portion { team, before: self.shares.before, parts: self.shares.parts, whole }))
     }
 
     /// Whether the run is to stop behind this step.

@@ -234,7 +234,7 @@ impl Engine<'_> {
         let portion = self.portion(&lesson)?;
         // It moves the statistics of batch-norm, as the step itself will.
         let statistics = self.place.statistics(gpu)?;
-        let mut values = watch.run(gpu, &self.objective, &mut self.place.store, &lesson, at, portion)?;
+        let mut values = watch.run(gpu, &self.objective, &mut self.place.store, &lesson, at, portion.as_ref())?;
         statistics.iter().try_for_each(|(name, bytes)| self.place.store.write_bytes(gpu, name, bytes))?;
         let (batch, partners) = &lesson;
         let result = self.learn(&lesson, rate, None)?;
