@@ -4,12 +4,11 @@ mod common;
 #[path = "common/training.rs"]
 mod training;
 
-use std::io::Read as _;
 use std::path::Path;
 use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{command, fails, number, ok, program, text};
+use common::{command, fails, number, ok};
 use lesion_gpu::ops::Draw;
 use lesion_gpu::train::Checkpoint;
 use lesion_gpu::weights::{read_safetensors, write_safetensors};
@@ -200,7 +199,7 @@ fn a_full_disk_costs_nothing_that_was_written() {
         .env("XDG_CACHE_HOME", dir.join("cache"))
         .output()
         .unwrap();
-    let said = text(&output.stderr);
+    let said = common::text(&output.stderr);
     assert_eq!(output.status.code(), Some(11), "{said}");
     assert!(said.contains("could not write") && said.contains("train --resume run"), "{said}");
     assert_eq!(std::fs::read(&last).unwrap(), before, "the checkpoint is another");
@@ -229,10 +228,9 @@ fn signals_stop_a_run_so_that_it_can_go_on() {
             assert!(sent.unwrap().success());
         };
         send();
-        let mut rest = String::new();
-        lines.read_to_string(&mut rest).unwrap();
+        std::io::read_to_string(&mut lines).unwrap();
         let output = child.wait_with_output().unwrap();
-        let said = text(&output.stderr);
+        let said = common::text(&output.stderr);
         assert_eq!(output.status.code(), Some(130), "{said}");
         assert!(said.contains(&format!("continue with `lesion-gpu train --resume {signal}`")), "{said}");
         ok(dir, &["train", "--resume", signal, "--no-report"]);
@@ -241,14 +239,14 @@ fn signals_stop_a_run_so_that_it_can_go_on() {
     // Two at once, while a slow epoch would go on for long.
     let args = [TRAIN, &["--epochs", "1000", "--run", "twice"]].concat();
     let (child, lines) = started(dir, &args, 3).expect("it runs");
-    let asked = Instant::now();
+    let asked = std::time::Instant::now();
     for _ in 0..2 {
         let _ = std::process::Command::new("kill").args(["-INT".to_owned(), child.id().to_string()]).status();
     }
     drop(lines);
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(130), "{}", common::text(&output.stderr));
     assert!(asked.elapsed() < Duration::from_secs(60));
-    let state = program(dir, &["train", "--resume", "twice", "--epochs", "2"]);
+    let state = common::program(dir, &["train", "--resume", "twice", "--epochs", "2"]);
     assert_eq!(state.status.code(), Some(2), "a resumed run has its own configuration");
 }
