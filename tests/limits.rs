@@ -7,7 +7,7 @@ mod training;
 use std::path::Path;
 
 use common::{fails, ok, program};
-use lesion_gpu::gpu::{Caps, DeviceClass, Feature, GpuOptions, Limits};
+use lesion_gpu::gpu::{Caps, Feature, GpuOptions, Limits};
 use lesion_gpu::ops::{all_cases, check_case};
 use training::table;
 
@@ -152,7 +152,7 @@ fn what_a_device_cannot_do_is_refused_before_the_first_step() {
 #[test]
 fn a_driver_that_refuses_memory_is_believed() {
     let Some(gpu) = common::gpu() else { return };
-    if gpu.adapter().class != DeviceClass::Software {
+    if gpu.adapter().class != lesion_gpu::gpu::DeviceClass::Software {
         println!("skipped: the memory of {} is not the process's", gpu.adapter().name);
         return;
     }

@@ -1,6 +1,15 @@
 //! Files and folders as users and disks have them, through the program: odd names, links, folders that cannot be written,
 //! pictures that are damaged, vanish or change, a cache that goes away, a disk that is slow.
 
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "most of this needs signals, permissions or names that other systems do not have"
+    )
+)]
+
 mod common;
 #[path = "common/files.rs"]
 mod files;

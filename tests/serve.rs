@@ -384,7 +384,7 @@ fn too_much_is_refused_and_the_server_lives_on() {
 #[test]
 fn elsewhere_it_wants_a_token_and_it_stops_when_told() {
     let Some(folder) = models() else { return };
-    let mut server = Server::start(
+    let server = Server::start(
         folder,
         &["classes", "classes"],
         &["--listen", "0.0.0.0:0", "--max-wait", "1000", "--batch", "4"],
@@ -413,6 +413,7 @@ fn elsewhere_it_wants_a_token_and_it_stops_when_told() {
 
     #[cfg(unix)]
     {
+        let mut server = server;
         // What was begun is answered, then the program ends well.
         let mut stream = server.connect();
         send(&mut stream, "POST", "/v1/predict", &["Content-Type: image/png", &bearer], png.len(), &png);
