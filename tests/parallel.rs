@@ -19,7 +19,7 @@ use lesion_gpu::parallel::{Team, Thread, threads};
 use lesion_gpu::tensor::{HostTensor, TensorType};
 use lesion_gpu::train::{
     AugmentConfig, Checkpoint, Divergence, Event, FineTune, Interrupt, LossKind, OptimizerKind, RunOptions, RunSummary,
-    ScheduleKind, TrainConfig, run,
+    ScheduleKind, TrainConfig, Wire, run,
 };
 use lesion_gpu::weights::{WeightFile, write_safetensors};
 use lesion_gpu::{Error, Kind};
@@ -252,9 +252,10 @@ fn norm(gpu: &Gpu, data: &[Vec<f32>; 2], rows: std::ops::Range<usize>, ranks: Op
     let pending = match ranks {
         None => executable.run_and_read(gpu),
         Some(team) => executable
-            .run_part_with_others(gpu, &mut |exchange, own| {
+            .run_part_with_others(gpu, &[], &mut |exchange, own| {
                 exchange.combined(&team.exchange(&exchange.about(), Ok(exchange.message(own)))?)
             })
+            .map(|(pending, _)| pending)
             .unwrap(),
     };
     let read = executable.finish_read(gpu, pending).unwrap();
@@ -289,6 +290,34 @@ fn a_norm_over_ranks_is_that_of_all_their_rows() {
     for (i, what) in [(4, "running mean"), (5, "running variance")] {
         got.iter().for_each(|rank| close(what, &want[i], &rank[i]));
         assert!(got.iter().all(|rank| rank[i] == got[0][i]), "{what}: ranks differ");
+    }
+}
+
+/// Gradients rounded to 16 bits on the wire: the same bits each time, other ones than in 32 bits, and losses near those.
+#[test]
+fn sixteen_bits_on_the_wire_are_near_thirty_two_and_the_same_each_time() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let config = config();
+    let half = TrainConfig { wire: Wire::F16, ..config.clone() };
+    together(&gpu, 3, &config, &options(&dir.join("f32")));
+    for run in ["f16", "again"] {
+        together(&gpu, 3, &half, &options(&dir.join(run)));
+    }
+    assert_equal(&dir.join("f16"), &dir.join("again"));
+    let (want, got) = (losses(&dir.join("f32")), losses(&dir.join("f16")));
+    // The first step has no gradients behind it.
+    assert!(want[0] == got[0] && want[1..] != got[1..]);
+    let error = want.iter().zip(&got).map(|(w, g)| f64::from((w - g) / w).abs()).fold(0.0, larger);
+    println!("gradients in f16 on the wire: {} losses within {error:.1e} of those in f32", got.len());
+    assert!(error < 1e-3, "{want:?}\n{got:?}");
+    // It is recorded, and a rank with another is refused.
+    assert!(table(&dir.join("f16"), "config.toml").contains("wire = \"f16\""));
+    let mut parts = [Part::default(), Part::default()];
+    let ended = ranks(&gpu, &[config, half], &options(&dir.join("both")), &mut parts);
+    for error in ended.into_iter().map(|ended| ended.unwrap().unwrap_err().to_string()) {
+        assert!(error.contains("rank 1 has another configuration than rank 0"), "{error}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Arena, Memory, Plan, PlannedDispatch, PlannedExchange, Storage};
+use super::{Arena, Group, Memory, PendingGroup, Plan, PlannedDispatch, PlannedExchange, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Buffer, Gpu, PendingRead, Recorded, Usage, Work};
 use crate::tensor::{HostTensor, TensorType};
@@ -309,14 +309,25 @@ impl Executable {
     }
 
     /// As [`run_part_and_read`](Self::run_part_and_read), for one of several ranks: stops at each exchange of the plan, where
-    /// `meet` returns the numbers of all ranks, and waits for it.
+    /// `meet` returns the numbers of all ranks, and waits for it. The `groups`, in the order of the launches behind which they are
+    /// complete, start on their way to the host there and then.
     ///
     /// # Errors
     /// Those of `meet`, which must return as many numbers as it gets; device errors.
-    pub fn run_part_with_others(&mut self, gpu: &Gpu, meet: &mut Meet<'_>) -> Result<PendingOutputs> {
+    pub fn run_part_with_others(
+        &mut self,
+        gpu: &Gpu,
+        groups: &[(usize, &Group)],
+        meet: &mut Meet<'_>,
+    ) -> Result<(PendingOutputs, Vec<PendingGroup>)> {
         self.prepare(gpu);
-        let mut from = 0;
+        let (mut from, mut under_way) = (0, vec![]);
+        let mut groups = groups.iter().copied().peekable();
         for (exchange, tensors) in self.plan.exchanges.iter().zip(&self.exchanged) {
+            while let Some((behind, group)) = groups.next_if(|&(behind, _)| behind <= exchange.before) {
+                under_way.push(group.start(gpu, &self.recorded[from..behind]));
+                from = behind;
+            }
             let copies: Vec<(&Buffer, &Buffer)> = tensors.iter().map(|(own, staging)| (own, staging)).collect();
             let mut numbers = vec![];
             for read in gpu.submit_and_read(&self.recorded[from..exchange.before], &copies) {
@@ -335,7 +346,11 @@ impl Executable {
             }
             from = exchange.before;
         }
-        Ok(self.run_and_read_from(gpu, from, self.plan.closing))
+        for (behind, group) in groups {
+            under_way.push(group.start(gpu, &self.recorded[from..behind]));
+            from = behind;
+        }
+        Ok((self.run_and_read_from(gpu, from, self.plan.closing), under_way))
     }
 
     fn run_and_read_from(&mut self, gpu: &Gpu, first: usize, end: usize) -> PendingOutputs {

@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Buffer, Gpu, Usage};
+use crate::gpu::{Buffer, Gpu, PendingRead, Recorded, Usage};
 use crate::tensor::DType;
 
 /// Float variables of a store, with the buffers through which they are read.
@@ -27,16 +27,35 @@ impl Store {
     }
 }
 
+/// The values of a group on their way to the host.
+pub struct PendingGroup {
+    reads: Vec<PendingRead>,
+}
+
 impl Group {
     /// Reads them all, one behind the other, and waits for it.
     ///
     /// # Errors
     /// Device errors.
     pub fn read(&self, gpu: &Gpu) -> Result<Vec<f32>> {
+        self.finish(gpu, self.start(gpu, &[]))
+    }
+
+    /// Submits launches, and behind them the way of all values to the host; does not wait. They must have come before the next
+    /// time.
+    pub(super) fn start(&self, gpu: &Gpu, launches: &[Recorded]) -> PendingGroup {
         let copies: Vec<(&Buffer, &Buffer)> =
             self.variables.iter().map(|(buffer, staging)| (buffer, staging)).collect();
+        PendingGroup { reads: gpu.submit_and_read(launches, &copies) }
+    }
+
+    /// Waits for them.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn finish(&self, gpu: &Gpu, pending: PendingGroup) -> Result<Vec<f32>> {
         let mut values = vec![];
-        for read in gpu.submit_and_read(&[], &copies) {
+        for read in pending.reads {
             values.extend_from_slice(&bytemuck::pod_collect_to_vec::<u8, f32>(&gpu.finish_read(read)?));
         }
         Ok(values)

@@ -21,6 +21,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("batch", &["batch"]),
     ("micro_batch", &["micro_batch"]),
     ("sync_bn", &["sync_bn"]),
+    ("wire", &["wire"]),
     ("epochs", &["epochs"]),
     ("steps", &["max_steps"]),
     ("optimizer", &["optimizer"]),

@@ -18,13 +18,13 @@ use crate::models::Model;
 use crate::train::{
     AugmentConfig, ClassWeighting, Divergence, FocalConfig, Interrupt, KeepConfig, LossKind, Monitor, Normalisation,
     OptimizerKind, PlateauConfig, Precision, Protocol, Recipe, RunFolder, Sampling, ScheduleKind, SplitConfig,
-    StepConfig, TrainConfig, normalisation_of, preprocess_of,
+    StepConfig, TrainConfig, Wire, normalisation_of, preprocess_of,
 };
 
 pub(super) use running::{first_tuning, run};
 
 /// The flags that make up a run's configuration: a resumed run has its own.
-const CONFIGURATION: [&str; 79] = [
+const CONFIGURATION: [&str; 80] = [
     "data",
     "masks",
     "images",
@@ -40,6 +40,7 @@ const CONFIGURATION: [&str; 79] = [
     "batch",
     "micro_batch",
     "sync_bn",
+    "wire",
     "epochs",
     "steps",
     "optimizer",
@@ -199,6 +200,9 @@ pub(super) struct TrainArgs {
     /// of one process. The ranks then wait for each other twice for each such layer
     #[arg(long, conflicts_with = "micro_batch", help_heading = "Optimisation")]
     sync_bn: bool,
+    /// Where several processes share a batch: gradients go from one to the other in f32, or rounded to f16, half the bytes
+    #[arg(long, default_value = "f32", value_name = "TYPE", help_heading = "Optimisation")]
+    wire: Wire,
     /// Passes over the training images
     #[arg(long, default_value_t = 10, help_heading = "Optimisation")]
     epochs: u32,
@@ -441,6 +445,7 @@ impl TrainArgs {
             batch: self.batch,
             micro_batch: self.micro_batch,
             sync_bn: self.sync_bn,
+            wire: self.wire,
             epochs: self.epochs,
             max_steps: self.steps,
             optimizer: self.optimizer,

@@ -12,6 +12,7 @@ mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod peers;
+mod reduce;
 mod team;
 mod threads;
 
@@ -20,6 +21,7 @@ use std::fmt;
 pub use alone::Alone;
 pub use launch::{Launch, launched_ranks};
 pub use peers::Peers;
+pub use reduce::{all_reduce_f16, all_reduce_f32, all_reduce_f64, largest_magnitude};
 pub use team::Team;
 pub use threads::{Thread, threads};
 
@@ -70,92 +72,17 @@ pub trait Ranks: fmt::Debug + Send + Sync {
     fn abort(&self, code: u8);
 }
 
-/// Numbers that go over the wire at a time, so that what is in transit stays small whatever the size of a model.
-const BUCKET: usize = 1 << 20;
-
-/// Replaces `values`, as many on each rank, by their sums over all ranks, added in the order of the ranks: the same bits on all
-/// of them.
-///
-/// # Errors
-/// As [`Ranks::gather`].
-pub fn all_reduce_f32(ranks: &dyn Ranks, values: &mut [f32]) -> Result<()> {
-    all_reduce(ranks, values, |a, b| a + b)
-}
-
-/// As [`all_reduce_f32`].
-///
-/// # Errors
-/// As [`Ranks::gather`].
-pub fn all_reduce_f64(ranks: &dyn Ranks, values: &mut [f64]) -> Result<()> {
-    all_reduce(ranks, values, |a, b| a + b)
-}
-
-fn all_reduce<T: bytemuck::Pod>(ranks: &dyn Ranks, values: &mut [T], add: impl Fn(T, T) -> T) -> Result<()> {
-    let size = ranks.size();
-    if size == 1 {
-        return Ok(());
-    }
-    for bucket in values.chunks_mut(BUCKET) {
-        // Every rank adds up one block of it.
-        let block = bucket.len().div_ceil(size);
-        let mut blocks = bucket.to_vec();
-        blocks.resize(block * size, T::zeroed());
-        let given: Vec<T> = bytemuck::pod_collect_to_vec(&ranks.exchange_blocks(bytemuck::cast_slice(&blocks))?);
-        let (first, others) = given.split_at(block);
-        let mut sums = first.to_vec();
-        for other in others.chunks_exact(block) {
-            sums.iter_mut().zip(other).for_each(|(sum, &value)| *sum = add(*sum, value));
-        }
-        let all: Vec<Vec<T>> =
-            ranks.gather(bytemuck::cast_slice(&sums))?.iter().map(|sums| bytemuck::pod_collect_to_vec(sums)).collect();
-        bucket.iter_mut().zip(all.iter().flatten()).for_each(|(value, sum)| *value = *sum);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// What each rank makes, in the order of the ranks.
-    fn on_each<T: Send>(size: usize, work: impl Fn(&dyn Ranks) -> T + Sync) -> Vec<T> {
+    pub(super) fn on_each<T: Send>(size: usize, work: impl Fn(&dyn Ranks) -> T + Sync) -> Vec<T> {
         std::thread::scope(|scope| {
             let work = &work;
             let running: Vec<_> = threads(size).into_iter().map(|rank| scope.spawn(move || work(&rank))).collect();
             running.into_iter().map(|thread| thread.join().unwrap()).collect()
         })
-    }
-
-    #[test]
-    fn sums_are_those_of_the_order_of_the_ranks_to_the_bit() {
-        // Values whose sum depends on the order, and lengths that do not divide.
-        let value =
-            |rank: usize, i: usize| ((rank * 7919 + i * 104_729) % 1000) as f32 * 10f32.powi((rank % 3) as i32 * 4);
-        for size in [1, 2, 3, 5] {
-            for len in [0, 1, 2, 7, 1000] {
-                let want: Vec<u32> =
-                    (0..len).map(|i| (1..size).fold(value(0, i), |sum, rank| sum + value(rank, i)).to_bits()).collect();
-                for got in on_each(size, |ranks| {
-                    let mut values: Vec<f32> = (0..len).map(|i| value(ranks.rank(), i)).collect();
-                    all_reduce_f32(ranks, &mut values).unwrap();
-                    values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-                }) {
-                    assert_eq!(got, want, "{size} ranks, {len} numbers");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn more_numbers_than_a_bucket_are_added_up() {
-        let len = BUCKET + 3;
-        for got in on_each(2, |ranks| {
-            let mut values: Vec<f64> = (0..len).map(|i| (i * (1 + ranks.rank())) as f64).collect();
-            all_reduce_f64(ranks, &mut values).unwrap();
-            values
-        }) {
-            assert!(got.iter().enumerate().all(|(i, &v)| v == 3.0 * i as f64));
-        }
     }
 
     #[test]

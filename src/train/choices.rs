@@ -97,6 +97,18 @@ named! {
 }
 
 named! {
+    /// In what element type gradients go from rank to rank.
+    #[derive(Default)]
+    Wire {
+        /// As they are.
+        #[default]
+        F32 = "f32",
+        /// Rounded to 16 bits.
+        F16 = "f16",
+    }
+}
+
+named! {
     /// Which training images an epoch visits.
     #[derive(Default)]
     Sampling {

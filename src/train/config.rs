@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::augment_config::AugmentConfig;
 use super::choices::{
     ClassWeighting, Divergence, LossKind, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
+    Wire,
 };
 use super::fine_tune::{FineTune, HeadConfig, PhaseConfig};
 use super::monitor::{Metric, Monitor};
@@ -143,6 +144,9 @@ pub struct TrainConfig {
     /// Where several ranks share a batch: batch-norm takes its statistics of all of it, not of a rank's rows.
     #[serde(default, skip_serializing_if = "is_default")]
     pub sync_bn: bool,
+    /// With several ranks: in what element type gradients go from one to the other.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub wire: Wire,
     /// The images a step of all ranks, where `batch` is the share of one. Says nothing of a run, and is not recorded.
     #[serde(skip)]
     pub share_of: Option<usize>,
@@ -265,6 +269,7 @@ impl Default for TrainConfig {
             batch: 32,
             micro_batch: None,
             sync_bn: false,
+            wire: Wire::F32,
             share_of: None,
             epochs: 10,
             max_steps: None,

@@ -139,7 +139,7 @@ impl Watch {
         let mut session = session.with_more_labels(objective.more_labels());
         let empty = HostTensor::full([NUMBERS], 0.0);
         watched.iter().try_for_each(|watched| store.write(gpu, &watched.record, &empty))?;
-        session.run_parts(gpu, (batch, partners.as_ref()), at, portion)?;
+        session.run_parts(gpu, (batch, partners.as_ref()), at, portion.map(|portion| (portion, &[][..])))?;
         gpu.check()?;
         while session.collect(gpu)?.is_some() {}
         let read = |Watched { pass, layer, op, shape, record }: Watched| {

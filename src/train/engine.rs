@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use self::start::{Resumed, accepted_leak, prepare, tables, tuned, workplace};
-use self::together::{Signals, compare, how_to_go_on, share_choices, share_folder, share_resumed};
+use self::together::{compare, how_to_go_on, share_choices, share_folder, share_resumed};
 use self::trouble::{LOWER, Trouble};
 use super::checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
 use super::events::{Event, Interrupt, RunOptions, RunSummary};
@@ -23,6 +23,7 @@ use super::objective::{Objective, masks_of};
 use super::phase::{Graphs, Plans, Samples, Workplace};
 use super::plateau::Plateau;
 use super::run_folder::{RunFolder, Table};
+use super::shared::Signals;
 use super::shares::{self, Shares, by_speed};
 use super::{Precision, ScheduleKind, TrainConfig};
 use crate::data::{Dataset, LastBatch, Leak, LoaderOptions, SplitAssignment};

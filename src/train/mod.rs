@@ -14,7 +14,7 @@
 //! - `engine`: the training loop; `events`: what it is asked for and what it tells
 //! - `diagnosis`: where numbers were not finite any more
 //! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well; `verdicts`: what models say
-//! - `shares`: what of a batch is whose, where several ranks train together
+//! - `shares`, `shared`: what of a batch is whose, where several ranks train together, and the step they take together
 //! - `starting_weights`: a weight file on its way into a model; `loading`: a model on its way to a device
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
 
@@ -46,6 +46,7 @@ mod recipe;
 mod run_folder;
 mod scores;
 mod session;
+mod shared;
 mod shares;
 mod starting_weights;
 mod targets;
@@ -57,6 +58,7 @@ pub use augmented::{Seen, augmented};
 pub use checkpoint::{Checkpoint, PhaseStart, Progress, Setback, Stop};
 pub use choices::{
     ClassWeighting, Divergence, LossKind, Normalisation, OptimizerKind, Precision, Protocol, Sampling, ScheduleKind,
+    Wire,
 };
 pub use claim::Claim;
 pub use config::{FocalConfig, KeepConfig, SplitConfig, StepConfig, TrainConfig};

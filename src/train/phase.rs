@@ -6,14 +6,15 @@ use std::sync::Arc;
 use super::checkpoint::Checkpoint;
 use super::features::{Features, MOST};
 use super::freezing::Network;
-use super::graph::{EvalGraph, Fit, Source, TOTAL, TRAINING_HEAD, TRAINING_PART, TRAINING_STEP, TrainGraph, input};
+use super::graph::{EvalGraph, Fit, Source, TRAINING_HEAD, TRAINING_PART, TRAINING_STEP, TrainGraph, input};
 use super::objective::Objective;
 use super::session::{
     EvalSession, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
 };
+use super::shared::Shared;
 use super::starting_weights::start;
-use super::{AugmentConfig, TrainConfig};
-use crate::autograd::{Group, Memory, Store, Tunable};
+use super::{AugmentConfig, TrainConfig, Wire};
+use crate::autograd::{Memory, Store, Tunable};
 use crate::data::{Batch, LastBatch, Loader, LoaderOptions, PixelStore, Visit};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu};
@@ -21,6 +22,7 @@ use crate::models::{Model, Task};
 use crate::nn::Parameter;
 use crate::ops::STEP;
 use crate::optim::{FAULT, LossScaling, STATE_PREFIX, average_of};
+use crate::parallel::Team;
 use crate::tune::distinct;
 use crate::weights::{Tensors, WeightFile};
 
@@ -225,14 +227,6 @@ pub(super) struct Legacy {
     state: Tensors,
 }
 
-/// What the ranks of a run share of a step, before its optimizer runs.
-pub(super) struct Shared {
-    /// The sums of gradients.
-    pub totals: Group,
-    /// The running statistics of batch-norm.
-    pub statistics: Group,
-}
-
 /// A phase on a device.
 pub(super) struct Workplace {
     pub train: TrainSession,
@@ -243,7 +237,7 @@ pub(super) struct Workplace {
     /// What computes the features, until it has.
     backbone: Option<EvalSession>,
     features: Option<Arc<Features>>,
-    /// Where batches are computed in parts.
+    /// What the ranks of a run exchange in each step.
     pub shared: Option<Shared>,
 }
 
@@ -268,12 +262,11 @@ impl Workplace {
     /// Prepares it for ranks that share its steps.
     ///
     /// # Errors
-    /// [`Kind::OutOfMemory`] if there is no room for what is read back.
-    pub fn sharing(mut self, gpu: &Gpu) -> Result<Self> {
-        let totals = self.store.types().map(|(name, _)| name).filter(|name| name.starts_with(TOTAL));
+    /// As [`Shared::new`].
+    pub fn sharing(mut self, gpu: &Gpu, team: &Team, wire: Wire) -> Result<Self> {
         let moving = self.parameters.iter().filter(|p| !p.trainable && !p.frozen).map(|p| p.name.as_str());
-        let shared = Shared { totals: self.store.group(gpu, totals)?, statistics: self.store.group(gpu, moving)? };
-        self.shared = Some(shared);
+        let plan = self.train.executable().plan();
+        self.shared = Some(Shared::new(gpu, plan, &self.store, moving, (team, wire))?);
         Ok(self)
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::graph::{EvalGraph, Results, TrainGraph, input};
 use super::mixing::{Blend, Partners};
 use super::targets::{Learned, Takes, Targets};
-use crate::autograd::{Executable, Memory, PendingOutputs, Plan, Store};
+use crate::autograd::{Executable, Group, Memory, PendingGroup, PendingOutputs, Plan, Store};
 use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
@@ -43,6 +43,8 @@ pub struct StepResult {
 pub(super) struct Portion {
     /// The ranks.
     pub team: Team,
+    /// Images of the step.
+    pub images: usize,
     /// Micro-batches of the step before the first of these.
     pub before: usize,
     /// Micro-batches of the step.
@@ -182,7 +184,7 @@ impl TrainSession {
         epoch: u32,
         lr: f64,
     ) -> Result<Option<StepResult>> {
-        let finished = self.run_parts(gpu, (batch, partners), (step, epoch, lr), None)?;
+        let (finished, _) = self.run_parts(gpu, (batch, partners), (step, epoch, lr), None)?;
         if self.in_parts {
             self.executable.run_closing(gpu);
         }
@@ -205,15 +207,16 @@ impl TrainSession {
         self.targets.learned(batch, partners).weights
     }
 
-    /// Submits the parts of a step, without what closes it: all of its batch, or this portion of it. As
+    /// Submits the parts of a step, without what closes it: all of its batch, or this portion of it, with groups of variables that
+    /// are read as soon as the last part is through with them (see [`Executable::run_part_with_others`]). As
     /// [`step_mixed`](Self::step_mixed) else.
     pub(super) fn run_parts(
         &mut self,
         gpu: &Gpu,
         (batch, partners): (&Batch, Option<&Partners>),
         (step, epoch, lr): (u64, u32, f64),
-        portion: Option<&Portion>,
-    ) -> Result<Option<StepResult>> {
+        portion: Option<(&Portion, &[(usize, &Group)])>,
+    ) -> Result<(Option<StepResult>, Vec<PendingGroup>)> {
         let in_parts = self.in_parts;
         let images = batch.labels.len();
         let parts = images / self.rows.max(1);
@@ -237,9 +240,9 @@ impl TrainSession {
         let Learned { weights, classes } = self.targets.learned(batch, partners);
         let (before, of_step, whole) = match portion {
             None => (0, parts, weights.iter().sum()),
-            Some(portion) => (portion.before, portion.parts, portion.whole),
+            Some((portion, _)) => (portion.before, portion.parts, portion.whole),
         };
-        let mut finished = None;
+        let (mut finished, mut under_way) = (None, vec![]);
         for part in 0..parts {
             let of = |elements: usize| part * elements / parts..(part + 1) * elements / parts;
             let labels = &batch.labels[of(images)];
@@ -278,15 +281,20 @@ impl TrainSession {
             let e = &mut self.executable;
             let pending = match portion {
                 // Behind an exchange nothing fails that the others do not hear of at the next.
-                Some(Portion { team, .. }) => e.run_part_with_others(gpu, &mut |exchange, own| {
-                    exchange.combined(&team.exchange(&exchange.about(), Ok(exchange.message(own)))?)
-                })?,
+                Some((Portion { team, .. }, groups)) => {
+                    let groups = if part + 1 == parts { groups } else { &[] };
+                    let (outputs, read) = e.run_part_with_others(gpu, groups, &mut |exchange, own| {
+                        exchange.combined(&team.exchange(&exchange.about(), Ok(exchange.message(own)))?)
+                    })?;
+                    under_way = read;
+                    outputs
+                }
                 None if in_parts => e.run_part_and_read(gpu),
                 None => e.run_and_read(gpu),
             };
             self.in_flight.push_back(Part { step, labels, share, last: part + 1 == parts, pending });
         }
-        Ok(finished)
+        Ok((finished, under_way))
     }
 
     /// Waits for the oldest step under way; `None` if there is none.

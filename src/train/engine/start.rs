@@ -27,7 +27,7 @@ pub(super) fn workplace(
     team: &Team,
 ) -> Result<Workplace> {
     let place = Workplace::new(gpu, graphs, objective, config)?;
-    if team.is_alone() { Ok(place) } else { place.sharing(gpu) }
+    if team.is_alone() { Ok(place) } else { place.sharing(gpu, team, config.wire) }
 }
 
 /// A run that goes on.

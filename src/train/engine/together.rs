@@ -12,36 +12,17 @@ use super::start::Resumed;
 use crate::data::{Dataset, SplitAssignment};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Choices;
-use crate::parallel::{Team, all_reduce_f32, all_reduce_f64};
+use crate::parallel::Team;
 use crate::train::TrainConfig;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::claim::Claim;
 use crate::train::diagnosis::Lesson;
+use crate::train::phase::Workplace;
 use crate::train::run_folder::RunFolder;
 use crate::train::session::{Portion, StepResult};
+use crate::train::shared::{Signals, garbled};
+use crate::train::shares::Shares;
 use crate::weights::Tensors;
-
-/// What the ranks of a run agreed on in its last step.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Signals {
-    /// A rank was interrupted.
-    stop: bool,
-    /// Rank 0 wants a checkpoint.
-    checkpoint: bool,
-}
-
-/// What a rank says of its part of a step.
-#[derive(Serialize, Deserialize)]
-struct Part {
-    /// The bits of its part of the loss.
-    loss: u32,
-    correct: usize,
-    images: usize,
-    fault: Option<u64>,
-    skipped: bool,
-    stop: bool,
-    checkpoint: bool,
-}
 
 /// What a rank is about to train on, as it compares it with the others.
 #[derive(Serialize, Deserialize, PartialEq)]
@@ -50,10 +31,6 @@ struct Plan {
     configuration: String,
     dataset: String,
     split: String,
-}
-
-fn garbled(e: serde_json::Error) -> Error {
-    Error::new(Kind::Internal, format!("ranks do not understand each other: {e}"))
 }
 
 fn hash_of(value: &impl Serialize) -> Result<String> {
@@ -171,48 +148,19 @@ impl Engine<'_> {
         if self.team.is_alone() {
             return self.place.train.step_mixed(self.gpu, rows, at.0, at.1, at.2);
         }
-        let portion = self.portion(lesson)?;
-        let early = self.place.train.run_parts(self.gpu, rows, at, portion.as_ref())?;
-        let own = match early {
-            Some(own) => own,
-            None => self.place.train.collect(self.gpu)?.ok_or_else(|| Error::new(Kind::Internal, "a step got lost"))?,
-        };
-        let shared = self.place.shared.as_ref();
-        let shared = shared.ok_or_else(|| Error::new(Kind::Internal, "the ranks share no gradients"))?;
-        let mut gradients = shared.totals.read(self.gpu)?;
-        let weight = own.images as f64 / self.config.batch as f64;
-        let mut statistics: Vec<f64> =
-            shared.statistics.read(self.gpu)?.into_iter().map(|v| f64::from(v) * weight).collect();
-        let part = Part {
-            loss: own.loss.to_bits(),
-            correct: own.correct,
-            images: own.images,
-            fault: own.fault,
-            skipped: own.skipped,
+        let portion = self
+            .portion(lesson)?
+            .ok_or_else(|| Error::new(Kind::Internal, "a rank among others has no portion of a step"))?;
+        let wants = Signals {
             stop: self.interrupt.load(Ordering::Relaxed),
             checkpoint: since.is_some_and(|since| since.elapsed() >= self.checkpoint_every) && self.team.is_first(),
         };
-        let parts = self.team.exchange("a step", serde_json::to_vec(&part).map_err(garbled))?;
-        // Nothing may fail between these three.
-        all_reduce_f32(self.team.ranks(), &mut gradients)?;
-        all_reduce_f64(self.team.ranks(), &mut statistics)?;
-        shared.totals.write(self.gpu, &gradients)?;
-        shared.statistics.write(self.gpu, &statistics.iter().map(|&v| v as f32).collect::<Vec<_>>())?;
-        self.place.train.close(self.gpu)?;
-
-        self.signals = Signals::default();
-        let mut all = StepResult { step: own.step, loss: 0.0, correct: 0, images: 0, fault: None, skipped: false };
-        for part in parts {
-            let part: Part = serde_json::from_slice(&part).map_err(garbled)?;
-            all.loss += f32::from_bits(part.loss);
-            all.correct += part.correct;
-            all.images += part.images;
-            all.fault = all.fault.or(part.fault);
-            all.skipped |= part.skipped;
-            self.signals.stop |= part.stop;
-            self.signals.checkpoint |= part.checkpoint;
-        }
-        Ok(Some(all))
+        let Workplace { train, shared, .. } = &mut self.place;
+        let shared = shared.as_ref();
+        let shared = shared.ok_or_else(|| Error::new(Kind::Internal, "the ranks share no gradients"))?;
+        let (result, signals) = shared.step(self.gpu, train, rows, at, &portion, wants)?;
+        self.signals = signals;
+        Ok(Some(result))
     }
 
     /// Which part of the step this rank's lesson is; `None` for all of it.
@@ -225,7 +173,8 @@ impl Engine<'_> {
         let all = all.iter().flat_map(|rank| bytemuck::pod_collect_to_vec::<u8, f32>(rank));
         // As one process adds them up.
         let (team, whole) = (self.team.clone(), all.sum());
-        Ok(Some(Portion { team, before: self.shares.before, parts: self.shares.parts, whole }))
+        let Shares { before, parts, .. } = self.shares;
+        Ok(Some(Portion { team, images: self.config.batch, before, parts, whole }))
     }
 
     /// Whether the run is to stop behind this step.

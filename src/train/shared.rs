@@ -1,0 +1,202 @@
+//! A step that several ranks take together: each computes its rows, their gradients are added up, all update alike.
+//!
+//! Gradients go round in *buckets*, in the order in which the backward pass is through with them. A bucket is on its way to the
+//! host and from rank to rank while the device goes on with the rest. What a bucket holds does not change a bit of any sum in f32.
+
+use serde::{Deserialize, Serialize};
+
+use super::Wire;
+use super::graph::TOTAL;
+use super::mixing::Partners;
+use super::session::{Portion, StepResult, TrainSession};
+use crate::autograd::{Group, Plan, Store};
+use crate::data::Batch;
+use crate::error::{Error, Kind, Result};
+use crate::gpu::Gpu;
+use crate::parallel::{Team, all_reduce_f16, all_reduce_f32, all_reduce_f64, largest_magnitude};
+
+/// Numbers of a bucket at least, the last one apart.
+const BUCKET: usize = 1 << 20;
+
+/// What the ranks of a run exchange in each step.
+pub(super) struct Shared {
+    buckets: Vec<Bucket>,
+    /// The running statistics of batch-norm.
+    statistics: Group,
+    wire: Wire,
+}
+
+/// Sums of gradients that go round together.
+struct Bucket {
+    totals: Group,
+    /// Launches behind which they are complete.
+    behind: usize,
+}
+
+/// What ranks want to do behind a step; one that wants it is enough.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Signals {
+    /// To stop.
+    pub stop: bool,
+    /// To write a checkpoint.
+    pub checkpoint: bool,
+}
+
+/// What a rank says of its part of a step.
+#[derive(Serialize, Deserialize)]
+struct Part {
+    /// The bits of its part of the loss.
+    loss: u32,
+    correct: usize,
+    images: usize,
+    fault: Option<u64>,
+    skipped: bool,
+    wants: Signals,
+}
+
+pub(super) fn garbled(e: serde_json::Error) -> Error {
+    Error::new(Kind::Internal, format!("ranks do not understand each other: {e}"))
+}
+
+/// The names of the totals of a plan in buckets, in the order in which it is through with them.
+fn buckets(plan: &Plan) -> Result<Vec<Vec<String>>> {
+    let totals = plan.variables.iter().filter(|variable| variable.name.starts_with(TOTAL));
+    let written = |name: &str| {
+        plan.last_write(name).ok_or_else(|| Error::new(Kind::Internal, format!("nothing is added to '{name}'")))
+    };
+    let totals = totals.map(|total| Ok((written(&total.name)?, &total.name, total.ty.shape.len())));
+    let mut totals = totals.collect::<Result<Vec<_>>>()?;
+    totals.sort();
+    let mut buckets: Vec<(usize, Vec<String>)> = vec![];
+    for (_, name, elements) in totals {
+        match buckets.last_mut().filter(|(size, _)| *size < BUCKET) {
+            Some((size, names)) => {
+                *size += elements;
+                names.push(name.clone());
+            }
+            None => buckets.push((elements, vec![name.clone()])),
+        }
+    }
+    Ok(buckets.into_iter().map(|(_, names)| names).collect())
+}
+
+impl Shared {
+    /// Prepares the steps of a graph in parts, with the variables of `store`, of which `moving` are running statistics. All ranks
+    /// call it together.
+    ///
+    /// # Errors
+    /// [`Kind::OutOfMemory`] if there is no room for what is read back; those of other ranks.
+    pub fn new<'a>(
+        gpu: &Gpu,
+        plan: &Plan,
+        store: &Store,
+        moving: impl Iterator<Item = &'a str>,
+        (team, wire): (&Team, Wire),
+    ) -> Result<Self> {
+        // Ranks with other numbers of rows may come to another order: that of the first counts.
+        let sent =
+            team.of_first("the buckets of gradients", || serde_json::to_vec(&buckets(plan)?).map_err(garbled))?;
+        let named: Vec<Vec<String>> = serde_json::from_slice(&sent).map_err(garbled)?;
+        let (mut complete, mut buckets) = (0, vec![]);
+        for names in &named {
+            let last = names.iter().map(|name| plan.last_write(name).map_or(plan.closing, |launch| launch + 1)).max();
+            complete = complete.max(last.unwrap_or_default());
+            let totals = store.group(gpu, names.iter().map(String::as_str))?;
+            buckets.push(Bucket { totals, behind: complete });
+        }
+        Ok(Self { buckets, statistics: store.group(gpu, moving)?, wire })
+    }
+
+    /// One step: `at` is its number, its epoch and its learning rate. Returns what it came to on all ranks, and what any of them
+    /// wants.
+    ///
+    /// # Errors
+    /// As [`TrainSession::step`]; those of other ranks.
+    pub fn step(
+        &self,
+        gpu: &Gpu,
+        train: &mut TrainSession,
+        rows: (&Batch, Option<&Partners>),
+        at: (u64, u32, f64),
+        portion: &Portion,
+        wants: Signals,
+    ) -> Result<(StepResult, Signals)> {
+        let team = &portion.team;
+        let early: Vec<(usize, &Group)> = self.buckets.iter().map(|bucket| (bucket.behind, &bucket.totals)).collect();
+        let (finished, under_way) = train.run_parts(gpu, rows, at, Some((portion, &early)))?;
+        let mut sums = vec![];
+        for (number, (bucket, read)) in self.buckets.iter().zip(under_way).enumerate() {
+            let own = bucket.totals.finish(gpu, read);
+            let largest = own.as_ref().map(|own| largest_magnitude(own).to_le_bytes().to_vec()).map_err(Clone::clone);
+            let about = format!("gradients, bucket {number}");
+            // Nothing may fail between an exchange and a sum.
+            let all = team.exchange(&about, largest)?;
+            let mut own = own?;
+            match self.wire {
+                Wire::F32 => all_reduce_f32(team.ranks(), &mut own)?,
+                Wire::F16 => {
+                    let all: Vec<f32> = all.iter().flat_map(|of| bytemuck::pod_collect_to_vec::<u8, f32>(of)).collect();
+                    all_reduce_f16(team.ranks(), &mut own, largest_magnitude(&all))?;
+                }
+            }
+            sums.push(own);
+        }
+        let own = match finished {
+            Some(own) => own,
+            None => train.collect(gpu)?.ok_or_else(|| Error::new(Kind::Internal, "a step got lost"))?,
+        };
+        let weight = own.images as f64 / portion.images as f64;
+        let mut statistics: Vec<f64> = self.statistics.read(gpu)?.into_iter().map(|v| f64::from(v) * weight).collect();
+        let StepResult { step, loss, correct, images, fault, skipped } = own;
+        let part = Part { loss: loss.to_bits(), correct, images, fault, skipped, wants };
+        let parts = team.exchange("a step", serde_json::to_vec(&part).map_err(garbled))?;
+        // Here neither.
+        all_reduce_f64(team.ranks(), &mut statistics)?;
+        self.statistics.write(gpu, &statistics.iter().map(|&v| v as f32).collect::<Vec<_>>())?;
+        for (bucket, sums) in self.buckets.iter().zip(&sums) {
+            bucket.totals.write(gpu, sums)?;
+        }
+        train.close(gpu)?;
+
+        let mut signals = Signals::default();
+        let mut all = StepResult { step, loss: 0.0, correct: 0, images: 0, fault: None, skipped: false };
+        for part in parts {
+            let part: Part = serde_json::from_slice(&part).map_err(garbled)?;
+            all.loss += f32::from_bits(part.loss);
+            all.correct += part.correct;
+            all.images += part.images;
+            all.fault = all.fault.or(part.fault);
+            all.skipped |= part.skipped;
+            signals.stop |= part.wants.stop;
+            signals.checkpoint |= part.wants.checkpoint;
+        }
+        Ok((all, signals))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Caps;
+    use crate::models::Model;
+    use crate::train::{TrainConfig, TrainGraph};
+
+    #[test]
+    fn buckets_hold_every_gradient_once_and_the_first_are_complete_long_before_the_last() {
+        let config = TrainConfig { batch: 8, micro_batch: Some(8), ..TrainConfig::default() };
+        let model = Model::find("resnet18").unwrap();
+        let plan = TrainGraph::new(model, &config, 8, 7, &Caps::baseline()).unwrap().plan;
+        let buckets = buckets(&plan).unwrap();
+        let mut names: Vec<&String> = buckets.iter().flatten().collect();
+        names.sort();
+        let mut totals: Vec<&String> =
+            plan.variables.iter().map(|v| &v.name).filter(|n| n.starts_with(TOTAL)).collect();
+        totals.sort();
+        assert_eq!(names, totals);
+        let complete = |names: &Vec<String>| names.iter().filter_map(|name| plan.last_write(name)).max().unwrap();
+        let complete: Vec<usize> = buckets.iter().map(complete).collect();
+        assert!(complete.is_sorted() && complete[complete.len() - 1] < plan.closing, "{complete:?}");
+        // Half of all launches are those of the backward pass.
+        assert!(buckets.len() > 4 && complete[0] < plan.closing * 2 / 3, "{complete:?} of {}", plan.closing);
+    }
+}
