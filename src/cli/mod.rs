@@ -269,9 +269,10 @@ pub fn main() -> ExitCode {
     // The flags of the subcommand that are on the command line, and not at their defaults.
     let flags = matches.subcommand().map(|(_, flags)| flags);
     let given = |flag: &str| flags.is_some_and(|m| m.value_source(flag) == Some(ValueSource::CommandLine));
-    // Of all commands only this one knows other processes.
-    let launch = match cli.command {
+    // Of all commands only these know other processes.
+    let launch = match &cli.command {
         Command::Train(_) => Launch::begin(),
+        Command::Bench(args) if args.with_ranks() => Launch::begin(),
         _ => Ok(Launch::alone()),
     };
     let launch = match launch {
@@ -329,7 +330,7 @@ pub fn main() -> ExitCode {
             Command::Convert(args) => convert::run(&args),
             Command::Export(args) => export::run(&args),
             Command::Models(args) => models::run(&args, &interrupt),
-            Command::Bench(args) => bench::run(&args, &interrupt),
+            Command::Bench(args) => bench::run(&args, &interrupt, &launch),
             Command::Tune(args) => tune::run(&args, &interrupt),
             Command::Doctor(args) => doctor::run(&args, &interrupt),
             Command::Completions(args) => shell::completions(&args, Cli::command()),
