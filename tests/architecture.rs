@@ -44,7 +44,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Probes of the device, timed steps, their report.
     (
         "bench",
-        &["gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "tune", "train"],
+        &[
+            "gpu", "tensor", "autograd", "ops", "nn", "optim", "models", "weights", "data", "metrics", "tune",
+            "parallel", "train",
+        ],
     ),
     // Trained models for other programs: ONNX, bare weights.
     ("export", &["tensor", "onnx", "nn", "models", "weights", "data", "train"]),

@@ -397,6 +397,11 @@ fn a_benchmark_is_complete_and_adds_up() {
         }
         assert!(ok(dir, &["bench", "--gemm", size]).contains(&format!("{size} x {size} x {size}, f32")));
     }
+    let alone = ["bench", "--simulate", "ranks=4,gbps=10,latency_us=5", "--model", "simple-cnn", "--size", "32"];
+    let report = ok(dir, &[&alone[..], &["--batch", "4", "--steps", "2", "--json", "-"]].concat());
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["ranks"], &report["elsewhere"]["network"]["ranks"]), (&1.into(), &4.into()));
+    assert!(report["elsewhere"]["step"].as_f64() > report["alone"]["total"].as_f64(), "{report}");
     let tiny = ["bench", "--model", "simple-cnn", "--size", "32", "--batch", "2", "--steps", "1", "--warm-up", "0"];
     let printed = ok(dir, &[&tiny[..], &["--json", "train.json", "--top", "3"]].concat());
     for title in ["device", "work", "ceilings", "launches", "memory", "step", "speed", "kernels"] {

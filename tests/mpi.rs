@@ -10,6 +10,7 @@ use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use common::{number, ok, program, text};
+use lesion_gpu::models::Model;
 use lesion_gpu::ops::Draw;
 use lesion_gpu::train::Checkpoint;
 use training::{TRAIN, assert_equal, table, until};
@@ -96,6 +97,34 @@ fn processes_end_where_one_ends() {
     let printed = runs(dir, "3", &[&segment[..], &["--epochs", "1", "--run", "masks"]].concat());
     assert!(printed.contains("report: "), "{printed}");
     assert_eq!(table(&dir.join("masks"), "results.csv").lines().count(), 2);
+}
+
+#[test]
+fn a_benchmark_of_ranks_says_what_exchanges_cost() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bench = ["bench", "--model", "simple-cnn", "--size", "24", "--batch", "9", "--steps", "3", "--no-tune"];
+    let elsewhere = ["--ranks", "--simulate", "ranks=64,gbps=100,latency_us=2", "--wire", "f16", "--json", "-"];
+    let printed = runs(folder.path(), "2", &[&bench[..], &elsewhere].concat());
+    let report: serde_json::Value = serde_json::from_str(&printed).expect(&printed);
+    assert_eq!((&report["ranks"], &report["rows"]), (&2.into(), &serde_json::json!([4, 5])));
+    let number = |path: &str| report.pointer(path).and_then(serde_json::Value::as_f64).expect(path);
+    let buckets: f64 = report["buckets"].as_array().unwrap().iter().map(|bytes| bytes.as_f64().unwrap()).sum();
+    let parameters = Model::find("simple-cnn").unwrap().summary(24, 7).unwrap().parameters;
+    let trained = parameters.iter().filter(|p| p.trainable).map(|p| p.file_shape.len()).sum::<usize>();
+    assert_eq!(buckets, 2.0 * trained as f64);
+    // With others it speaks, by itself it does not.
+    assert!(number("/shared/communication") > 10.0 * number("/alone/communication"));
+    assert!(number("/shared/communication") < number("/shared/total"));
+    for path in ["/one", "/together/total", "/network/bytes_per_second", "/network/latency", "/predicted/step"] {
+        assert!(number(path) > 0.0, "{path}: {report}");
+    }
+    assert_eq!(number("/elsewhere/network/ranks"), 64.0);
+    assert!(number("/elsewhere/step") > number("/alone/total"));
+    let text = runs(folder.path(), "2", &[&bench[..], &["--ranks"]].concat());
+    assert_eq!(text.matches("efficiency").count(), 1, "{text}");
 }
 
 #[test]

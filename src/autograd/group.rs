@@ -61,13 +61,18 @@ impl Group {
         Ok(values)
     }
 
+    /// How many numbers there are in all.
+    pub fn elements(&self) -> usize {
+        self.variables.iter().map(|(buffer, _)| buffer.bytes() as usize / size_of::<f32>()).sum()
+    }
+
     /// Writes them all, from values as [`read`](Self::read) returns them.
     ///
     /// # Errors
     /// [`Kind::Shape`] if there are more or fewer.
     pub fn write(&self, gpu: &Gpu, values: &[f32]) -> Result<()> {
         let elements = |buffer: &Buffer| buffer.bytes() as usize / size_of::<f32>();
-        let all: usize = self.variables.iter().map(|(buffer, _)| elements(buffer)).sum();
+        let all = self.elements();
         if values.len() != all {
             return Err(Error::new(Kind::Shape, format!("{} values for variables of {all}", values.len())));
         }

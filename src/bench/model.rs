@@ -9,9 +9,12 @@ use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu, Work};
 use crate::models::Model;
+use crate::nn::Parameter;
+use crate::parallel::Team;
 use crate::rng::Stream;
 use crate::train::{
-    EvalGraph, EvalSession, Mixing, Partners, TrainConfig, TrainGraph, TrainSession, fitting_eval_graph, fitting_graph,
+    EvalGraph, EvalSession, Mixing, Partners, RankSession, TrainConfig, TrainGraph, TrainSession, fitting_eval_graph,
+    fitting_graph,
 };
 use crate::tune::TuningCache;
 
@@ -127,7 +130,7 @@ impl Session {
 }
 
 /// Numbers that are not finite were computed by another path than those a user gets.
-fn finite(values: &[f32]) -> Result<()> {
+pub(super) fn finite(values: &[f32]) -> Result<()> {
     match values.iter().all(|v| v.is_finite()) {
         true => Ok(()),
         false => Err(Error::new(Kind::Diverged, "the timed step computed numbers that are not finite")
@@ -151,10 +154,31 @@ impl ModelBench {
     /// [`Kind::Usage`] for numbers that make no sense or an unknown model, [`Kind::Shape`] for images too small for
     /// it, [`Kind::OutOfMemory`] naming the largest batch that fits; those of `check`; device errors.
     pub fn run(&self, gpu: &Gpu, check: &dyn Fn() -> Result<()>) -> Result<ModelTiming> {
+        let mut store = Store::new();
+        let (session, timing) = self.timed(gpu, &mut store, check)?;
+        let kernels = profile(gpu, session.executable(), self.parts(), check);
+        if let Err(e) = &kernels
+            && e.kind() != Kind::Unsupported
+        {
+            return Err(e.clone());
+        }
+        Ok(ModelTiming { kernels, ..timing })
+    }
+
+    /// The seconds of each timed step, as [`run`](Self::run) has them.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(super) fn steps(&self, gpu: &Gpu, check: &dyn Fn() -> Result<()>) -> Result<Vec<f64>> {
+        let mut store = Store::new();
+        Ok(self.timed(gpu, &mut store, check)?.1.steps)
+    }
+
+    /// The timed session, and what was measured, but for the kernels.
+    fn timed(&self, gpu: &Gpu, store: &mut Store, check: &dyn Fn() -> Result<()>) -> Result<(Session, ModelTiming)> {
         self.config.validate()?;
         let started = Instant::now();
-        let mut store = Store::new();
-        let mut session = self.session(gpu, &mut store)?;
+        let mut session = self.session(gpu, store)?;
         gpu.save_pipelines();
         let plan = session.executable().plan();
         let parts = self.parts();
@@ -187,13 +211,31 @@ impl ModelBench {
         }
         let cpu = cpu.zip(cpu_seconds()).map(|(before, after)| (after - before) / steps.len() as f64);
         session.finish(gpu)?;
-        let kernels = profile(gpu, session.executable(), parts, check);
-        if let Err(e) = &kernels
-            && e.kind() != Kind::Unsupported
-        {
-            return Err(e.clone());
-        }
-        Ok(ModelTiming { launches, work, matrices, memory, ready, steps, cpu, kernels })
+        Ok((session, ModelTiming { launches, work, matrices, memory, ready, steps, cpu, kernels: Ok(vec![]) }))
+    }
+
+    /// The share of a rank of the same step. All ranks call it together.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); those of other ranks.
+    pub(super) fn rank_session(&self, gpu: &Gpu, team: &Team, store: &mut Store) -> Result<RankSession> {
+        let own = Self { config: RankSession::share(team, &self.config)?, ..self.clone() };
+        let model = Model::find(&own.config.model)?;
+        let caps = own.caps(gpu, model);
+        let graph = fitting_graph(gpu, &caps, model, &own.config, model.outputs(CLASSES), self.memory_limit);
+        let graph = team.agreed("the graph", graph)?;
+        let session = RankSession::new(gpu, graph, &[1.0; CLASSES], store, (team, &self.config))?;
+        initialise(gpu, store, session.parameters(), own.config.seed)?;
+        Ok(session)
+    }
+
+    /// A batch of so many pictures of noise.
+    pub(super) fn images(&self, batch: usize) -> Batch {
+        let stream = Stream::named(self.config.seed, "benchmark");
+        let pixels = (0..(batch * self.config.size.area()) as u32).map(|i| stream.words([i, 0])[0]).collect();
+        let labels = (0..batch as u32).map(|i| i % CLASSES as u32).collect();
+        let samples: Vec<u32> = (0..batch as u32).collect();
+        Batch { pixels, labels, keys: samples.clone(), samples, valid: batch }
     }
 
     /// Images a second in some steps, each waited for, after a first one. Before they are timed `together` is called: several
@@ -249,18 +291,12 @@ impl ModelBench {
     }
 
     fn session(&self, gpu: &Gpu, store: &mut Store) -> Result<Session> {
-        let TrainConfig { batch, size, seed, .. } = self.config;
+        let TrainConfig { batch, seed, .. } = self.config;
         let model = Model::find(&self.config.model)?;
         let caps = self.caps(gpu, model);
         let outputs = model.outputs(CLASSES);
         // Made only once the graph was found to fit: then the host can hold the pictures as well.
-        let images = || {
-            let stream = Stream::named(seed, "benchmark");
-            let pixels = (0..(batch * size.area()) as u32).map(|i| stream.words([i, 0])[0]).collect();
-            let labels = (0..batch as u32).map(|i| i % CLASSES as u32).collect();
-            let samples: Vec<u32> = (0..batch as u32).collect();
-            Batch { pixels, labels, keys: samples.clone(), samples, valid: batch }
-        };
+        let images = || self.images(batch);
         let (session, parameters) = match self.task {
             Task::Train => {
                 let graph = fitting_graph(gpu, &caps, model, &self.config, outputs, self.memory_limit)?;
@@ -281,11 +317,13 @@ impl ModelBench {
                 (Session::Infer(Box::new(session)), parameters)
             }
         };
-        for p in &parameters {
-            store.write(gpu, &p.name, &p.to_device(&p.initial(seed)))?;
-        }
+        initialise(gpu, store, &parameters, seed)?;
         Ok(session)
     }
+}
+
+fn initialise(gpu: &Gpu, store: &Store, parameters: &[Parameter], seed: u32) -> Result<()> {
+    parameters.iter().try_for_each(|p| store.write(gpu, &p.name, &p.to_device(&p.initial(seed))))
 }
 
 /// What a step does in all, from what a plan lists once: everything before `closing` comes for each of the parts.

@@ -31,7 +31,7 @@ pub struct Device {
 }
 
 impl Device {
-    fn of(adapter: &AdapterSummary) -> Self {
+    pub(super) fn of(adapter: &AdapterSummary) -> Self {
         Self {
             name: adapter.name.clone(),
             class: adapter.class.name(),
@@ -464,7 +464,7 @@ impl Display for Bytes {
 }
 
 /// Now, as ISO 8601, UTC.
-fn now() -> String {
+pub(super) fn now() -> String {
     utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()))
 }
 

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{DeviceArgs, TuningArgs, interrupted, memory_budget, say};
-use crate::bench::{Ceilings, GemmBench, GemmReport, ModelBench, Report, Task};
+use super::{DeviceArgs, TuningArgs, interrupted, memory_budget, memory_budget_of, say};
+use crate::bench::{Ceilings, GemmBench, GemmReport, ModelBench, Network, RanksBench, RanksReport, Report, Task};
 use crate::data::ImageSize;
 use crate::error::{Error, Kind, Result};
 use crate::models::Model;
+use crate::parallel::Team;
 use crate::tensor::DType;
-use crate::train::{Interrupt, Precision, TrainConfig};
+use crate::train::{Interrupt, Precision, TrainConfig, Wire};
 use crate::weights::write_atomically;
 
 #[derive(Debug, Args)]
@@ -20,6 +21,8 @@ Examples:
   lesion-gpu bench --model resnet18 --size 128 --batch 8      a training step, and its kernels by time
   lesion-gpu bench --model resnet50 --size 224 --infer        inference
   lesion-gpu bench --layers --top 60                          the kernels of each layer
+  mpirun -n 4 lesion-gpu bench --ranks --batch 128            a training step that four processes share
+  lesion-gpu bench --simulate ranks=64,gbps=100,latency_us=2  what 64 of them would take
   lesion-gpu bench --gemm 4096                                a matrix product instead, in f32 and f16
   lesion-gpu bench --json -                                   everything as JSON, nothing else")]
 pub(super) struct BenchArgs {
@@ -48,8 +51,20 @@ pub(super) struct BenchArgs {
     /// Time the product of two matrices of N rows and columns instead of a model, in f32 and, where the device has it, f16
     #[arg(long, value_name = "N", help_heading = "Work", conflicts_with_all = [
         "model", "size", "batch", "micro_batch", "precision", "infer", "steps", "warm_up", "top", "layers", "memory_limit",
+        "ranks", "simulate",
     ])]
     gemm: Option<usize>,
+    /// Time a training step that the processes share which mpirun has started, against one process, and say what of it is
+    /// exchanges. --batch is that of all of them; 10 steps are timed unless --steps says otherwise
+    #[arg(long, conflicts_with_all = ["gemm", "infer", "top", "layers"], help_heading = "Ranks")]
+    ranks: bool,
+    /// Predict the step of so many ranks, each with as many images as a rank has here, on another network: ranks, gigabits a second,
+    /// microseconds to the first byte, such as ranks=64,gbps=100,latency_us=2
+    #[arg(long, value_name = "NETWORK", conflicts_with_all = ["gemm", "infer", "top", "layers"], help_heading = "Ranks")]
+    simulate: Option<Network>,
+    /// With --ranks or --simulate: element type of gradients on the wire, f32 or f16
+    #[arg(long, value_name = "TYPE", default_value = "f32", conflicts_with_all = ["gemm", "infer"], help_heading = "Ranks")]
+    wire: Wire,
     /// Steps before the clock starts
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Work")]
     warm_up: usize,
@@ -73,8 +88,44 @@ pub(super) struct BenchArgs {
     device: DeviceArgs,
 }
 
-pub(super) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<()> {
+impl BenchArgs {
+    /// Whether it is about steps that several processes share.
+    pub(super) fn with_ranks(&self) -> bool {
+        self.ranks || self.simulate.is_some()
+    }
+
+    fn config(&self) -> Result<TrainConfig> {
+        let config = TrainConfig {
+            size: self.size,
+            batch: self.batch,
+            micro_batch: self.micro_batch,
+            wire: self.wire,
+            precision: self.precision,
+            max_steps: self.steps,
+            ..TrainConfig::of(Model::find(&self.model)?)
+        };
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+/// As one of the ranks that `launch` has found, all of which call it.
+fn measure_ranks(args: &BenchArgs, interrupt: &Interrupt, team: &Team) -> Result<RanksReport> {
+    let config = args.config()?;
+    let gpu = team.in_turn("the device", || args.device.open_at(team.local()))?;
+    args.precision.check(&gpu)?;
+    let memory_limit = memory_budget_of(team, args.memory_limit, &gpu);
+    let tuning = args.tuning.cache(&gpu);
+    let model = ModelBench { config, task: Task::Train, warm_up: args.warm_up, memory_limit, tuning };
+    RanksBench { model, team: team.clone(), elsewhere: args.simulate }.run(&gpu, &|| interrupted(interrupt))
+}
+
+pub(super) fn run(args: &BenchArgs, interrupt: &Interrupt, team: &Team) -> Result<()> {
     let check = || interrupted(interrupt);
+    if args.with_ranks() {
+        let report = team.agreed("the benchmark", measure_ranks(args, interrupt, team))?;
+        return if team.is_first() { print(&report.to_string(), &report, args.json.as_deref()) } else { Ok(()) };
+    }
     if let Some(size) = args.gemm {
         if size == 0 {
             return Err(Error::new(Kind::Usage, "--gemm 0: a matrix needs at least one row"));
@@ -89,15 +140,7 @@ pub(super) fn run(args: &BenchArgs, interrupt: &Interrupt) -> Result<()> {
         let report = GemmReport::new(&gpu, ceilings, products);
         return print(&report.text(), &report, args.json.as_deref());
     }
-    let config = TrainConfig {
-        size: args.size,
-        batch: args.batch,
-        micro_batch: args.micro_batch,
-        precision: args.precision,
-        max_steps: args.steps,
-        ..TrainConfig::of(Model::find(&args.model)?)
-    };
-    config.validate()?;
+    let config = args.config()?;
     let gpu = args.device.open()?;
     args.precision.check(&gpu)?;
     let task = if args.infer { Task::Infer } else { Task::Train };

@@ -270,8 +270,9 @@ pub fn main() -> ExitCode {
     let flags = matches.subcommand().map(|(_, flags)| flags);
     let given = |flag: &str| flags.is_some_and(|m| m.value_source(flag) == Some(ValueSource::CommandLine));
     // Of all commands only these know other processes.
-    let launch = match cli.command {
+    let launch = match &cli.command {
         Command::Train(_) | Command::Predict(_) | Command::Reproduce(_) => Launch::begin(),
+        Command::Bench(args) if args.with_ranks() => Launch::begin(),
         _ => Ok(Launch::alone()),
     };
     let launch = match launch {
@@ -336,7 +337,7 @@ pub fn main() -> ExitCode {
             Command::Convert(args) => convert::run(&args),
             Command::Export(args) => export::run(&args),
             Command::Models(args) => models::run(&args, &interrupt),
-            Command::Bench(args) => bench::run(&args, &interrupt),
+            Command::Bench(args) => as_rank(&launch, &peers, |team, _| bench::run(&args, &interrupt, team)),
             Command::Tune(args) => tune::run(&args, &interrupt),
             Command::Doctor(args) => doctor::run(&args, &interrupt),
             Command::Completions(args) => shell::completions(&args, Cli::command()),
@@ -400,6 +401,12 @@ fn memory_budget(limit_mib: Option<u64>, gpu: &Gpu) -> Option<u64> {
     };
     let software = gpu.adapter().class == DeviceClass::Software;
     limit_mib.map(|mib| mib.saturating_mul(1 << 20)).or_else(|| software.then(free))
+}
+
+/// As [`memory_budget`], for a rank: what is free is for all ranks of its machine.
+fn memory_budget_of(team: &Team, limit_mib: Option<u64>, gpu: &Gpu) -> Option<u64> {
+    let sharing = if limit_mib.is_some() { 1 } else { team.local().1 as u64 };
+    memory_budget(limit_mib, gpu).map(|bytes| bytes / sharing)
 }
 
 /// Bytes in the unit that suits them.

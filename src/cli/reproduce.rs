@@ -8,7 +8,7 @@ use super::config_file::{Base, absolute, merge};
 use super::narration::Narrator;
 use super::progress::Progress;
 use super::train::first_tuning;
-use super::{DeviceArgs, LoadArgs, memory_budget, published, say, tuning_cache};
+use super::{DeviceArgs, LoadArgs, memory_budget_of, published, say, tuning_cache};
 use crate::data::{Dataset, ImageSize, Masks, OpenOptions};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
@@ -381,14 +381,12 @@ fn run_one(
     interrupt: &Interrupt,
     team: &Team,
 ) -> Result<()> {
-    let (_, on_machine) = team.local();
     let options = RunOptions {
         run: Some(folder.to_owned()),
         resume: RunFolder::open(folder).is_ok_and(|run| run.last().is_file()),
         cache: args.load.cache.clone(),
         no_cache: args.load.no_cache,
-        // What is free is for all ranks of the machine.
-        memory_limit: memory_budget(None, gpu).map(|bytes| bytes / on_machine as u64),
+        memory_limit: memory_budget_of(team, None, gpu),
         workers: args.load.workers.into(),
         tuning: Tuning::On(tuning_cache(gpu), first_tuning(gpu, args.device.checked)),
         ..RunOptions::default()

@@ -68,6 +68,14 @@ pub trait Ranks: fmt::Debug + Send + Sync {
         self.gather(&[]).map(drop)
     }
 
+    /// As [`barrier`](Self::barrier), for ranks that leave the machine to others meanwhile: they look only now and then.
+    ///
+    /// # Errors
+    /// As [`gather`](Self::gather).
+    fn rest(&self) -> Result<()> {
+        self.barrier()
+    }
+
     /// Ends all ranks at once with this exit code. Returns only where ranks are threads: they then fail at what they share.
     fn abort(&self, code: u8);
 }

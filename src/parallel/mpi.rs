@@ -1,5 +1,7 @@
 //! Ranks that are processes which `mpirun` has started.
 
+use std::time::Duration;
+
 use mpi::collective::CommunicatorCollectives as _;
 use mpi::datatype::PartitionMut;
 use mpi::topology::{Communicator as _, SimpleCommunicator};
@@ -65,6 +67,15 @@ impl Ranks for Mpi {
         let mut given = vec![0; blocks.len()];
         SimpleCommunicator::world().all_to_all_into(blocks, &mut given[..]);
         Ok(given)
+    }
+
+    fn rest(&self) -> Result<()> {
+        let mut waiting = SimpleCommunicator::world().immediate_barrier();
+        while let Err(still) = waiting.test() {
+            waiting = still;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     fn abort(&self, code: u8) {

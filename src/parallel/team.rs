@@ -155,6 +155,15 @@ impl Team {
         value.ok_or_else(|| Error::new(Kind::Internal, format!("{about}: a failure got lost")))
     }
 
+    /// Waits until all ranks are here, and leaves the machine to them meanwhile. Nothing may fail before it that the others do not
+    /// know of.
+    ///
+    /// # Errors
+    /// As [`Ranks::gather`].
+    pub fn rest(&self) -> Result<()> {
+        self.ranks.rest()
+    }
+
     /// What rank 0 makes, on all ranks.
     ///
     /// # Errors

@@ -14,7 +14,8 @@
 //! - `engine`: the training loop; `events`: what it is asked for and what it tells
 //! - `diagnosis`: where numbers were not finite any more
 //! - `objective`, `scores`: what is learned, the one place where tasks differ, and how well; `verdicts`: what models say
-//! - `shares`, `shared`: what of a batch is whose, where several ranks train together, and the step they take together
+//! - `shares`, `shared`: what of a batch is whose, where several ranks train together, and the step they take together;
+//!   `rank_session`: such steps without a run
 //! - `starting_weights`: a weight file on its way into a model; `loading`: a model on its way to a device
 //! - `predictor`: evaluation and prediction from a checkpoint or a bare weight file
 
@@ -42,6 +43,7 @@ mod objective;
 mod phase;
 mod plateau;
 mod predictor;
+mod rank_session;
 mod recipe;
 mod run_folder;
 mod scores;
@@ -76,10 +78,12 @@ pub use objective::{Objective, masks_of};
 pub use phase::fitting_graph;
 pub use plateau::PlateauConfig;
 pub use predictor::{ModelSource, Predictor, Said, score_in_detail};
+pub use rank_session::RankSession;
 pub use recipe::{About, Recipe};
 pub use run_folder::RunFolder;
 pub(crate) use scores::not_finite;
 pub use scores::{ClassLoss, Report, Scores};
 pub use session::{EvalSession, StepResult, TrainSession};
+pub use shared::Timeline;
 pub use starting_weights::{bare_metadata, normalisation_of, rename};
 pub use verdicts::Verdicts;

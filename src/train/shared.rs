@@ -3,12 +3,15 @@
 //! Gradients go round in *buckets*, in the order in which the backward pass is through with them. A bucket is on its way to the
 //! host and from rank to rank while the device goes on with the rest. What a bucket holds does not change a bit of any sum in f32.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 
 use super::Wire;
 use super::graph::TOTAL;
 use super::mixing::Partners;
 use super::session::{Portion, StepResult, TrainSession};
+use super::shares::Shares;
 use crate::autograd::{Group, Plan, Store};
 use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
@@ -31,6 +34,38 @@ struct Bucket {
     totals: Group,
     /// Launches behind which they are complete.
     behind: usize,
+}
+
+/// Where the time of a step went, seen by the thread that drives the device, in seconds from the step's beginning.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Timeline {
+    /// When each bucket of gradients was on the host.
+    pub ready: Vec<f64>,
+    /// When the loss was.
+    pub computed: f64,
+    /// When the step was over, its optimizer submitted.
+    pub total: f64,
+    /// What of it went by in exchanges with other ranks, their waiting for each other included.
+    pub communication: f64,
+}
+
+/// What a step came to.
+pub(super) struct Done {
+    /// On all ranks.
+    pub result: StepResult,
+    /// What any of them wants.
+    pub signals: Signals,
+    pub timeline: Timeline,
+}
+
+/// Which part of a step this rank's is, by the weights of its rows, and the seconds in which the ranks told each other.
+pub(super) fn portion(team: &Team, shares: &Shares, images: usize, own: &[f32]) -> Result<(Portion, f64)> {
+    let begun = Instant::now();
+    let all = team.exchange("the weights of rows", Ok(bytemuck::cast_slice(own).to_vec()))?;
+    let all = all.iter().flat_map(|rank| bytemuck::pod_collect_to_vec::<u8, f32>(rank));
+    // As one process adds them up.
+    let (team, whole, &Shares { before, parts, .. }) = (team.clone(), all.sum(), shares);
+    Ok((Portion { team, images, before, parts, whole }, begun.elapsed().as_secs_f64()))
 }
 
 /// What ranks want to do behind a step; one that wants it is enough.
@@ -107,8 +142,12 @@ impl Shared {
         Ok(Self { buckets, statistics: store.group(gpu, moving)?, wire })
     }
 
-    /// One step: `at` is its number, its epoch and its learning rate. Returns what it came to on all ranks, and what any of them
-    /// wants.
+    /// The numbers in each bucket of gradients.
+    pub fn buckets(&self) -> impl Iterator<Item = usize> {
+        self.buckets.iter().map(|bucket| bucket.totals.elements())
+    }
+
+    /// One step: `at` is its number, its epoch and its learning rate.
     ///
     /// # Errors
     /// As [`TrainSession::step`]; those of other ranks.
@@ -120,15 +159,17 @@ impl Shared {
         at: (u64, u32, f64),
         portion: &Portion,
         wants: Signals,
-    ) -> Result<(StepResult, Signals)> {
-        let team = &portion.team;
+    ) -> Result<Done> {
+        let (team, begun, mut timeline) = (&portion.team, Instant::now(), Timeline::default());
         let early: Vec<(usize, &Group)> = self.buckets.iter().map(|bucket| (bucket.behind, &bucket.totals)).collect();
         let (finished, under_way) = train.run_parts(gpu, rows, at, Some((portion, &early)))?;
         let mut sums = vec![];
         for (number, (bucket, read)) in self.buckets.iter().zip(under_way).enumerate() {
             let own = bucket.totals.finish(gpu, read);
+            timeline.ready.push(begun.elapsed().as_secs_f64());
             let largest = own.as_ref().map(|own| largest_magnitude(own).to_le_bytes().to_vec()).map_err(Clone::clone);
             let about = format!("gradients, bucket {number}");
+            let told = Instant::now();
             // Nothing may fail between an exchange and a sum.
             let all = team.exchange(&about, largest)?;
             let mut own = own?;
@@ -139,19 +180,23 @@ impl Shared {
                     all_reduce_f16(team.ranks(), &mut own, largest_magnitude(&all))?;
                 }
             }
+            timeline.communication += told.elapsed().as_secs_f64();
             sums.push(own);
         }
         let own = match finished {
             Some(own) => own,
             None => train.collect(gpu)?.ok_or_else(|| Error::new(Kind::Internal, "a step got lost"))?,
         };
+        timeline.computed = begun.elapsed().as_secs_f64();
         let weight = own.images as f64 / portion.images as f64;
         let mut statistics: Vec<f64> = self.statistics.read(gpu)?.into_iter().map(|v| f64::from(v) * weight).collect();
         let StepResult { step, loss, correct, images, fault, skipped } = own;
         let part = Part { loss: loss.to_bits(), correct, images, fault, skipped, wants };
+        let told = Instant::now();
         let parts = team.exchange("a step", serde_json::to_vec(&part).map_err(garbled))?;
         // Here neither.
         all_reduce_f64(team.ranks(), &mut statistics)?;
+        timeline.communication += told.elapsed().as_secs_f64();
         self.statistics.write(gpu, &statistics.iter().map(|&v| v as f32).collect::<Vec<_>>())?;
         for (bucket, sums) in self.buckets.iter().zip(&sums) {
             bucket.totals.write(gpu, sums)?;
@@ -170,7 +215,8 @@ impl Shared {
             signals.stop |= part.wants.stop;
             signals.checkpoint |= part.wants.checkpoint;
         }
-        Ok((all, signals))
+        timeline.total = begun.elapsed().as_secs_f64();
+        Ok(Done { result: all, signals, timeline })
     }
 }
 

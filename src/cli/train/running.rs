@@ -10,7 +10,7 @@ use crate::cli::progress::Progress;
 use crate::cli::style::Line;
 use crate::cli::tensorboard::Watcher;
 use crate::cli::tui::Screen;
-use crate::cli::{events, interrupted, memory_budget, report, say, tuning_cache};
+use crate::cli::{events, interrupted, memory_budget_of, report, say, tuning_cache};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{DeviceClass, Gpu};
 use crate::parallel::{Peers, Team};
@@ -108,9 +108,7 @@ pub(in crate::cli) fn run(
     let ready = team.agreed("the start", get_ready(args, given, interrupt, team));
     let Ready { config, published, gpu } = ready.inspect_err(|_| peers.into_iter().for_each(Peers::end))?;
     let (_, on_machine) = team.local();
-    // What is free is for all ranks of the machine.
-    let memory_limit = memory_budget(args.memory_limit, &gpu)
-        .map(|bytes| if args.memory_limit.is_some() { bytes } else { bytes / on_machine as u64 });
+    let memory_limit = memory_budget_of(team, args.memory_limit, &gpu);
     let speeds = match args.balance_ranks && !team.is_alone() {
         true => Some(speeds(team, &gpu, &config, memory_limit, interrupt)?),
         false => None,

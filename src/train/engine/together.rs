@@ -20,8 +20,7 @@ use crate::train::diagnosis::Lesson;
 use crate::train::phase::Workplace;
 use crate::train::run_folder::RunFolder;
 use crate::train::session::{Portion, StepResult};
-use crate::train::shared::{Signals, garbled};
-use crate::train::shares::Shares;
+use crate::train::shared::{Signals, garbled, portion};
 use crate::weights::Tensors;
 
 /// What a rank is about to train on, as it compares it with the others.
@@ -158,9 +157,9 @@ impl Engine<'_> {
         let Workplace { train, shared, .. } = &mut self.place;
         let shared = shared.as_ref();
         let shared = shared.ok_or_else(|| Error::new(Kind::Internal, "the ranks share no gradients"))?;
-        let (result, signals) = shared.step(self.gpu, train, rows, at, &portion, wants)?;
-        self.signals = signals;
-        Ok(Some(result))
+        let done = shared.step(self.gpu, train, rows, at, &portion, wants)?;
+        self.signals = done.signals;
+        Ok(Some(done.result))
     }
 
     /// Which part of the step this rank's lesson is; `None` for all of it.
@@ -169,12 +168,7 @@ impl Engine<'_> {
             return Ok(None);
         }
         let own = self.place.train.row_weights(batch, partners.as_ref());
-        let all = self.team.exchange("the weights of rows", Ok(bytemuck::cast_slice(&own).to_vec()))?;
-        let all = all.iter().flat_map(|rank| bytemuck::pod_collect_to_vec::<u8, f32>(rank));
-        // As one process adds them up.
-        let (team, whole) = (self.team.clone(), all.sum());
-        let Shares { before, parts, .. } = self.shares;
-        Ok(Some(Portion { team, images: self.config.batch, before, parts, whole }))
+        Ok(Some(portion(&self.team, &self.shares, self.config.batch, &own)?.0))
     }
 
     /// Whether the run is to stop behind this step.
