@@ -638,9 +638,22 @@ mod tests {
         let second = RunFolder::create(None, root.path(), "m").unwrap();
         assert!(first.path().ends_with("m-001") && second.path().ends_with("m-002"));
         let named = root.path().join("mine");
-        RunFolder::create(Some(&named), root.path(), "m").unwrap();
-        assert_eq!(RunFolder::create(Some(&named), root.path(), "m").unwrap_err().kind(), Kind::Checkpoint);
+        let run = RunFolder::create(Some(&named), root.path(), "m").unwrap();
         assert_eq!(RunFolder::open(&named).unwrap_err().kind(), Kind::Checkpoint);
+        let again = || RunFolder::create(Some(&named), root.path(), "m").map_err(|e| e.kind());
+        // Before its first checkpoint there is nothing to lose, unless it is about to be written.
+        std::fs::write(run.file("config.toml"), "").unwrap();
+        let lock = run.lock().unwrap();
+        assert_eq!(again(), Err(Kind::Checkpoint));
+        drop(lock);
+        assert_eq!(again(), Ok(run.clone()));
+        std::fs::write(run.last(), "").unwrap();
+        assert_eq!(again(), Err(Kind::Checkpoint));
+        // A folder that only looks like one is somebody's own.
+        let own = root.path().join("own");
+        std::fs::create_dir(&own).unwrap();
+        std::fs::write(own.join("config.toml"), "").unwrap();
+        assert_eq!(RunFolder::check_free(&own).unwrap_err().kind(), Kind::Checkpoint);
     }
 
     #[test]
