@@ -92,13 +92,17 @@ pub(super) fn run(args: &ReproduceArgs, interrupt: &Interrupt, team: &Team) -> R
     let rows = team.in_turn("what is to be run", || rows(args, &dataset, interrupt))?;
     team.agreed("the folder", check_out(&args.out))?;
     let gpu = team.in_turn("the device", || args.device.open_at(team.local()))?;
-    std::fs::create_dir_all(&args.out).map_err(|e| Error::io("create the folder of runs", &args.out, &e))?;
+    let made = std::fs::create_dir_all(&args.out).map_err(|e| Error::io("create the folder of runs", &args.out, &e));
+    team.agreed("the folder of runs", made)?;
     if !has_lesions(&dataset) && team.is_first() {
         say(
             "note     the data names no lesions with several images: split by lesion and by image are the same, so one is run",
         );
     }
-    let failed = run_rows(args, &gpu, &rows, &dataset.name, interrupt, team)?;
+    let failed = run_rows(args, &gpu, &rows, &dataset.name, interrupt, team);
+    // The others may have runs to do for hours: they need the processor.
+    team.rest()?;
+    let failed = team.agreed("the runs", failed)?;
     let bad = |e: serde_json::Error| Error::new(Kind::Internal, format!("a failure cannot be sent: {e}"));
     let all = team.exchange("the runs", serde_json::to_vec(&failed).map_err(bad))?;
     let failures: Vec<Option<Error>> =
@@ -142,15 +146,19 @@ fn run_rows(
         if team.is_alone() {
             deviations.iter().for_each(|what| say(format!("differs  {what}")));
         }
+        // After each run, so that one that is stopped leaves what there is.
+        let ended =
+            run_one(args, gpu, config, folder, interrupt, team).and_then(|()| write(&args.out, &table(&args.out)?));
         // One that fails is told at once, and the others are run.
-        match run_one(args, gpu, config, folder, interrupt, team) {
-            Err(e) if e.kind() == Kind::Interrupted || gpu.is_lost() => return Err(e),
-            Err(e) => {
-                say(if team.is_alone() { format!("failed   {e}") } else { format!("{row} failed: {e}") });
-                failed.get_or_insert(e);
+        if let Err(e) = ended {
+            if e.kind() == Kind::Interrupted || (gpu.is_lost() && team.is_alone()) {
+                return Err(e);
             }
-            // After each run, so that one that is stopped leaves what there is.
-            Ok(()) => write(&args.out, &table(&args.out)?)?,
+            say(if team.is_alone() { format!("failed   {e}") } else { format!("{row} failed: {e}") });
+            if gpu.is_lost() {
+                return Err(e);
+            }
+            failed.get_or_insert(e);
         }
     }
     Ok(failed)
@@ -294,7 +302,7 @@ fn check_frozen(recipe: &Recipe, config: &TrainConfig) -> Result<()> {
 /// The configuration of the run in a folder, if one has begun there.
 fn begun(folder: &Path) -> Result<Option<TrainConfig>> {
     match RunFolder::open(folder) {
-        Ok(run) if run.last().is_file() => run.config().map(Some),
+        Ok(run) if run.has_begun() => run.config().map(Some),
         _ if RunFolder::check_free(folder).is_err() => {
             Err(Error::new(Kind::Checkpoint, "there is no run here that can be continued")
                 .at(folder.display())
@@ -383,7 +391,7 @@ fn run_one(
 ) -> Result<()> {
     let options = RunOptions {
         run: Some(folder.to_owned()),
-        resume: RunFolder::open(folder).is_ok_and(|run| run.last().is_file()),
+        resume: RunFolder::open(folder).is_ok_and(|run| run.has_begun()),
         cache: args.load.cache.clone(),
         no_cache: args.load.no_cache,
         memory_limit: memory_budget_of(team, None, gpu),

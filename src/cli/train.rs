@@ -140,7 +140,7 @@ pub(super) struct TrainArgs {
     resume: Option<PathBuf>,
     /// Where `mpirun` starts several ranks: measure how fast each is, and let faster ones take more of each batch. Without, all
     /// take as much
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resume")]
     balance_ranks: bool,
     /// Write a checkpoint this often within an epoch, and one after each in any case
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]

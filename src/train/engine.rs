@@ -72,8 +72,8 @@ fn run_rank(
         }
     };
     let taken = match &resumed {
-        Some(Resumed { taken: Some(taken), .. }) if taken.len() == team.size() => Some(taken.clone()),
-        _ => options.speeds.as_ref().and_then(|speeds| by_speed(config, speeds)),
+        Some(resumed) => resumed.taken.clone().filter(|taken| taken.len() == team.size()),
+        None => options.speeds.as_ref().and_then(|speeds| by_speed(config, speeds)),
     };
     let taken = taken.filter(|_| !team.is_alone());
     let shares = Shares::of(team, config, taken.as_deref())?;

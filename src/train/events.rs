@@ -54,8 +54,8 @@ pub struct RunOptions {
     pub checkpoint_every: Duration,
     /// Who trains: this process alone, or one of several that share each batch.
     pub team: Team,
-    /// Images a second of each rank, by which batches are shared out; evenly without. A resumed run goes on as it began, if the
-    /// ranks are as many.
+    /// Images a second of each rank, by which the batches of a new run are shared out; evenly without. A resumed run goes on as
+    /// it began, or evenly if the ranks are not as many.
     pub speeds: Option<Vec<f64>>,
 }
 

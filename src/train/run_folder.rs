@@ -43,23 +43,24 @@ impl RunFolder {
     /// in it.
     ///
     /// # Errors
-    /// [`Kind::Checkpoint`] if it exists and holds anything else, or another process is training there.
+    /// [`Kind::Checkpoint`] if it exists and holds anything else.
     pub fn check_free(path: &Path) -> Result<()> {
         let occupied = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-        if !occupied && !path.is_file() {
+        if (!occupied && !path.is_file()) || Self::is_still_born(path) {
             return Ok(());
-        }
-        if Self::is_still_born(path) {
-            return Self { path: path.to_owned(), anothers: false }.lock().map(drop);
         }
         Err(Error::new(Kind::Checkpoint, "the run folder exists, and runs are never overwritten")
             .at(path.display())
             .next("choose another --run, or continue this one with --resume"))
     }
 
-    /// Whether a folder holds what a run writes before its first checkpoint and nothing else. The empty folder of weights tells
-    /// it from one in which somebody has written a configuration.
+    /// Whether a folder holds what a run writes before its first checkpoint and nothing else. A configuration that nothing of a
+    /// run lies beside is somebody's own.
     fn is_still_born(path: &Path) -> bool {
+        let has = |name: &str| path.join(name).exists();
+        if has("config.toml") && !has("environment.json") && !has("training.lock") {
+            return false;
+        }
         let all = |folder: &Path, known: &dyn Fn(&OsStr) -> bool| {
             std::fs::read_dir(folder)
                 .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| known(&entry.file_name()))))
@@ -181,6 +182,11 @@ impl RunFolder {
     /// The checkpoint that the running epoch began with, of a run that may go back to it.
     pub fn start_of_epoch(&self) -> PathBuf {
         self.path.join("weights").join("epoch.safetensors")
+    }
+
+    /// Whether there is a checkpoint to go on from, if it is whole.
+    pub fn has_begun(&self) -> bool {
+        self.last().is_file() || self.previous().is_file()
     }
 
     /// The checkpoint before the last, while the run goes on.
@@ -641,19 +647,15 @@ mod tests {
         let run = RunFolder::create(Some(&named), root.path(), "m").unwrap();
         assert_eq!(RunFolder::open(&named).unwrap_err().kind(), Kind::Checkpoint);
         let again = || RunFolder::create(Some(&named), root.path(), "m").map_err(|e| e.kind());
-        // Before its first checkpoint there is nothing to lose, unless it is about to be written.
+        // Before its first checkpoint there is nothing to lose; who is about to write one has the lock.
         std::fs::write(run.file("config.toml"), "").unwrap();
-        let lock = run.lock().unwrap();
-        assert_eq!(again(), Err(Kind::Checkpoint));
-        drop(lock);
+        assert_eq!(again(), Err(Kind::Checkpoint), "somebody's own configuration");
+        std::fs::write(run.file("environment.json"), "").unwrap();
         assert_eq!(again(), Ok(run.clone()));
+        let _lock = run.lock().unwrap();
+        assert_eq!(again().unwrap().lock().map(drop).unwrap_err().kind(), Kind::Checkpoint);
         std::fs::write(run.last(), "").unwrap();
         assert_eq!(again(), Err(Kind::Checkpoint));
-        // A folder that only looks like one is somebody's own.
-        let own = root.path().join("own");
-        std::fs::create_dir(&own).unwrap();
-        std::fs::write(own.join("config.toml"), "").unwrap();
-        assert_eq!(RunFolder::check_free(&own).unwrap_err().kind(), Kind::Checkpoint);
     }
 
     #[test]

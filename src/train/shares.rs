@@ -80,7 +80,11 @@ impl Shares {
         }
         let own = match taken {
             None => team.share(all),
-            Some(taken) if taken.len() == ranks && !taken.contains(&0) && taken.iter().sum::<usize>() == all => {
+            Some(taken)
+                if taken.len() == ranks
+                    && taken.iter().all(|pieces| (1..=all).contains(pieces))
+                    && taken.iter().sum::<usize>() == all =>
+            {
                 let before = taken[..team.rank()].iter().sum();
                 before..before + taken[team.rank()]
             }
@@ -149,7 +153,7 @@ mod tests {
         }
         assert_eq!(shares(3, 2, None, None)[0].as_ref().unwrap_err().kind(), Kind::Usage);
         assert_eq!(shares(3, 8, Some(4), None)[2].as_ref().unwrap_err().kind(), Kind::Usage);
-        for bad in [&[4, 3][..], &[8, 0], &[8], &[2, 2, 4]] {
+        for bad in [&[4, 3][..], &[8, 0], &[8], &[2, 2, 4], &[usize::MAX, 9]] {
             assert_eq!(shares(2, 8, None, Some(bad))[1].as_ref().unwrap_err().kind(), Kind::Checkpoint, "{bad:?}");
         }
     }

@@ -216,8 +216,8 @@ fn speeds(
     memory_limit: Option<u64>,
     interrupt: &Interrupt,
 ) -> Result<Vec<f64>> {
-    // What a step costs does not depend on what is trained of a batch, and hardly on its size.
-    let batch = config.batch.div_ceil(team.size()).min(MEASURED);
+    // What a step costs does not depend on what is in a batch, and an image hardly on how many there are; batch-norm wants two.
+    let batch = config.batch.div_ceil(team.size()).clamp(2, MEASURED);
     let config = TrainConfig { batch, micro_batch: None, ..config.clone() };
     let bench = ModelBench { config, task: Task::Train, warm_up: 1, memory_limit, tuning: None };
     let own = bench.images_per_second(gpu, &|| interrupted(interrupt), &|| team.agreed("the speed of ranks", Ok(())));
