@@ -24,7 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Weight files. Host types only.
     ("weights", &["tensor"]),
     // Published weight files and how to get them. Host types only.
-    ("hub", &[]),
+    ("hub", &["weights"]),
     // Datasets, decoding, augmentation, loading. Host types only.
     ("data", &[]),
     // Classification, segmentation, calibration. Host types only.

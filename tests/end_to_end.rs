@@ -344,6 +344,7 @@ fn wrong_input_gets_one_clear_error_and_its_exit_code() {
     assert!(bench(&["--batch", "0"], 2).contains("--batch must be"));
     assert!(bench(&["--steps", "0"], 2).contains("--steps must be"));
     assert!(bench(&["--model", "resnet19"], 2).contains("resnet18"));
+    assert!(bench(&["--wire", "f16"], 2).contains("--ranks"), "a wire is between ranks");
     if common::gpu().is_none() {
         return;
     }

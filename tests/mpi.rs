@@ -118,7 +118,14 @@ fn a_benchmark_of_ranks_says_what_exchanges_cost() {
     // With others it speaks, by itself it does not.
     assert!(number("/shared/communication") > 10.0 * number("/alone/communication"));
     assert!(number("/shared/communication") < number("/shared/total"));
-    for path in ["/one", "/together/total", "/network/bytes_per_second", "/network/latency", "/predicted/step"] {
+    for path in [
+        "/one",
+        "/together/total",
+        "/without_overlap",
+        "/network/bytes_per_second",
+        "/network/latency",
+        "/predicted/step",
+    ] {
         assert!(number(path) > 0.0, "{path}: {report}");
     }
     assert_eq!(number("/elsewhere/network/ranks"), 64.0);

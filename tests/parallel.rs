@@ -504,6 +504,25 @@ fn numbers_that_are_not_finite_are_told_by_the_rank_that_saw_them_first() {
 }
 
 #[test]
+fn a_step_with_norms_over_the_batch_that_went_wrong_is_done_again_by_all() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let config = TrainConfig { optimizer: OptimizerKind::Sgd, lr: 1e30, sync_bn: true, ..with_batch_norm("resnet18") };
+    let mut parts = [Part::default(), Part::default()];
+    for ended in ranks(&gpu, &vec![config; 2], &options(&run), &mut parts) {
+        let error = ended.unwrap().unwrap_err();
+        assert_eq!(error.kind(), Kind::Diverged, "{error}");
+    }
+    let names = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let dumps: Vec<String> = names.filter(|name| name.starts_with("diverged-")).collect();
+    assert_eq!(dumps.len(), 1, "one rank writes: {dumps:?}");
+    let dump: serde_json::Value = serde_json::from_str(&table(&run, &dumps[0])).unwrap();
+    assert_eq!((&dump["again"], dump["images"].as_array().unwrap().len()), (&true.into(), 4), "{dump}");
+    assert!(dump["first"]["layer"].is_string(), "{}", dump["first"]);
+}
+
+#[test]
 fn faster_ranks_take_more_and_go_on_so() {
     let Some(gpu) = common::gpu() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -29,6 +29,8 @@ pub struct RanksBench {
     pub model: ModelBench,
     /// The ranks: this process among them.
     pub team: Team,
+    /// Bytes on the device to stay below in the step of one process, for which the other ranks make room.
+    pub memory_limit_alone: Option<u64>,
     /// Networks and numbers of ranks to predict the step for, with the rows that a rank has here.
     pub elsewhere: Option<Network>,
 }
@@ -74,6 +76,8 @@ pub struct RanksReport {
     pub together: Timeline,
     /// The time line of a step that the ranks share: that of the slowest.
     pub shared: Timeline,
+    /// Seconds of that step if its exchanges begin when the backward pass is over.
+    pub without_overlap: f64,
     /// Images a second.
     pub images_per_second: f64,
     /// Seconds of one process over those of a step times ranks.
@@ -202,11 +206,13 @@ impl RanksBench {
         team.rest()?;
         let own = team.agreed("all ranks apart", own)?;
         let shared = team.agreed("all ranks together", self.steps(gpu, &mut session, team, check))?;
+        session.without_overlap();
+        let behind = team.agreed("all ranks without overlap", self.steps(gpu, &mut session, team, check))?;
         let host = host_seconds(team.size(), config.wire);
         let host = team.agreed("the host", host)?;
         let network = measure(team, config.wire, host)?;
 
-        let (together, shared) = (self.slowest(own)?, self.slowest(shared)?);
+        let (together, shared, behind) = (self.slowest(own)?, self.slowest(shared)?, self.slowest(behind)?);
         let rows = team.exchange("rows", Ok((session.rows() as u64).to_le_bytes().to_vec()))?;
         let rows = rows.iter().flat_map(|of| bytemuck::pod_collect_to_vec::<u8, u64>(of)).map(|n| n as usize);
         let buckets: Vec<f64> = session.buckets().map(|n| n as f64 * bytes_of(config.wire)).collect();
@@ -239,6 +245,7 @@ impl RanksBench {
             images_per_second: config.batch as f64 / step,
             efficiency: one / (step * team.size() as f64),
             shared,
+            without_overlap: behind.total,
             network,
             host,
             predicted,
@@ -253,7 +260,8 @@ impl RanksBench {
         }
         let steps = Some(self.model.config.max_steps.unwrap_or(STEPS));
         let config = TrainConfig { max_steps: steps, ..self.model.config.clone() };
-        Ok(median(ModelBench { config, task: Task::Train, ..self.model.clone() }.steps(gpu, check)?))
+        let memory_limit = self.memory_limit_alone;
+        Ok(median(ModelBench { config, task: Task::Train, memory_limit, ..self.model.clone() }.steps(gpu, check)?))
     }
 
     /// The time line of a rank's step with these ranks.
@@ -343,6 +351,8 @@ impl Display for RanksReport {
             "exchanges",
             format!("{share:.0} % of the step's time on the host; the step is {more:.0} % longer than without them"),
         )?;
+        let longer = 100.0 * (self.without_overlap / shared.total - 1.0);
+        line("overlap", format!("{} a step without it, {longer:+.0} %", ms(self.without_overlap)))?;
         let off = 100.0 * (self.predicted.step / shared.total - 1.0);
         line("predicted", format!("{}: {off:+.0} % off", self.predicted))?;
         if let Some(elsewhere) = &self.elsewhere {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde::Serialize;
 
 use super::{DeviceArgs, TuningArgs, interrupted, memory_budget, memory_budget_of, say};
@@ -16,6 +16,7 @@ use crate::train::{Interrupt, Precision, TrainConfig, Wire};
 use crate::weights::write_atomically;
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("step of ranks").args(["ranks", "simulate"]).multiple(true)))]
 #[command(before_help = "\
 Examples:
   lesion-gpu bench --model resnet18 --size 128 --batch 8      a training step, and its kernels by time
@@ -63,7 +64,7 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "NETWORK", conflicts_with_all = ["gemm", "infer", "top", "layers"], help_heading = "Ranks")]
     simulate: Option<Network>,
     /// With --ranks or --simulate: element type of gradients on the wire, f32 or f16
-    #[arg(long, value_name = "TYPE", default_value = "f32", conflicts_with_all = ["gemm", "infer"], help_heading = "Ranks")]
+    #[arg(long, value_name = "TYPE", default_value = "f32", requires = "step of ranks", help_heading = "Ranks")]
     wire: Wire,
     /// Steps before the clock starts
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Work")]
@@ -117,7 +118,9 @@ fn measure_ranks(args: &BenchArgs, interrupt: &Interrupt, team: &Team) -> Result
     let memory_limit = memory_budget_of(team, args.memory_limit, &gpu);
     let tuning = args.tuning.cache(&gpu);
     let model = ModelBench { config, task: Task::Train, warm_up: args.warm_up, memory_limit, tuning };
-    RanksBench { model, team: team.clone(), elsewhere: args.simulate }.run(&gpu, &|| interrupted(interrupt))
+    let memory_limit_alone = memory_budget(args.memory_limit, &gpu);
+    RanksBench { model, team: team.clone(), memory_limit_alone, elsewhere: args.simulate }
+        .run(&gpu, &|| interrupted(interrupt))
 }
 
 pub(super) fn run(args: &BenchArgs, interrupt: &Interrupt, team: &Team) -> Result<()> {

@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response, Uri};
@@ -15,6 +15,7 @@ use ureq::{Agent, Body};
 use super::Settings;
 use super::checksum::{Checksum, Hasher};
 use crate::error::{Error, Kind, Result};
+use crate::weights::remove_if_there;
 
 /// Redirects that are followed for one request.
 const REDIRECTS: usize = 10;
@@ -283,14 +284,6 @@ impl Part {
     }
 }
 
-/// Deletes a file if it is there.
-pub(super) fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("delete", path, &e)),
-        _ => Ok(()),
-    }
-}
-
 impl Transfer<'_> {
     /// Fetches the file, checks it, notes its SHA-256 and gives it its name.
     ///
@@ -304,9 +297,9 @@ impl Transfer<'_> {
         persistently(&self.settings.pauses, |further| self.attempt(&mut part, report, further))?;
         part.file.sync_all().map_err(|e| part.io(&e))?;
         let found = std::mem::take(&mut part.hasher).hex();
-        remove(&part.tag_file())?;
+        remove_if_there(&part.tag_file(), "delete")?;
         if !self.checksum.fits(&found) {
-            remove(&part.path)?;
+            remove_if_there(&part.path, "delete")?;
             let (found, wanted) = (&found[..16], &digits[..digits.len().min(16)]);
             let message = format!("what was fetched is not the file: its SHA-256 begins with {found}, not {wanted}");
             return Err(Failure::Final(

@@ -65,6 +65,11 @@ impl RankSession {
         self.shared.buckets()
     }
 
+    /// From now on, exchanges begin when the backward pass is over.
+    pub fn without_overlap(&mut self) {
+        self.shared.without_overlap(self.train.executable().plan());
+    }
+
     /// A step on this rank's images with the ranks of `team`: all of them, or this one alone, which then exchanges nothing.
     ///
     /// # Errors
@@ -74,8 +79,9 @@ impl RankSession {
         let (portion, told) = portion(team, &self.shares, images, &self.train.row_weights(batch, None))?;
         let mut done =
             self.shared.step(gpu, &mut self.train, (batch, None), (step, 0, 1e-3), &portion, Default::default())?;
-        done.timeline.communication += told;
-        done.timeline.total += told;
+        // The line begins with the weights of the rows.
+        let Timeline { ready, computed, total, communication } = &mut done.timeline;
+        ready.iter_mut().chain([computed, total, communication]).for_each(|event| *event += told);
         Ok((done.result, done.timeline))
     }
 }

@@ -147,6 +147,13 @@ impl Shared {
         self.buckets.iter().map(|bucket| bucket.totals.elements())
     }
 
+    /// From now on, exchanges begin when the backward pass of `plan` is over.
+    pub fn without_overlap(&mut self, plan: &Plan) {
+        for bucket in &mut self.buckets {
+            bucket.behind = plan.closing;
+        }
+    }
+
     /// One step: `at` is its number, its epoch and its learning rate.
     ///
     /// # Errors
@@ -167,11 +174,14 @@ impl Shared {
         for (number, (bucket, read)) in self.buckets.iter().zip(under_way).enumerate() {
             let own = bucket.totals.finish(gpu, read);
             timeline.ready.push(begun.elapsed().as_secs_f64());
-            let largest = own.as_ref().map(|own| largest_magnitude(own).to_le_bytes().to_vec()).map_err(Clone::clone);
+            let told = own.as_ref().map_err(Clone::clone).map(|own| match self.wire {
+                Wire::F32 => vec![],
+                Wire::F16 => largest_magnitude(own).to_le_bytes().to_vec(),
+            });
             let about = format!("gradients, bucket {number}");
-            let told = Instant::now();
+            let exchanging = Instant::now();
             // Nothing may fail between an exchange and a sum.
-            let all = team.exchange(&about, largest)?;
+            let all = team.exchange(&about, told)?;
             let mut own = own?;
             match self.wire {
                 Wire::F32 => all_reduce_f32(team.ranks(), &mut own)?,
@@ -180,7 +190,7 @@ impl Shared {
                     all_reduce_f16(team.ranks(), &mut own, largest_magnitude(&all))?;
                 }
             }
-            timeline.communication += told.elapsed().as_secs_f64();
+            timeline.communication += exchanging.elapsed().as_secs_f64();
             sums.push(own);
         }
         let own = match finished {
@@ -192,11 +202,11 @@ impl Shared {
         let mut statistics: Vec<f64> = self.statistics.read(gpu)?.into_iter().map(|v| f64::from(v) * weight).collect();
         let StepResult { step, loss, correct, images, fault, skipped } = own;
         let part = Part { loss: loss.to_bits(), correct, images, fault, skipped, wants };
-        let told = Instant::now();
+        let exchanging = Instant::now();
         let parts = team.exchange("a step", serde_json::to_vec(&part).map_err(garbled))?;
         // Here neither.
         all_reduce_f64(team.ranks(), &mut statistics)?;
-        timeline.communication += told.elapsed().as_secs_f64();
+        timeline.communication += exchanging.elapsed().as_secs_f64();
         self.statistics.write(gpu, &statistics.iter().map(|&v| v as f32).collect::<Vec<_>>())?;
         for (bucket, sums) in self.buckets.iter().zip(&sums) {
             bucket.totals.write(gpu, sums)?;

@@ -88,9 +88,7 @@ pub fn batch_norm_train(
     running_var: Tensor,
     spec: BatchNorm,
 ) -> Result<Tensor> {
-    let mut inputs = vec![x, beta, running_mean, running_var];
-    inputs.extend(gamma);
-    tape.push1(Train { spec, has_gamma: gamma.is_some(), tail: Tail::default(), given: None, all_rows: None }, &inputs)
+    train(tape, [x, beta, running_mean, running_var], gamma, spec, None)
 }
 
 /// Batch normalisation over the rows of several ranks.
@@ -116,10 +114,18 @@ pub fn batch_norm_shared(
     running_var: Tensor,
     Shared { spec, rows }: Shared,
 ) -> Result<Tensor> {
-    let mut inputs = vec![x, beta, running_mean, running_var];
-    inputs.extend(gamma);
-    let (has_gamma, all_rows) = (gamma.is_some(), Some(rows));
-    tape.push1(Train { spec, has_gamma, tail: Tail::default(), given: None, all_rows }, &inputs)
+    train(tape, [x, beta, running_mean, running_var], gamma, spec, Some(rows))
+}
+
+fn train(
+    tape: &mut Tape,
+    inputs: [Tensor; 4],
+    gamma: Option<Tensor>,
+    spec: BatchNorm,
+    all_rows: Option<usize>,
+) -> Result<Tensor> {
+    let inputs: Vec<Tensor> = inputs.into_iter().chain(gamma).collect();
+    tape.push1(Train { spec, has_gamma: gamma.is_some(), tail: Tail::default(), given: None, all_rows }, &inputs)
 }
 
 /// Normalises with the running statistics.

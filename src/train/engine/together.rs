@@ -144,12 +144,9 @@ impl Engine<'_> {
     pub(super) fn learn(&mut self, lesson: &Lesson, rate: f64, since: Option<Instant>) -> Result<Option<StepResult>> {
         let at = (self.progress.step, self.progress.epoch, rate);
         let rows = (&lesson.0, lesson.1.as_ref());
-        if self.team.is_alone() {
+        let Some(portion) = self.portion(lesson)? else {
             return self.place.train.step_mixed(self.gpu, rows, at.0, at.1, at.2);
-        }
-        let portion = self
-            .portion(lesson)?
-            .ok_or_else(|| Error::new(Kind::Internal, "a rank among others has no portion of a step"))?;
+        };
         let wants = Signals {
             stop: self.interrupt.load(Ordering::Relaxed),
             checkpoint: since.is_some_and(|since| since.elapsed() >= self.checkpoint_every) && self.team.is_first(),
