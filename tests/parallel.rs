@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use common::number;
-use lesion_gpu::autograd::{Executable, Plan, Store, Tape};
+use lesion_gpu::autograd::{Early, Executable, Plan, Store, Tape};
 use lesion_gpu::gpu::Gpu;
 use lesion_gpu::models::Model;
 use lesion_gpu::ops::batch_norm::{BatchNorm, Shared, batch_norm_shared, batch_norm_train};
@@ -179,7 +179,10 @@ fn same_losses_with_shared_norms(model: &str, size: usize, lr: f64) {
     let Some(gpu) = common::gpu() else { return };
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
-    let config = TrainConfig { optimizer: OptimizerKind::Sgd, momentum: 0.0, lr, ..with_batch_norm(model) };
+    // Norms of few numbers may divide by nearly nothing, so the maps are larger, and as steps then take longer there are fewer.
+    let (size_of, max_steps) = (64.into(), Some(number("LESION_STEPS", 6)));
+    let sgd = TrainConfig { optimizer: OptimizerKind::Sgd, momentum: 0.0, lr, ..with_batch_norm(model) };
+    let config = TrainConfig { size: size_of, max_steps, ..sgd };
     alone(&gpu, &config, &options(&dir.join("one")));
     let want = losses(&dir.join("one"));
     let error = |run: &str, steps: usize| {
@@ -252,10 +255,9 @@ fn norm(gpu: &Gpu, data: &[Vec<f32>; 2], rows: std::ops::Range<usize>, ranks: Op
     let pending = match ranks {
         None => executable.run_and_read(gpu),
         Some(team) => executable
-            .run_part_with_others(gpu, &[], &mut |exchange, own| {
+            .run_part_with_others(gpu, Early { groups: &[], started: &mut |_| {} }, &mut |exchange, own| {
                 exchange.combined(&team.exchange(&exchange.about(), Ok(exchange.message(own)))?)
             })
-            .map(|(pending, _)| pending)
             .unwrap(),
     };
     let read = executable.finish_read(gpu, pending).unwrap();

@@ -154,6 +154,14 @@ pub struct PendingOutputs {
 /// How the numbers of this rank become those of all ranks at an exchange.
 pub type Meet<'a> = dyn FnMut(&PlannedExchange, &[f32]) -> Result<Vec<f32>> + 'a;
 
+/// Variables that go to the host in the middle of a run of a plan.
+pub struct Early<'a> {
+    /// Groups of them, each with the number of launches behind which it is complete, in that order.
+    pub groups: &'a [(usize, &'a Group)],
+    /// Gets each group when it is on its way.
+    pub started: &'a mut dyn FnMut(PendingGroup),
+}
+
 /// Steps whose outputs may be on their way to the host at the same time.
 const IN_FLIGHT: usize = 3;
 
@@ -309,23 +317,22 @@ impl Executable {
     }
 
     /// As [`run_part_and_read`](Self::run_part_and_read), for one of several ranks: stops at each exchange of the plan, where
-    /// `meet` returns the numbers of all ranks, and waits for it. The `groups`, in the order of the launches behind which they are
-    /// complete, start on their way to the host there and then.
+    /// `meet` returns the numbers of all ranks, and waits for it. What is `early` starts on its way to the host there and then.
     ///
     /// # Errors
     /// Those of `meet`, which must return as many numbers as it gets; device errors.
     pub fn run_part_with_others(
         &mut self,
         gpu: &Gpu,
-        groups: &[(usize, &Group)],
+        Early { groups, started }: Early<'_>,
         meet: &mut Meet<'_>,
-    ) -> Result<(PendingOutputs, Vec<PendingGroup>)> {
+    ) -> Result<PendingOutputs> {
         self.prepare(gpu);
-        let (mut from, mut under_way) = (0, vec![]);
+        let mut from = 0;
         let mut groups = groups.iter().copied().peekable();
         for (exchange, tensors) in self.plan.exchanges.iter().zip(&self.exchanged) {
             while let Some((behind, group)) = groups.next_if(|&(behind, _)| behind <= exchange.before) {
-                under_way.push(group.start(gpu, &self.recorded[from..behind]));
+                started(group.start(gpu, &self.recorded[from..behind]));
                 from = behind;
             }
             let copies: Vec<(&Buffer, &Buffer)> = tensors.iter().map(|(own, staging)| (own, staging)).collect();
@@ -347,10 +354,10 @@ impl Executable {
             from = exchange.before;
         }
         for (behind, group) in groups {
-            under_way.push(group.start(gpu, &self.recorded[from..behind]));
+            started(group.start(gpu, &self.recorded[from..behind]));
             from = behind;
         }
-        Ok((self.run_and_read_from(gpu, from, self.plan.closing), under_way))
+        Ok(self.run_and_read_from(gpu, from, self.plan.closing))
     }
 
     fn run_and_read_from(&mut self, gpu: &Gpu, first: usize, end: usize) -> PendingOutputs {

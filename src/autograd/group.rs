@@ -27,6 +27,10 @@ impl Store {
     }
 }
 
+fn elements(buffer: &Buffer) -> usize {
+    buffer.bytes() as usize / size_of::<f32>()
+}
+
 /// The values of a group on their way to the host.
 pub struct PendingGroup {
     reads: Vec<PendingRead>,
@@ -38,7 +42,9 @@ impl Group {
     /// # Errors
     /// Device errors.
     pub fn read(&self, gpu: &Gpu) -> Result<Vec<f32>> {
-        self.finish(gpu, self.start(gpu, &[]))
+        let mut values = vec![0.0; self.elements()];
+        self.finish(gpu, self.start(gpu, &[]), &mut values)?;
+        Ok(values)
     }
 
     /// Submits launches, and behind them the way of all values to the host; does not wait. They must have come before the next
@@ -49,21 +55,31 @@ impl Group {
         PendingGroup { reads: gpu.submit_and_read(launches, &copies) }
     }
 
-    /// Waits for them.
+    /// Waits for them, and writes them to `values`, one behind the other.
     ///
     /// # Errors
-    /// Device errors.
-    pub fn finish(&self, gpu: &Gpu, pending: PendingGroup) -> Result<Vec<f32>> {
-        let mut values = vec![];
-        for read in pending.reads {
-            values.extend_from_slice(&bytemuck::pod_collect_to_vec::<u8, f32>(&gpu.finish_read(read)?));
+    /// [`Kind::Shape`] if there is room for more or fewer; device errors.
+    pub fn finish(&self, gpu: &Gpu, pending: PendingGroup, values: &mut [f32]) -> Result<()> {
+        self.check_length(values)?;
+        let mut rest = values;
+        for ((buffer, _), read) in self.variables.iter().zip(pending.reads) {
+            let (own, others) = rest.split_at_mut(elements(buffer));
+            gpu.finish_read_with(read, |bytes| bytemuck::cast_slice_mut(own).copy_from_slice(bytes))?;
+            rest = others;
         }
-        Ok(values)
+        Ok(())
     }
 
     /// How many numbers there are in all.
     pub fn elements(&self) -> usize {
-        self.variables.iter().map(|(buffer, _)| buffer.bytes() as usize / size_of::<f32>()).sum()
+        self.variables.iter().map(|(buffer, _)| elements(buffer)).sum()
+    }
+
+    fn check_length(&self, values: &[f32]) -> Result<()> {
+        match self.elements() {
+            all if all == values.len() => Ok(()),
+            all => Err(Error::new(Kind::Shape, format!("{} values for variables of {all}", values.len()))),
+        }
     }
 
     /// Writes them all, from values as [`read`](Self::read) returns them.
@@ -71,11 +87,7 @@ impl Group {
     /// # Errors
     /// [`Kind::Shape`] if there are more or fewer.
     pub fn write(&self, gpu: &Gpu, values: &[f32]) -> Result<()> {
-        let elements = |buffer: &Buffer| buffer.bytes() as usize / size_of::<f32>();
-        let all = self.elements();
-        if values.len() != all {
-            return Err(Error::new(Kind::Shape, format!("{} values for variables of {all}", values.len())));
-        }
+        self.check_length(values)?;
         let mut rest = values;
         for (buffer, _) in &self.variables {
             let (own, others) = rest.split_at(elements(buffer));

@@ -1,8 +1,8 @@
 //! What a step would take on other networks and with other numbers of ranks, from what it takes here.
 //!
 //! A rank's step is a line of events, as [`Timeline`] has it: buckets of gradients come to the host, one after the other, while
-//! the device goes on; each goes round when it is there and the one before has gone round; behind the last the loss goes round,
-//! the sums go back to the device and the optimizer runs. How long a bucket goes round follows from how it does that
+//! the device goes on; each goes round when it is there and the one before has gone round, and its sums go back to the device; behind
+//! the last the loss goes round, and the optimizer runs. How long a bucket goes round follows from how it does that
 //! (`parallel::reduce`): a word of each rank to all, a block of each to each, then the sums of each block to all.
 
 use serde::Serialize;
@@ -68,8 +68,8 @@ impl Network {
     pub fn sum(&self, bytes: f64) -> f64 {
         let others = self.ranks as f64 - 1.0;
         let block = bytes / self.ranks as f64;
-        // A block to each other rank; the lengths of the sums; the sums, from rank to rank.
-        2.0 * others * (self.latency + block / self.bytes_per_second) + self.rounds() * self.latency
+        // A block to each other rank; the sums, from rank to rank.
+        2.0 * others * (self.latency + block / self.bytes_per_second)
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
             &Own { bytes: vec![0.0; 3], ..own() },
             Network { ranks: 4, bytes_per_second: 1e12, latency: 1e-3 },
         );
-        let bucket = 2.0 * 2e-3 + 2.0 * 3e-3 + 2e-3;
+        let bucket = 2.0 * 2e-3 + 2.0 * 3e-3;
         assert!((far.communication - (2.0 * 4e-3 + 3.0 * bucket)).abs() < 1e-9, "{far:?}");
     }
 

@@ -161,6 +161,14 @@ impl Gpu {
     /// # Errors
     /// [`Kind::DeviceLost`] and the like, as [`Gpu::check`].
     pub fn finish_read(&self, read: PendingRead) -> Result<Vec<u8>> {
+        self.finish_read_with(read, <[u8]>::to_vec)
+    }
+
+    /// As [`finish_read`](Self::finish_read), for whoever wants the bytes elsewhere: `take` gets them where they lie.
+    ///
+    /// # Errors
+    /// As [`finish_read`](Self::finish_read).
+    pub fn finish_read_with<T>(&self, read: PendingRead, take: impl FnOnce(&[u8]) -> T) -> Result<T> {
         let answer = match read.done.try_recv() {
             Ok(answer) => answer,
             Err(_) => {
@@ -178,11 +186,10 @@ impl Gpu {
             .buffer
             .get_mapped_range(0..read.bytes.next_multiple_of(4))
             .map_err(|e| Error::new(Kind::Internal, format!("could not read a mapped buffer: {e}")))?;
-        let mut data = view.to_vec();
-        data.truncate(read.bytes as usize);
+        let taken = take(&view[..read.bytes as usize]);
         drop(view);
         read.buffer.unmap();
-        Ok(data)
+        Ok(taken)
     }
 
     /// Reads a buffer back and waits for it: for tests, checkpoints and other places that are not the training loop.

@@ -21,7 +21,7 @@ use std::fmt;
 pub use alone::Alone;
 pub use launch::{Launch, launched_ranks};
 pub use peers::Peers;
-pub use reduce::{all_reduce_f16, all_reduce_f32, all_reduce_f64, largest_magnitude};
+pub use reduce::{Transit, all_reduce_f16, all_reduce_f32, all_reduce_f64, largest_magnitude};
 pub use team::Team;
 pub use threads::{Thread, threads};
 
@@ -44,12 +44,18 @@ pub trait Ranks: fmt::Debug + Send + Sync {
     /// [`Kind::RankLost`](crate::Kind::RankLost) if a rank is gone and that does not end this process anyway.
     fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>>;
 
-    /// Sends block `i` of `blocks`, of which there are as many as ranks and all of one length, to rank `i`; returns the block
-    /// that each rank has sent here, in the order of the ranks, one behind the other.
+    /// Sends block `i` of `blocks`, of which there are as many as ranks and all of one length, to rank `i`; writes to `given`, as
+    /// long as `blocks`, the block that each rank has sent here, in the order of the ranks, one behind the other.
     ///
     /// # Errors
     /// As [`gather`](Self::gather).
-    fn exchange_blocks(&self, blocks: &[u8]) -> Result<Vec<u8>>;
+    fn exchange_blocks(&self, blocks: &[u8], given: &mut [u8]) -> Result<()>;
+
+    /// Writes the block of every rank, all of one length, to `all`, in the order of the ranks, one behind the other.
+    ///
+    /// # Errors
+    /// As [`gather`](Self::gather).
+    fn gather_blocks(&self, block: &[u8], all: &mut [u8]) -> Result<()>;
 
     /// The bytes of rank 0, on all ranks; what the others pass does not matter.
     ///

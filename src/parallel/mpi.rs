@@ -63,10 +63,14 @@ impl Ranks for Mpi {
         Ok(all)
     }
 
-    fn exchange_blocks(&self, blocks: &[u8]) -> Result<Vec<u8>> {
-        let mut given = vec![0; blocks.len()];
-        SimpleCommunicator::world().all_to_all_into(blocks, &mut given[..]);
-        Ok(given)
+    fn exchange_blocks(&self, blocks: &[u8], given: &mut [u8]) -> Result<()> {
+        SimpleCommunicator::world().all_to_all_into(blocks, given);
+        Ok(())
+    }
+
+    fn gather_blocks(&self, block: &[u8], all: &mut [u8]) -> Result<()> {
+        SimpleCommunicator::world().all_gather_into(block, all);
+        Ok(())
     }
 
     fn rest(&self) -> Result<()> {

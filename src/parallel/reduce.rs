@@ -7,22 +7,40 @@ use crate::error::Result;
 
 /// Numbers that go over the wire at a time, so that what is in transit stays small whatever the size of a model.
 const BUCKET: usize = 1 << 20;
+/// Numbers that are added up at a time, so that their sums stay in the nearest cache.
+const RUN: usize = 512;
+
+/// Room for what is in transit, kept from one sum to the next: fresh memory would cost more than the sum.
+#[derive(Debug, Default)]
+pub struct Transit {
+    // Words, so that numbers of any type are aligned.
+    sent: Vec<u64>,
+    received: Vec<u64>,
+}
+
+fn room<W: bytemuck::Pod>(words: &mut Vec<u64>, numbers: usize) -> &mut [W] {
+    let needed = (numbers * size_of::<W>()).div_ceil(size_of::<u64>());
+    if words.len() < needed {
+        words.resize(needed, 0);
+    }
+    &mut bytemuck::cast_slice_mut(words)[..numbers]
+}
 
 /// Replaces `values`, as many on each rank, by their sums over all ranks, added in the order of the ranks: the same bits on all
 /// of them.
 ///
 /// # Errors
 /// As [`Ranks::gather`].
-pub fn all_reduce_f32(ranks: &dyn Ranks, values: &mut [f32]) -> Result<()> {
-    all_reduce(ranks, values, |v| v, |v| v, |a, b| a + b)
+pub fn all_reduce_f32(ranks: &dyn Ranks, values: &mut [f32], transit: &mut Transit) -> Result<()> {
+    all_reduce(ranks, values, transit, |v| v, |v| v, |a, b| a + b)
 }
 
 /// As [`all_reduce_f32`].
 ///
 /// # Errors
 /// As [`Ranks::gather`].
-pub fn all_reduce_f64(ranks: &dyn Ranks, values: &mut [f64]) -> Result<()> {
-    all_reduce(ranks, values, |v| v, |v| v, |a, b| a + b)
+pub fn all_reduce_f64(ranks: &dyn Ranks, values: &mut [f64], transit: &mut Transit) -> Result<()> {
+    all_reduce(ranks, values, transit, |v| v, |v| v, |a, b| a + b)
 }
 
 /// As [`all_reduce_f32`], with 16-bit floats on the wire, in both directions: what each rank sends is rounded, and so are the
@@ -32,10 +50,10 @@ pub fn all_reduce_f64(ranks: &dyn Ranks, values: &mut [f64]) -> Result<()> {
 ///
 /// # Errors
 /// As [`Ranks::gather`].
-pub fn all_reduce_f16(ranks: &dyn Ranks, values: &mut [f32], largest: f32) -> Result<()> {
+pub fn all_reduce_f16(ranks: &dyn Ranks, values: &mut [f32], largest: f32, transit: &mut Transit) -> Result<()> {
     let exponent = exponent_for(largest, ranks.size());
     let (scale, back) = (2f32.powi(exponent), 2f32.powi(-exponent));
-    all_reduce(ranks, values, |v| f16::from_f32(v * scale), |v| v.to_f32() * back, |a, b| a + b)
+    all_reduce(ranks, values, transit, |v| f16::from_f32(v * scale), |v| v.to_f32() * back, |a, b| a + b)
 }
 
 /// The largest magnitude, as [`all_reduce_f16`] takes it; NaN if there is one.
@@ -60,6 +78,7 @@ fn exponent_for(largest: f32, ranks: usize) -> i32 {
 fn all_reduce<T: bytemuck::Pod, W: bytemuck::Pod>(
     ranks: &dyn Ranks,
     values: &mut [T],
+    transit: &mut Transit,
     to_wire: impl Fn(T) -> W,
     from_wire: impl Fn(W) -> T,
     add: impl Fn(T, T) -> T,
@@ -71,18 +90,25 @@ fn all_reduce<T: bytemuck::Pod, W: bytemuck::Pod>(
     for bucket in values.chunks_mut(BUCKET) {
         // Every rank adds up one block of it.
         let block = bucket.len().div_ceil(size);
-        let mut blocks: Vec<W> = bucket.iter().map(|&v| to_wire(v)).collect();
-        blocks.resize(block * size, W::zeroed());
-        let given: Vec<W> = bytemuck::pod_collect_to_vec(&ranks.exchange_blocks(bytemuck::cast_slice(&blocks))?);
-        let (first, others) = given.split_at(block);
-        let mut sums: Vec<T> = first.iter().map(|&v| from_wire(v)).collect();
-        for other in others.chunks_exact(block) {
-            sums.iter_mut().zip(other).for_each(|(sum, &value)| *sum = add(*sum, from_wire(value)));
+        let sent: &mut [W] = room(&mut transit.sent, block * size);
+        let received: &mut [W] = room(&mut transit.received, block * size);
+        sent.iter_mut().zip(&*bucket).for_each(|(sent, &value)| *sent = to_wire(value));
+        sent[bucket.len()..].fill(W::zeroed());
+        ranks.exchange_blocks(bytemuck::cast_slice(sent), bytemuck::cast_slice_mut(received))?;
+        let sums = &mut sent[..block];
+        for from in (0..block).step_by(RUN) {
+            let run = from..block.min(from + RUN);
+            let mut exact = [T::zeroed(); RUN];
+            let exact = &mut exact[..run.len()];
+            for (rank, of_rank) in received.chunks_exact(block).enumerate() {
+                for (sum, &value) in exact.iter_mut().zip(&of_rank[run.clone()]) {
+                    *sum = if rank == 0 { from_wire(value) } else { add(*sum, from_wire(value)) };
+                }
+            }
+            sums[run].iter_mut().zip(exact).for_each(|(sum, exact)| *sum = to_wire(*exact));
         }
-        let sums: Vec<W> = sums.into_iter().map(&to_wire).collect();
-        let all: Vec<Vec<W>> =
-            ranks.gather(bytemuck::cast_slice(&sums))?.iter().map(|sums| bytemuck::pod_collect_to_vec(sums)).collect();
-        bucket.iter_mut().zip(all.iter().flatten()).for_each(|(value, &sum)| *value = from_wire(sum));
+        ranks.gather_blocks(bytemuck::cast_slice(sums), bytemuck::cast_slice_mut(received))?;
+        bucket.iter_mut().zip(&*received).for_each(|(value, &sum)| *value = from_wire(sum));
     }
     Ok(())
 }
@@ -103,7 +129,7 @@ mod tests {
                     (0..len).map(|i| (1..size).fold(value(0, i), |sum, rank| sum + value(rank, i)).to_bits()).collect();
                 for got in on_each(size, |ranks| {
                     let mut values: Vec<f32> = (0..len).map(|i| value(ranks.rank(), i)).collect();
-                    all_reduce_f32(ranks, &mut values).unwrap();
+                    all_reduce_f32(ranks, &mut values, &mut Transit::default()).unwrap();
                     values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
                 }) {
                     assert_eq!(got, want, "{size} ranks, {len} numbers");
@@ -117,7 +143,7 @@ mod tests {
         let len = BUCKET + 3;
         for got in on_each(2, |ranks| {
             let mut values: Vec<f64> = (0..len).map(|i| (i * (1 + ranks.rank())) as f64).collect();
-            all_reduce_f64(ranks, &mut values).unwrap();
+            all_reduce_f64(ranks, &mut values, &mut Transit::default()).unwrap();
             values
         }) {
             assert!(got.iter().enumerate().all(|(i, &v)| v == 3.0 * i as f64));
@@ -135,7 +161,7 @@ mod tests {
                     let mut values: Vec<f32> = (0..len).map(|i| value(ranks.rank(), i)).collect();
                     let largest = ranks.gather(&largest_magnitude(&values).to_le_bytes()).unwrap();
                     let largest: Vec<f32> = largest.iter().map(|b| bytemuck::pod_read_unaligned(b)).collect();
-                    all_reduce_f16(ranks, &mut values, largest_magnitude(&largest)).unwrap();
+                    all_reduce_f16(ranks, &mut values, largest_magnitude(&largest), &mut Transit::default()).unwrap();
                     values
                 });
                 assert!(all.iter().all(|own| own == &all[0]), "ranks differ");
@@ -155,7 +181,7 @@ mod tests {
         for got in on_each(4, |ranks| {
             let mut values = [f32::from_bits(1.0f32.to_bits() - 1); 3];
             let largest = values[0];
-            all_reduce_f16(ranks, &mut values, largest).unwrap();
+            all_reduce_f16(ranks, &mut values, largest, &mut Transit::default()).unwrap();
             values
         }) {
             assert!(got.iter().all(|&v| v == 4.0), "{got:?}");
@@ -166,7 +192,7 @@ mod tests {
     fn what_is_not_finite_stays_so_in_sixteen_bits() {
         for got in on_each(2, |ranks| {
             let mut values = if ranks.rank() == 0 { [1.0, f32::INFINITY, 2.0] } else { [f32::NAN, 1.0, 3.0] };
-            all_reduce_f16(ranks, &mut values, f32::NAN).unwrap();
+            all_reduce_f16(ranks, &mut values, f32::NAN, &mut Transit::default()).unwrap();
             values
         }) {
             assert!(got[0].is_nan() && got[1] == f32::INFINITY && got[2] == 5.0, "{got:?}");

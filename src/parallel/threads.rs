@@ -100,10 +100,22 @@ impl Ranks for Thread {
         self.share(bytes, |all| all.iter().map(|bytes| bytes.clone().unwrap_or_default()).collect())
     }
 
-    fn exchange_blocks(&self, blocks: &[u8]) -> Result<Vec<u8>> {
+    fn exchange_blocks(&self, blocks: &[u8], given: &mut [u8]) -> Result<()> {
         let block = blocks.len() / self.size();
         let mine = self.rank * block..(self.rank + 1) * block;
-        self.share(blocks, |all| all.iter().flatten().flat_map(|blocks| &blocks[mine.clone()]).copied().collect())
+        self.share(blocks, |all| {
+            for (of, given) in all.iter().flatten().zip(given.chunks_exact_mut(block.max(1))) {
+                given.copy_from_slice(&of[mine.clone()]);
+            }
+        })
+    }
+
+    fn gather_blocks(&self, block: &[u8], all: &mut [u8]) -> Result<()> {
+        self.share(block, |of_all| {
+            for (of, all) in of_all.iter().flatten().zip(all.chunks_exact_mut(block.len().max(1))) {
+                all.copy_from_slice(of);
+            }
+        })
     }
 
     fn abort(&self, _: u8) {

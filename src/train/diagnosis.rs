@@ -8,7 +8,7 @@ use super::graph::{Results, Source, Traced, TrainGraph, input};
 use super::mixing::Partners;
 use super::objective::Objective;
 use super::session::{Portion, TrainSession};
-use crate::autograd::{Plan, Store, Tape, Tensor};
+use crate::autograd::{Early, Plan, Store, Tape, Tensor};
 use crate::data::Batch;
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
@@ -139,7 +139,9 @@ impl Watch {
         let mut session = session.with_more_labels(objective.more_labels());
         let empty = HostTensor::full([NUMBERS], 0.0);
         watched.iter().try_for_each(|watched| store.write(gpu, &watched.record, &empty))?;
-        session.run_parts(gpu, (batch, partners.as_ref()), at, portion.map(|portion| (portion, &[][..])))?;
+        let mut nothing = |_| {};
+        let portion = portion.map(|portion| (portion, Early { groups: &[], started: &mut nothing }));
+        session.run_parts(gpu, (batch, partners.as_ref()), at, portion)?;
         gpu.check()?;
         while session.collect(gpu)?.is_some() {}
         let read = |Watched { pass, layer, op, shape, record }: Watched| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::graph::{EvalGraph, Results, TrainGraph, input};
 use super::mixing::{Blend, Partners};
 use super::targets::{Learned, Takes, Targets};
-use crate::autograd::{Executable, Group, Memory, PendingGroup, PendingOutputs, Plan, Store};
+use crate::autograd::{Early, Executable, Memory, PendingOutputs, Plan, Store};
 use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
@@ -184,7 +184,7 @@ impl TrainSession {
         epoch: u32,
         lr: f64,
     ) -> Result<Option<StepResult>> {
-        let (finished, _) = self.run_parts(gpu, (batch, partners), (step, epoch, lr), None)?;
+        let finished = self.run_parts(gpu, (batch, partners), (step, epoch, lr), None)?;
         if self.in_parts {
             self.executable.run_closing(gpu);
         }
@@ -208,15 +208,15 @@ impl TrainSession {
     }
 
     /// Submits the parts of a step, without what closes it: all of its batch, or this portion of it, with groups of variables that
-    /// are read as soon as the last part is through with them (see [`Executable::run_part_with_others`]). As
+    /// start on their way to the host as soon as the last part is through with them (see [`Executable::run_part_with_others`]). As
     /// [`step_mixed`](Self::step_mixed) else.
     pub(super) fn run_parts(
         &mut self,
         gpu: &Gpu,
         (batch, partners): (&Batch, Option<&Partners>),
         (step, epoch, lr): (u64, u32, f64),
-        portion: Option<(&Portion, &[(usize, &Group)])>,
-    ) -> Result<(Option<StepResult>, Vec<PendingGroup>)> {
+        portion: Option<(&Portion, Early<'_>)>,
+    ) -> Result<Option<StepResult>> {
         let in_parts = self.in_parts;
         let images = batch.labels.len();
         let parts = images / self.rows.max(1);
@@ -238,11 +238,11 @@ impl TrainSession {
         e.set_input(gpu, input::LR, &(lr as f32).to_le_bytes())?;
         // The loss is the mean over its images, by the weights of their classes.
         let Learned { weights, classes } = self.targets.learned(batch, partners);
-        let (before, of_step, whole) = match portion {
+        let (before, of_step, whole) = match &portion {
             None => (0, parts, weights.iter().sum()),
             Some((portion, _)) => (portion.before, portion.parts, portion.whole),
         };
-        let (mut finished, mut under_way) = (None, vec![]);
+        let (mut portion, mut finished) = (portion, None);
         for part in 0..parts {
             let of = |elements: usize| part * elements / parts..(part + 1) * elements / parts;
             let labels = &batch.labels[of(images)];
@@ -279,22 +279,21 @@ impl TrainSession {
                 finished = self.collect_part(gpu)?.or(finished);
             }
             let e = &mut self.executable;
-            let pending = match portion {
+            let pending = match &mut portion {
                 // Behind an exchange nothing fails that the others do not hear of at the next.
-                Some((Portion { team, .. }, groups)) => {
-                    let groups = if part + 1 == parts { groups } else { &[] };
-                    let (outputs, read) = e.run_part_with_others(gpu, groups, &mut |exchange, own| {
+                Some((Portion { team, .. }, early)) => {
+                    let groups = if part + 1 == parts { early.groups } else { &[] };
+                    let early = Early { groups, started: &mut *early.started };
+                    e.run_part_with_others(gpu, early, &mut |exchange, own| {
                         exchange.combined(&team.exchange(&exchange.about(), Ok(exchange.message(own)))?)
-                    })?;
-                    under_way = read;
-                    outputs
+                    })?
                 }
                 None if in_parts => e.run_part_and_read(gpu),
                 None => e.run_and_read(gpu),
             };
             self.in_flight.push_back(Part { step, labels, share, last: part + 1 == parts, pending });
         }
-        Ok((finished, under_way))
+        Ok(finished)
     }
 
     /// Waits for the oldest step under way; `None` if there is none.

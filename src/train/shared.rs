@@ -3,6 +3,8 @@
 //! Gradients go round in *buckets*, in the order in which the backward pass is through with them. A bucket is on its way to the
 //! host and from rank to rank while the device goes on with the rest. What a bucket holds does not change a bit of any sum in f32.
 
+use std::sync::mpsc;
+use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -12,11 +14,11 @@ use super::graph::TOTAL;
 use super::mixing::Partners;
 use super::session::{Portion, StepResult, TrainSession};
 use super::shares::Shares;
-use crate::autograd::{Group, Plan, Store};
+use crate::autograd::{Early, Group, Plan, Store};
 use crate::data::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
-use crate::parallel::{Team, all_reduce_f16, all_reduce_f32, all_reduce_f64, largest_magnitude};
+use crate::parallel::{Team, Transit, all_reduce_f16, all_reduce_f32, all_reduce_f64, largest_magnitude};
 
 /// Numbers of a bucket at least, the last one apart.
 const BUCKET: usize = 1 << 20;
@@ -24,6 +26,9 @@ const BUCKET: usize = 1 << 20;
 /// What the ranks of a run exchange in each step.
 pub(super) struct Shared {
     buckets: Vec<Bucket>,
+    /// Their numbers, on the host.
+    sums: Vec<Vec<f32>>,
+    transit: Transit,
     /// The running statistics of batch-norm.
     statistics: Group,
     wire: Wire,
@@ -34,6 +39,21 @@ struct Bucket {
     totals: Group,
     /// Launches behind which they are complete.
     behind: usize,
+}
+
+/// What the thread that submits has done: by itself, or at once where it has to speak with other ranks meanwhile.
+enum Submitting<'scope> {
+    Beside(ScopedJoinHandle<'scope, Result<Option<StepResult>>>),
+    Done(Result<Option<StepResult>>),
+}
+
+impl Submitting<'_> {
+    fn join(self) -> Result<Option<StepResult>> {
+        match self {
+            Self::Beside(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Self::Done(submitted) => submitted,
+        }
+    }
 }
 
 /// Where the time of a step went, seen by the thread that drives the device, in seconds from the step's beginning.
@@ -139,7 +159,8 @@ impl Shared {
             let totals = store.group(gpu, names.iter().map(String::as_str))?;
             buckets.push(Bucket { totals, behind: complete });
         }
-        Ok(Self { buckets, statistics: store.group(gpu, moving)?, wire })
+        let sums = buckets.iter().map(|bucket| vec![0.0; bucket.totals.elements()]).collect();
+        Ok(Self { buckets, sums, transit: Transit::default(), statistics: store.group(gpu, moving)?, wire })
     }
 
     /// The numbers in each bucket of gradients.
@@ -159,7 +180,7 @@ impl Shared {
     /// # Errors
     /// As [`TrainSession::step`]; those of other ranks.
     pub fn step(
-        &self,
+        &mut self,
         gpu: &Gpu,
         train: &mut TrainSession,
         rows: (&Batch, Option<&Partners>),
@@ -168,49 +189,63 @@ impl Shared {
         wants: Signals,
     ) -> Result<Done> {
         let (team, begun, mut timeline) = (&portion.team, Instant::now(), Timeline::default());
-        let early: Vec<(usize, &Group)> = self.buckets.iter().map(|bucket| (bucket.behind, &bucket.totals)).collect();
-        let (finished, under_way) = train.run_parts(gpu, rows, at, Some((portion, &early)))?;
-        let mut sums = vec![];
-        for (number, (bucket, read)) in self.buckets.iter().zip(under_way).enumerate() {
-            let own = bucket.totals.finish(gpu, read);
-            timeline.ready.push(begun.elapsed().as_secs_f64());
-            let told = own.as_ref().map_err(Clone::clone).map(|own| match self.wire {
-                Wire::F32 => vec![],
-                Wire::F16 => largest_magnitude(own).to_le_bytes().to_vec(),
-            });
-            let about = format!("gradients, bucket {number}");
-            let exchanging = Instant::now();
-            // Nothing may fail between an exchange and a sum.
-            let all = team.exchange(&about, told)?;
-            let mut own = own?;
-            match self.wire {
-                Wire::F32 => all_reduce_f32(team.ranks(), &mut own)?,
-                Wire::F16 => {
-                    let all: Vec<f32> = all.iter().flat_map(|of| bytemuck::pod_collect_to_vec::<u8, f32>(of)).collect();
-                    all_reduce_f16(team.ranks(), &mut own, largest_magnitude(&all))?;
+        let Self { buckets, sums, transit, statistics, wire } = self;
+        let early: Vec<(usize, &Group)> = buckets.iter().map(|bucket| (bucket.behind, &bucket.totals)).collect();
+        let speaks = !train.executable().plan().exchanges.is_empty();
+        let (sender, under_way) = mpsc::channel();
+        let session = &mut *train;
+        let submit = move || {
+            // Dropped at the end of this, well or not: no more groups come then.
+            let sender = sender;
+            // Nobody receives once an exchange has failed.
+            let mut started = |group| drop(sender.send(group));
+            session.run_parts(gpu, rows, at, Some((portion, Early { groups: &early, started: &mut started })))
+        };
+        let finished = std::thread::scope(|scope| {
+            // Software drivers compute while they take a submission, so that this thread would come to the first bucket when
+            // there is nothing left to exchange it beside.
+            let submitting = if speaks { Submitting::Done(submit()) } else { Submitting::Beside(scope.spawn(submit)) };
+            for (number, (bucket, own)) in buckets.iter().zip(sums).enumerate() {
+                let Ok(read) = under_way.recv() else { break };
+                let read = bucket.totals.finish(gpu, read, own);
+                timeline.ready.push(begun.elapsed().as_secs_f64());
+                let told = read.as_ref().map_err(Clone::clone).map(|()| match wire {
+                    Wire::F32 => vec![],
+                    Wire::F16 => largest_magnitude(own).to_le_bytes().to_vec(),
+                });
+                let about = format!("gradients, bucket {number}");
+                let exchanging = Instant::now();
+                // Nothing may fail between an exchange and a sum.
+                let all = team.exchange(&about, told)?;
+                read?;
+                match wire {
+                    Wire::F32 => all_reduce_f32(team.ranks(), own, transit)?,
+                    Wire::F16 => {
+                        let all = all.iter().flat_map(|of| bytemuck::pod_collect_to_vec::<u8, f32>(of));
+                        all_reduce_f16(team.ranks(), own, largest_magnitude(&all.collect::<Vec<_>>()), transit)?;
+                    }
                 }
+                timeline.communication += exchanging.elapsed().as_secs_f64();
+                // No launch touches them any more before the step is closed.
+                bucket.totals.write(gpu, own)?;
             }
-            timeline.communication += exchanging.elapsed().as_secs_f64();
-            sums.push(own);
-        }
+            submitting.join()
+        })?;
         let own = match finished {
             Some(own) => own,
             None => train.collect(gpu)?.ok_or_else(|| Error::new(Kind::Internal, "a step got lost"))?,
         };
         timeline.computed = begun.elapsed().as_secs_f64();
         let weight = own.images as f64 / portion.images as f64;
-        let mut statistics: Vec<f64> = self.statistics.read(gpu)?.into_iter().map(|v| f64::from(v) * weight).collect();
+        let mut moving: Vec<f64> = statistics.read(gpu)?.into_iter().map(|v| f64::from(v) * weight).collect();
         let StepResult { step, loss, correct, images, fault, skipped } = own;
         let part = Part { loss: loss.to_bits(), correct, images, fault, skipped, wants };
         let exchanging = Instant::now();
         let parts = team.exchange("a step", serde_json::to_vec(&part).map_err(garbled))?;
         // Here neither.
-        all_reduce_f64(team.ranks(), &mut statistics)?;
+        all_reduce_f64(team.ranks(), &mut moving, transit)?;
         timeline.communication += exchanging.elapsed().as_secs_f64();
-        self.statistics.write(gpu, &statistics.iter().map(|&v| v as f32).collect::<Vec<_>>())?;
-        for (bucket, sums) in self.buckets.iter().zip(&sums) {
-            bucket.totals.write(gpu, sums)?;
-        }
+        statistics.write(gpu, &moving.iter().map(|&v| v as f32).collect::<Vec<_>>())?;
         train.close(gpu)?;
 
         let mut signals = Signals::default();

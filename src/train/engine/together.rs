@@ -152,7 +152,7 @@ impl Engine<'_> {
             checkpoint: since.is_some_and(|since| since.elapsed() >= self.checkpoint_every) && self.team.is_first(),
         };
         let Workplace { train, shared, .. } = &mut self.place;
-        let shared = shared.as_ref();
+        let shared = shared.as_mut();
         let shared = shared.ok_or_else(|| Error::new(Kind::Internal, "the ranks share no gradients"))?;
         let done = shared.step(self.gpu, train, rows, at, &portion, wants)?;
         self.signals = done.signals;
