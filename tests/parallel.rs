@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use common::number;
 use lesion_gpu::autograd::{Early, Executable, Plan, Store, Tape};
-use lesion_gpu::gpu::Gpu;
+use lesion_gpu::gpu::{Fault, Gpu, GpuOptions};
 use lesion_gpu::models::Model;
 use lesion_gpu::ops::batch_norm::{BatchNorm, Shared, batch_norm_shared, batch_norm_train};
 use lesion_gpu::ops::relu::relu;
@@ -85,10 +85,22 @@ fn ranks(
     options: &RunOptions,
     parts: &mut [Part],
 ) -> Vec<Option<Result<RunSummary, Error>>> {
+    ranks_on(&vec![gpu; configs.len()], configs, options, parts)
+}
+
+/// The same, with a device for each.
+fn ranks_on(
+    gpus: &[&Gpu],
+    configs: &[TrainConfig],
+    options: &RunOptions,
+    parts: &mut [Part],
+) -> Vec<Option<Result<RunSummary, Error>>> {
     std::thread::scope(|scope| {
-        let all = threads(configs.len()).into_iter().zip(configs).zip(parts);
+        let all = threads(configs.len()).into_iter().zip(gpus).zip(configs).zip(parts);
         let running: Vec<_> = all
-            .map(|((thread, config), part)| scope.spawn(move || rank(gpu, thread, config, options.clone(), part)))
+            .map(|(((thread, gpu), config), part)| {
+                scope.spawn(move || rank(gpu, thread, config, options.clone(), part))
+            })
             .collect();
         running.into_iter().map(|thread| thread.join().ok()).collect()
     })
@@ -180,9 +192,9 @@ fn same_losses_with_shared_norms(model: &str, size: usize, lr: f64) {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     // Norms of few numbers may divide by nearly nothing, so the maps are larger, and as steps then take longer there are fewer.
-    let (size_of, max_steps) = (64.into(), Some(number("LESION_STEPS", 6)));
+    let (pixels, max_steps) = (64.into(), Some(number("LESION_STEPS", 6).max(6)));
     let sgd = TrainConfig { optimizer: OptimizerKind::Sgd, momentum: 0.0, lr, ..with_batch_norm(model) };
-    let config = TrainConfig { size: size_of, max_steps, ..sgd };
+    let config = TrainConfig { size: pixels, max_steps, ..sgd };
     alone(&gpu, &config, &options(&dir.join("one")));
     let want = losses(&dir.join("one"));
     let error = |run: &str, steps: usize| {
@@ -464,6 +476,37 @@ fn a_rank_that_is_gone_ends_the_others() {
     let error = ended[0].as_ref().unwrap().as_ref().unwrap_err();
     assert_eq!((error.kind(), error.what()), (Kind::RankLost, "rank 1 has ended"));
     Checkpoint::read(&run.join("weights/last.safetensors")).unwrap();
+}
+
+#[test]
+fn a_rank_whose_device_is_lost_ends_all_with_that() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for sync_bn in [false, true] {
+        let config = TrainConfig { sync_bn, max_steps: Some(4), ..with_batch_norm("unet-small") };
+        let mut struck = 0;
+        // From when there is a device to when it has done its work, in steps above all.
+        let apart = 900 / number("LESION_FAULTS", 4).clamp(4, 900);
+        for at in (0..).map(|n| 30 + apart * n) {
+            let faulty =
+                common::gpu_with(GpuOptions { fault: Some(Fault::Lost(at)), ..GpuOptions::default() }).unwrap();
+            let run = folder.path().join(format!("{sync_bn}-{at}"));
+            let mut parts = [Part::default(), Part::default()];
+            let ended = ranks_on(&[&gpu, &faulty], &vec![config.clone(); 2], &options(&run), &mut parts);
+            let ended: Vec<_> = ended.into_iter().map(|ended| ended.expect("no rank panics")).collect();
+            if ended.iter().all(Result::is_ok) {
+                break;
+            }
+            struck += 1;
+            for ended in &ended {
+                let error = ended.as_ref().unwrap_err();
+                assert_eq!(error.kind(), Kind::DeviceLost, "{sync_bn} {at}: {error}");
+                assert!(error.to_string().contains("rank 1"), "{sync_bn} {at}: {error}");
+            }
+        }
+        println!("{struck} losses of a device, norms over the batch: {sync_bn}");
+        assert!(struck > 2);
+    }
 }
 
 #[test]

@@ -347,19 +347,15 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The last of the launches before [`closing`](Self::closing) that writes a variable.
-    pub fn last_write(&self, variable: &str) -> Option<usize> {
+    /// The last of the launches before [`closing`](Self::closing) that reads or writes a variable.
+    pub fn last_use(&self, variable: &str) -> Option<usize> {
         let number = self.variables.iter().position(|v| v.name == variable)?;
         let is = |storage: &Storage| match *storage {
             Storage::Variable(other) => other == number,
             Storage::Arena(arena) => self.arenas[arena].variables.as_ref().is_some_and(|v| v.contains(&number)),
             Storage::Input(_) | Storage::Output(_) | Storage::Slot(_) | Storage::Member(..) => false,
         };
-        let writes = |launch: &PlannedDispatch| {
-            let bindings = launch.dispatch.bindings.iter().zip(&launch.storage);
-            bindings.into_iter().any(|(binding, storage)| binding.access == Access::ReadWrite && is(storage))
-        };
-        self.dispatches[..self.closing].iter().rposition(writes)
+        self.dispatches[..self.closing].iter().rposition(|launch| launch.storage.iter().any(is))
     }
 
     fn note_tunable(&mut self, tape: &Tape, n: usize, caps: &Caps) {

@@ -140,6 +140,7 @@ fn median_of(lines: &[Timeline]) -> Timeline {
         computed: of(&|line| line.computed),
         total: of(&|line| line.total),
         communication: of(&|line| line.communication),
+        writing: of(&|line| line.writing),
     }
 }
 
@@ -293,12 +294,13 @@ impl RanksBench {
 
     /// The line of the rank whose step takes the longest, on all ranks.
     fn slowest(&self, own: Timeline) -> Result<Timeline> {
-        let Timeline { ready, computed, total, communication } = own;
-        let numbers = [&[computed, total, communication], &ready[..]].concat();
+        let Timeline { ready, computed, total, communication, writing } = own;
+        let numbers = [&[computed, total, communication, writing], &ready[..]].concat();
         let all = self.team.exchange("time lines", Ok(bytemuck::cast_slice(&numbers).to_vec()))?;
         let all = all.iter().map(|line| bytemuck::pod_collect_to_vec::<u8, f64>(line));
         let line = all.max_by(|a, b| a[1].total_cmp(&b[1])).unwrap_or(numbers);
-        Ok(Timeline { ready: line[3..].to_vec(), computed: line[0], total: line[1], communication: line[2] })
+        let [computed, total, communication, writing] = [0, 1, 2, 3].map(|event| line[event]);
+        Ok(Timeline { ready: line[4..].to_vec(), computed, total, communication, writing })
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a step would take on other networks and with other numbers of ranks, from what it takes here.
 //!
 //! A rank's step is a line of events, as [`Timeline`] has it: buckets of gradients come to the host, one after the other, while
-//! the device goes on; each goes round when it is there and the one before has gone round, and its sums go back to the device; behind
-//! the last the loss goes round, and the optimizer runs. How long a bucket goes round follows from how it does that
+//! the device goes on; each goes round when it is there and the one before has gone round, and its sums go back to the device;
+//! behind the last the loss goes round, and the optimizer runs. How long a bucket goes round follows from how it does that
 //! (`parallel::reduce`): a word of each rank to all, a block of each to each, then the sums of each block to all.
 
 use serde::Serialize;
@@ -84,14 +84,16 @@ pub struct Own {
     pub total: f64,
     /// Bytes of each bucket on the wire.
     pub bytes: Vec<f64>,
-    /// Seconds that the host copies and adds up for each of these bytes.
+    /// Seconds that the host copies and adds up for each of these bytes, and writes the sums to the device.
     pub host: f64,
 }
 
 impl Own {
-    /// From the time line of a rank that exchanges nothing.
+    /// From the time line of a rank that exchanges nothing, and the seconds in which it copies and adds up a byte.
     pub fn new(timeline: &Timeline, bytes: Vec<f64>, host: f64) -> Self {
-        let Timeline { ready, computed, total, .. } = timeline.clone();
+        let Timeline { ready, computed, total, writing, .. } = timeline.clone();
+        let all: f64 = bytes.iter().sum();
+        let host = host + if all > 0.0 { writing / all } else { 0.0 };
         Self { ready, computed, total, bytes, host }
     }
 }
@@ -178,6 +180,13 @@ mod tests {
         );
         let bucket = 2.0 * 2e-3 + 2.0 * 3e-3;
         assert!((far.communication - (2.0 * 4e-3 + 3.0 * bucket)).abs() < 1e-9, "{far:?}");
+    }
+
+    #[test]
+    fn sums_are_written_before_the_next_bucket_goes_round() {
+        let line = Timeline { ready: own().ready, computed: 0.1, total: 0.12, writing: 0.012, ..Timeline::default() };
+        assert!((Own::new(&line, own().bytes, 1e-9).host - 2e-9).abs() < 1e-15);
+        assert_eq!(Own::new(&line, vec![], 1e-9).host, 1e-9);
     }
 
     #[test]

@@ -59,8 +59,8 @@ pub(super) struct BenchArgs {
     /// exchanges. --batch is that of all of them; 10 steps are timed unless --steps says otherwise
     #[arg(long, conflicts_with_all = ["gemm", "infer", "top", "layers"], help_heading = "Ranks")]
     ranks: bool,
-    /// Predict the step of so many ranks, each with as many images as a rank has here, on another network: ranks, gigabits a second,
-    /// microseconds to the first byte, such as ranks=64,gbps=100,latency_us=2
+    /// Predict the step of so many ranks, each with as many images as a rank has here, on another network: ranks, gigabits a
+    /// second, microseconds to the first byte, such as ranks=64,gbps=100,latency_us=2
     #[arg(long, value_name = "NETWORK", conflicts_with_all = ["gemm", "infer", "top", "layers"], help_heading = "Ranks")]
     simulate: Option<Network>,
     /// With --ranks or --simulate: element type of gradients on the wire, f32 or f16

@@ -114,8 +114,8 @@ impl Job<'_> {
         })
     }
 
-    /// Hands the pictures that can be read, made as each of `recipes` says, to `model`, and prints its answers. Pictures that cannot be
-    /// read are named and left out, which is an error at the end. Where nobody reads the answers any more, the work ends.
+    /// Hands the pictures that can be read, made as each of `recipes` says, to `model`, and prints its answers. Pictures that cannot
+    /// be read are named and left out, which is an error at the end. Where nobody reads the answers any more, the work ends.
     ///
     /// # Errors
     /// [`Kind::Data`] for pictures that could not be read; if there is only one, that picture's own error;
@@ -148,8 +148,8 @@ impl Job<'_> {
     }
 }
 
-/// What answers to pictures: it is given their batches, those of all recipes together, what to call with the batches done, and what to call for each picture
-/// in order with the answer to it.
+/// What answers to pictures: it is given their batches, those of all recipes together, what to call with the batches done, and what to
+/// call for each picture in order with the answer to it.
 type Model<'m, A> = &'m mut dyn FnMut(Pictures, &mut dyn FnMut(usize) -> Result<()>, Print<'_, A>) -> Result<()>;
 
 /// Prints the answer to the next picture.

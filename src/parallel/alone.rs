@@ -30,7 +30,8 @@ impl Ranks for Alone {
     }
 
     fn gather_blocks(&self, block: &[u8], all: &mut [u8]) -> Result<()> {
-        self.exchange_blocks(block, all)
+        all.copy_from_slice(block);
+        Ok(())
     }
 
     fn abort(&self, code: u8) {

@@ -139,6 +139,32 @@ mod tests {
     }
 
     #[test]
+    fn room_that_is_kept_serves_numbers_of_any_type() {
+        for sums in on_each(3, |ranks| {
+            let (mut transit, rank) = (Transit::default(), ranks.rank() as u8);
+            let mut sums = vec![];
+            for len in [5, 1000, 7] {
+                let mut values: Vec<f32> = (0..len).map(|i| (i % 50) as f32 + f32::from(rank)).collect();
+                all_reduce_f32(ranks, &mut values, &mut transit).unwrap();
+                sums.extend(values.iter().map(|&v| f64::from(v)));
+                all_reduce_f16(ranks, &mut values[1..], 155.0, &mut transit).unwrap();
+                sums.extend(values[1..].iter().map(|&v| f64::from(v) / 3.0));
+                let mut values: Vec<f64> = (0..len).map(|i| f64::from(i % 50) + f64::from(rank)).collect();
+                all_reduce_f64(ranks, &mut values, &mut transit).unwrap();
+                sums.extend(values);
+            }
+            sums
+        }) {
+            let each = |len: u32| {
+                let of = move |i: u32| 3.0 * f64::from(i % 50) + 3.0;
+                (0..len).map(of).chain((1..len).map(of)).chain((0..len).map(of))
+            };
+            // The second sums are of sums, which fit 16 bits as they are.
+            assert!(sums.into_iter().eq([5, 1000, 7].into_iter().flat_map(each)));
+        }
+    }
+
+    #[test]
     fn more_numbers_than_a_bucket_are_added_up() {
         let len = BUCKET + 3;
         for got in on_each(2, |ranks| {

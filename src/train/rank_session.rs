@@ -80,7 +80,7 @@ impl RankSession {
         let mut done =
             self.shared.step(gpu, &mut self.train, (batch, None), (step, 0, 1e-3), &portion, Default::default())?;
         // The line begins with the weights of the rows.
-        let Timeline { ready, computed, total, communication } = &mut done.timeline;
+        let Timeline { ready, computed, total, communication, writing: _ } = &mut done.timeline;
         ready.iter_mut().chain([computed, total, communication]).for_each(|event| *event += told);
         Ok((done.result, done.timeline))
     }

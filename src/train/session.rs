@@ -215,7 +215,7 @@ impl TrainSession {
         gpu: &Gpu,
         (batch, partners): (&Batch, Option<&Partners>),
         (step, epoch, lr): (u64, u32, f64),
-        portion: Option<(&Portion, Early<'_>)>,
+        mut portion: Option<(&Portion, Early<'_>)>,
     ) -> Result<Option<StepResult>> {
         let in_parts = self.in_parts;
         let images = batch.labels.len();
@@ -242,7 +242,7 @@ impl TrainSession {
             None => (0, parts, weights.iter().sum()),
             Some((portion, _)) => (portion.before, portion.parts, portion.whole),
         };
-        let (mut portion, mut finished) = (portion, None);
+        let mut finished = None;
         for part in 0..parts {
             let of = |elements: usize| part * elements / parts..(part + 1) * elements / parts;
             let labels = &batch.labels[of(images)];

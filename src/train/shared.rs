@@ -41,22 +41,29 @@ struct Bucket {
     behind: usize,
 }
 
-/// What the thread that submits has done: by itself, or at once where it has to speak with other ranks meanwhile.
-enum Submitting<'scope> {
+/// The submission of a step: by a thread of its own, or done.
+enum Submission<'scope> {
     Beside(ScopedJoinHandle<'scope, Result<Option<StepResult>>>),
-    Done(Result<Option<StepResult>>),
+    Done(Option<StepResult>),
 }
 
-impl Submitting<'_> {
+impl Submission<'_> {
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Beside(thread) => thread.is_finished(),
+            Self::Done(_) => true,
+        }
+    }
+
     fn join(self) -> Result<Option<StepResult>> {
         match self {
             Self::Beside(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Self::Done(submitted) => submitted,
+            Self::Done(result) => Ok(result),
         }
     }
 }
 
-/// Where the time of a step went, seen by the thread that drives the device, in seconds from the step's beginning.
+/// Where the time of a step went, seen by the thread that speaks with the other ranks, in seconds from the step's beginning.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Timeline {
     /// When each bucket of gradients was on the host.
@@ -67,6 +74,8 @@ pub struct Timeline {
     pub total: f64,
     /// What of it went by in exchanges with other ranks, their waiting for each other included.
     pub communication: f64,
+    /// What of it went by in writing sums to the device.
+    pub writing: f64,
 }
 
 /// What a step came to.
@@ -116,10 +125,10 @@ pub(super) fn garbled(e: serde_json::Error) -> Error {
 /// The names of the totals of a plan in buckets, in the order in which it is through with them.
 fn buckets(plan: &Plan) -> Result<Vec<Vec<String>>> {
     let totals = plan.variables.iter().filter(|variable| variable.name.starts_with(TOTAL));
-    let written = |name: &str| {
-        plan.last_write(name).ok_or_else(|| Error::new(Kind::Internal, format!("nothing is added to '{name}'")))
+    let last_use = |name: &str| {
+        plan.last_use(name).ok_or_else(|| Error::new(Kind::Internal, format!("nothing is added to '{name}'")))
     };
-    let totals = totals.map(|total| Ok((written(&total.name)?, &total.name, total.ty.shape.len())));
+    let totals = totals.map(|total| Ok((last_use(&total.name)?, &total.name, total.ty.shape.len())));
     let mut totals = totals.collect::<Result<Vec<_>>>()?;
     totals.sort();
     let mut buckets: Vec<(usize, Vec<String>)> = vec![];
@@ -154,7 +163,7 @@ impl Shared {
         let named: Vec<Vec<String>> = serde_json::from_slice(&sent).map_err(garbled)?;
         let (mut complete, mut buckets) = (0, vec![]);
         for names in &named {
-            let last = names.iter().map(|name| plan.last_write(name).map_or(plan.closing, |launch| launch + 1)).max();
+            let last = names.iter().map(|name| plan.last_use(name).map_or(plan.closing, |launch| launch + 1)).max();
             complete = complete.max(last.unwrap_or_default());
             let totals = store.group(gpu, names.iter().map(String::as_str))?;
             buckets.push(Bucket { totals, behind: complete });
@@ -189,7 +198,51 @@ impl Shared {
         wants: Signals,
     ) -> Result<Done> {
         let (team, begun, mut timeline) = (&portion.team, Instant::now(), Timeline::default());
-        let Self { buckets, sums, transit, statistics, wire } = self;
+        let finished = self.sum_gradients(gpu, train, rows, at, portion, (begun, &mut timeline))?;
+        let own = match finished {
+            Some(own) => own,
+            None => train.collect(gpu)?.ok_or_else(|| Error::new(Kind::Internal, "a step got lost"))?,
+        };
+        timeline.computed = begun.elapsed().as_secs_f64();
+        let weight = own.images as f64 / portion.images as f64;
+        let mut moving: Vec<f64> = self.statistics.read(gpu)?.into_iter().map(|v| f64::from(v) * weight).collect();
+        let StepResult { step, loss, correct, images, fault, skipped } = own;
+        let part = Part { loss: loss.to_bits(), correct, images, fault, skipped, wants };
+        let exchanging = Instant::now();
+        let parts = team.exchange("a step", serde_json::to_vec(&part).map_err(garbled))?;
+        // Nothing may fail between an exchange and a sum.
+        all_reduce_f64(team.ranks(), &mut moving, &mut self.transit)?;
+        timeline.communication += exchanging.elapsed().as_secs_f64();
+        self.statistics.write(gpu, &moving.iter().map(|&v| v as f32).collect::<Vec<_>>())?;
+        train.close(gpu)?;
+
+        let mut signals = Signals::default();
+        let mut all = StepResult { step, loss: 0.0, correct: 0, images: 0, fault: None, skipped: false };
+        for part in parts {
+            let part: Part = serde_json::from_slice(&part).map_err(garbled)?;
+            all.loss += f32::from_bits(part.loss);
+            all.correct += part.correct;
+            all.images += part.images;
+            all.fault = all.fault.or(part.fault);
+            all.skipped |= part.skipped;
+            signals.stop |= part.wants.stop;
+            signals.checkpoint |= part.wants.checkpoint;
+        }
+        timeline.total = begun.elapsed().as_secs_f64();
+        Ok(Done { result: all, signals, timeline })
+    }
+
+    /// Runs the parts of a step and adds up their gradients over all ranks, on the device; what [`TrainSession::run_parts`] returns.
+    fn sum_gradients(
+        &mut self,
+        gpu: &Gpu,
+        train: &mut TrainSession,
+        rows: (&Batch, Option<&Partners>),
+        at: (u64, u32, f64),
+        portion: &Portion,
+        (begun, timeline): (Instant, &mut Timeline),
+    ) -> Result<Option<StepResult>> {
+        let (team, Self { buckets, sums, transit, wire, .. }) = (&portion.team, self);
         let early: Vec<(usize, &Group)> = buckets.iter().map(|bucket| (bucket.behind, &bucket.totals)).collect();
         let speaks = !train.executable().plan().exchanges.is_empty();
         let (sender, under_way) = mpsc::channel();
@@ -201,12 +254,28 @@ impl Shared {
             let mut started = |group| drop(sender.send(group));
             session.run_parts(gpu, rows, at, Some((portion, Early { groups: &early, started: &mut started })))
         };
-        let finished = std::thread::scope(|scope| {
-            // Software drivers compute while they take a submission, so that this thread would come to the first bucket when
-            // there is nothing left to exchange it beside.
-            let submitting = if speaks { Submitting::Done(submit()) } else { Submitting::Beside(scope.spawn(submit)) };
-            for (number, (bucket, own)) in buckets.iter().zip(sums).enumerate() {
+        std::thread::scope(|scope| {
+            // Software drivers compute while they take a submission, so that one thread would come to the first bucket when there
+            // is nothing left to exchange it beside. But all that goes to other ranks goes from this thread, in one order, and
+            // norms over the batch speak to them in the middle of a submission.
+            let submission = if speaks {
+                Submission::Done(submit()?)
+            } else {
+                let thread = std::thread::Builder::new().name("submit".into()).spawn_scoped(scope, submit);
+                Submission::Beside(
+                    thread.map_err(|e| Error::new(Kind::Internal, format!("no thread to submit with: {e}")))?,
+                )
+            };
+            let mut write = |bucket: &Bucket, sums: &[f32]| {
+                let begun = Instant::now();
+                let written = bucket.totals.write(gpu, sums);
+                timeline.writing += begun.elapsed().as_secs_f64();
+                written
+            };
+            let (mut exchanged, mut written) = (0, 0);
+            for (number, bucket) in buckets.iter().enumerate() {
                 let Ok(read) = under_way.recv() else { break };
+                let own = &mut sums[number][..];
                 let read = bucket.totals.finish(gpu, read, own);
                 timeline.ready.push(begun.elapsed().as_secs_f64());
                 let told = read.as_ref().map_err(Clone::clone).map(|()| match wire {
@@ -226,42 +295,21 @@ impl Shared {
                     }
                 }
                 timeline.communication += exchanging.elapsed().as_secs_f64();
-                // No launch touches them any more before the step is closed.
-                bucket.totals.write(gpu, own)?;
+                exchanged += 1;
+                // No launch touches them any more before the step is closed. But buckets may share a buffer, of which wgpu tracks
+                // one state: it is not written while launches with it are submitted.
+                while submission.is_over() && written < exchanged {
+                    write(&buckets[written], &sums[written])?;
+                    written += 1;
+                }
             }
-            submitting.join()
-        })?;
-        let own = match finished {
-            Some(own) => own,
-            None => train.collect(gpu)?.ok_or_else(|| Error::new(Kind::Internal, "a step got lost"))?,
-        };
-        timeline.computed = begun.elapsed().as_secs_f64();
-        let weight = own.images as f64 / portion.images as f64;
-        let mut moving: Vec<f64> = statistics.read(gpu)?.into_iter().map(|v| f64::from(v) * weight).collect();
-        let StepResult { step, loss, correct, images, fault, skipped } = own;
-        let part = Part { loss: loss.to_bits(), correct, images, fault, skipped, wants };
-        let exchanging = Instant::now();
-        let parts = team.exchange("a step", serde_json::to_vec(&part).map_err(garbled))?;
-        // Here neither.
-        all_reduce_f64(team.ranks(), &mut moving, transit)?;
-        timeline.communication += exchanging.elapsed().as_secs_f64();
-        statistics.write(gpu, &moving.iter().map(|&v| v as f32).collect::<Vec<_>>())?;
-        train.close(gpu)?;
-
-        let mut signals = Signals::default();
-        let mut all = StepResult { step, loss: 0.0, correct: 0, images: 0, fault: None, skipped: false };
-        for part in parts {
-            let part: Part = serde_json::from_slice(&part).map_err(garbled)?;
-            all.loss += f32::from_bits(part.loss);
-            all.correct += part.correct;
-            all.images += part.images;
-            all.fault = all.fault.or(part.fault);
-            all.skipped |= part.skipped;
-            signals.stop |= part.wants.stop;
-            signals.checkpoint |= part.wants.checkpoint;
-        }
-        timeline.total = begun.elapsed().as_secs_f64();
-        Ok(Done { result: all, signals, timeline })
+            let finished = submission.join()?;
+            if exchanged != buckets.len() {
+                return Err(Error::new(Kind::Internal, "a bucket of gradients got lost"));
+            }
+            (written..exchanged).try_for_each(|number| write(&buckets[number], &sums[number]))?;
+            Ok(finished)
+        })
     }
 }
 
@@ -284,7 +332,7 @@ mod tests {
             plan.variables.iter().map(|v| &v.name).filter(|n| n.starts_with(TOTAL)).collect();
         totals.sort();
         assert_eq!(names, totals);
-        let complete = |names: &Vec<String>| names.iter().filter_map(|name| plan.last_write(name)).max().unwrap();
+        let complete = |names: &Vec<String>| names.iter().filter_map(|name| plan.last_use(name)).max().unwrap();
         let complete: Vec<usize> = buckets.iter().map(complete).collect();
         assert!(complete.is_sorted() && complete[complete.len() - 1] < plan.closing, "{complete:?}");
         // Half of all launches are those of the backward pass.

@@ -158,27 +158,40 @@ pub(in crate::cli) fn run(
     peers.into_iter().for_each(Peers::end);
     audience.close();
     let summary = result?;
-    if !team.is_first() {
-        return Ok(());
+    if team.is_first() {
+        finish(args, &config, &gpu, &summary, watcher, interrupt);
     }
-    let mut finish = || -> Vec<String> {
+    // The report needs the processor that ranks would take while they wait.
+    team.rest()
+}
+
+/// Makes what is made of a finished run, and says what came of it.
+fn finish(
+    args: &TrainArgs,
+    config: &TrainConfig,
+    gpu: &Gpu,
+    summary: &RunSummary,
+    mut watcher: Option<Watcher>,
+    interrupt: &Interrupt,
+) {
+    let mut make = || -> Vec<String> {
         let missing = (!args.no_report).then(|| {
             let mut progress = Progress::quiet_in_a_pipe();
-            let missing = report::after_training(&gpu, &summary.folder, &summary.material, &mut progress, interrupt);
+            let missing = report::after_training(gpu, &summary.folder, &summary.material, &mut progress, interrupt);
             progress.clear();
             missing
         });
-        let unwritten = watcher.as_mut().and_then(|watcher| watcher.end(&summary));
+        let unwritten = watcher.as_mut().and_then(|watcher| watcher.end(summary));
         missing.flatten().into_iter().chain(unwritten).collect()
     };
     if args.json {
-        finish().into_iter().for_each(|note| say(events::of(&Event::Note(note)).to_string()));
-        say(events::end(&summary).to_string());
-        return Ok(());
+        make().into_iter().for_each(|note| say(events::of(&Event::Note(note)).to_string()));
+        say(events::end(summary).to_string());
+        return;
     }
-    tell_scores(&config, &summary);
+    tell_scores(config, summary);
     let mut progress = Progress::new();
-    finish().into_iter().for_each(|note| progress.told(&Line::note(note)));
+    make().into_iter().for_each(|note| progress.told(&Line::note(note)));
     let folder = summary.folder.path().display();
     if summary.test.as_ref().is_some_and(|test| matches!(test.report, Report::Masks(_))) {
         say(format!("at the pictures' own size: lesion-gpu eval {folder}"));
@@ -188,7 +201,6 @@ pub(in crate::cli) fn run(
     if !args.no_report && page.is_file() {
         say(format!("report: {}", page.display()));
     }
-    Ok(())
 }
 
 /// What the test images came to.
