@@ -8,6 +8,7 @@ struct Params {
 }
 
 const WG: u32 = 64u;
+alias Summed = f32;
 
 // partial_sums and grad
 @group(0) @binding(1) var<storage, read> x: array<f32>; // logits [count]
@@ -24,24 +25,9 @@ const WG: u32 = 64u;
 @group(0) @binding(3) var<storage, read> d_loss: array<f32>; // [1]
 @group(0) @binding(4) var<storage, read_write> d_x: array<f32>; // [count]
 
-var<workgroup> lanes: array<f32, WG>;
-
 /// The loss of one element. For x >= 0 this is x (1 - t), not x - x t, which would cancel.
 fn element(x: f32, t: f32) -> f32 {
     return select(-x * t, x * (1.0 - t), x >= 0.0) + log_1p(exp(-abs(x)));
-}
-
-/// factor times the sum of all lanes' values, in every lane.
-fn reduce(value: f32, lane: u32) -> f32 {
-    lanes[lane] = value;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            lanes[lane] += lanes[lane + half];
-        }
-        workgroupBarrier();
-    }
-    return p.factor * lanes[0];
 }
 
 @compute @workgroup_size(WG)
@@ -52,7 +38,7 @@ fn partial_sums(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocati
     for (var i = group * p.run + lane; i < end; i += WG) {
         sum += element(x[i], t[i]);
     }
-    sum = reduce(sum, lane);
+    sum = p.factor * lane_sum(sum, lane);
     if lane == 0u && group * p.run < p.count {
         sums[group] = sum;
     }
@@ -64,7 +50,7 @@ fn total(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_inde
     for (var i = lane; i < p.count; i += WG) {
         sum += runs[i];
     }
-    sum = reduce(sum, lane);
+    sum = p.factor * lane_sum(sum, lane);
     if lane == 0u && group_index(workgroup) == 0u {
         loss[0] = sum;
     }

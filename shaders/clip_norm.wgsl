@@ -10,6 +10,7 @@ struct Params {
 
 const LARGE: f32 = 3e38;
 const WG: u32 = 64u;
+alias Summed = f32;
 
 // parts, add
 @group(0) @binding(1) var<storage, read> x: array<f32>; // [count]
@@ -20,9 +21,7 @@ const WG: u32 = 64u;
 // 2 1 / loss scale [1], where there is one, declared by the linker
 @group(0) @binding(FACTOR) var<storage, read_write> clipped: array<f32>; // [1]
 
-var<workgroup> lanes: array<f32, WG>;
-
-/// The sum of a workgroup's run, in lane 0.
+/// The sum of a workgroup's run.
 fn sum_of_run(group: u32, lane: u32) -> f32 {
     let end = min(p.count, (group + 1u) * p.run);
     var sum = 0.0;
@@ -30,15 +29,7 @@ fn sum_of_run(group: u32, lane: u32) -> f32 {
         let v = x[i];
         sum += select(v, v * v, p.squared != 0u);
     }
-    lanes[lane] = sum;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            lanes[lane] += lanes[lane + half];
-        }
-        workgroupBarrier();
-    }
-    return lanes[0];
+    return lane_sum(sum, lane);
 }
 
 /// The sum of each run.

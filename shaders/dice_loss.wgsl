@@ -12,6 +12,7 @@ struct Params {
 }
 
 const WG: u32 = 64u;
+alias Summed = vec2f;
 
 // partial_sums and grad_logits
 @group(0) @binding(1) var<storage, read> x: array<f32>; // logits [images, elements]
@@ -19,21 +20,6 @@ const WG: u32 = 64u;
 
 // partial_sums
 @group(0) @binding(3) var<storage, read_write> sums: array<vec2f>; // [images, runs]: I and D
-
-var<workgroup> lanes: array<vec2f, WG>;
-
-/// The sum of all lanes' values, in every lane.
-fn reduce(value: vec2f, lane: u32) -> vec2f {
-    lanes[lane] = value;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            lanes[lane] += lanes[lane + half];
-        }
-        workgroupBarrier();
-    }
-    return lanes[0];
-}
 
 /// Sigmoid of x and of -x, neither by subtraction.
 fn sigmoids(x: f32) -> vec2f {
@@ -54,7 +40,7 @@ fn partial_sums(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocati
         let s = sigmoids(x[image * p.elements + i]);
         sum += vec2f(s.x * target_share, s.x * (1.0 - target_share) + s.y * target_share);
     }
-    sum = reduce(sum, lane);
+    sum = lane_sum(sum, lane);
     if lane == 0u && image < p.images {
         sums[group] = sum;
     }
@@ -99,7 +85,7 @@ fn total(@builtin(local_invocation_index) lane: u32) {
             sum += weight * own;
         }
     }
-    sum = reduce(sum, lane);
+    sum = lane_sum(sum, lane);
     let batch = loss_of(sum);
     let inverse = select(0.0, 1.0 / sum.y, sum.y > 0.0);
     for (var image = lane; image < p.images; image += WG) {

@@ -9,6 +9,7 @@ struct Params {
 }
 
 const WG: u32 = 64u;
+alias Summed = vec2f;
 
 // rows and grad_logits
 @group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, K]
@@ -59,21 +60,6 @@ fn focus(rest: f32) -> f32 {
     return select(pow(max(rest, 1e-37), p.gamma), 1.0, p.gamma == 0.0);
 }
 
-var<workgroup> lanes: array<vec2f, WG>;
-
-/// The sum of all lanes' values, in every lane.
-fn reduce(value: vec2f, lane: u32) -> vec2f {
-    lanes[lane] = value;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            lanes[lane] += lanes[lane + half];
-        }
-        workgroupBarrier();
-    }
-    return lanes[0];
-}
-
 // rows
 @group(0) @binding(4) var<storage, read_write> sums: array<vec2f>; // [groups]: loss, share of the divisor
 
@@ -90,7 +76,7 @@ fn rows(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
             sum = vec2f(-weight * focus(s.rest) * s.log_p, select(1.0, weight, BY_WEIGHT));
         }
     }
-    sum = reduce(sum, lane);
+    sum = lane_sum(sum, lane);
     if lane == 0u && group < p.groups {
         sums[group] = sum;
     }
@@ -107,7 +93,7 @@ fn total(@builtin(local_invocation_index) lane: u32) {
     for (var i = lane; i < p.groups; i += WG) {
         sum += parts[i];
     }
-    sum = reduce(sum, lane);
+    sum = lane_sum(sum, lane);
     if lane == 0u {
         let inverse = select(0.0, 1.0 / sum.y, sum.y > 0.0);
         loss[0] = sum.x * inverse;

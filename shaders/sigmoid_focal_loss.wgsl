@@ -12,6 +12,7 @@ struct Params {
 }
 
 const WG: u32 = 64u;
+alias Summed = vec2f;
 
 // partial_sums and grad_logits
 @group(0) @binding(1) var<storage, read> x: array<f32>; // logits [count]
@@ -50,21 +51,6 @@ fn element(x: f32, t: f32) -> Element {
     return v;
 }
 
-var<workgroup> lanes: array<vec2f, WG>;
-
-/// The sum of all lanes' values, in every lane.
-fn reduce(value: vec2f, lane: u32) -> vec2f {
-    lanes[lane] = value;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            lanes[lane] += lanes[lane + half];
-        }
-        workgroupBarrier();
-    }
-    return lanes[0];
-}
-
 // partial_sums
 @group(0) @binding(4) var<storage, read_write> sums: array<vec2f>; // [runs]: loss and weight
 
@@ -77,7 +63,7 @@ fn partial_sums(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocati
         let v = element(x[i], t[i]);
         sum += weight_of(i) * vec2f(v.factor * v.cross_entropy, 1.0);
     }
-    sum = reduce(sum, lane);
+    sum = lane_sum(sum, lane);
     if lane == 0u && group < p.runs {
         sums[group] = sum;
     }
@@ -94,7 +80,7 @@ fn total(@builtin(local_invocation_index) lane: u32) {
     for (var i = lane; i < p.runs; i += WG) {
         sum += parts[i];
     }
-    sum = reduce(sum, lane);
+    sum = lane_sum(sum, lane);
     if lane == 0u {
         let inverse = select(0.0, 1.0 / sum.y, sum.y > 0.0);
         loss[0] = sum.x * inverse;

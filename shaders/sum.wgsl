@@ -9,11 +9,10 @@ struct Params {
 }
 
 const WG: u32 = 64u;
+alias Summed = f32;
 
 @group(0) @binding(1) var<storage, read> x: array<f32>; // forward: [count]; broadcast: [1]
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // forward: [ceil(count / run)]; broadcast: [count]
-
-var<workgroup> lanes: array<f32, WG>;
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -23,16 +22,9 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     for (var i = group * p.run + lane; i < end; i += WG) {
         total += x[i];
     }
-    lanes[lane] = total;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            lanes[lane] += lanes[lane + half];
-        }
-        workgroupBarrier();
-    }
+    total = lane_sum(total, lane);
     if lane == 0u && group * p.run < p.count {
-        y[group] = p.factor * lanes[0];
+        y[group] = p.factor * total;
     }
 }
 

@@ -83,6 +83,9 @@ pub(crate) static FINITE: Library =
 /// The logarithm of one plus a small number.
 pub(crate) static LOG_1P: Library =
     Library { file: "log_1p.wgsl", text: include_str!("../../shaders/lib/log_1p.wgsl") };
+/// The sum over the lanes of a workgroup.
+pub(crate) static LANE_SUM: Library =
+    Library { file: "lane_sum.wgsl", text: include_str!("../../shaders/lib/lane_sum.wgsl") };
 /// Rows of a matrix, each shared by several lanes: see [`row_lanes`].
 pub(crate) static ROWS: Library = Library { file: "rows.wgsl", text: include_str!("../../shaders/lib/rows.wgsl") };
 /// Counter-based random numbers.

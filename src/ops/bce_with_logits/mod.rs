@@ -16,10 +16,10 @@ pub use cases::{cases, random};
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, same_shape};
+use crate::ops::{LANE_SUM, LOG_1P, WORKGROUP, same_shape};
 use crate::tensor::{DType, TensorType};
 
-static SOURCE: Source = crate::wgsl!("bce_with_logits.wgsl", crate::ops::LOG_1P);
+static SOURCE: Source = crate::wgsl!("bce_with_logits.wgsl", LOG_1P, LANE_SUM);
 
 /// Elements summed by one workgroup.
 const RUN: usize = 4096;

@@ -20,10 +20,10 @@ use super::loss_scale::unscaled;
 use crate::autograd::{Lower, Lowered, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, uniform_block};
-use crate::ops::{f32_shape, moved};
+use crate::ops::{LANE_SUM, f32_shape, moved};
 use crate::tensor::TensorType;
 
-static SOURCE: Source = crate::wgsl!("clip_norm.wgsl");
+static SOURCE: Source = crate::wgsl!("clip_norm.wgsl", LANE_SUM);
 
 /// Elements summed by one workgroup.
 const RUN: usize = 16_384;

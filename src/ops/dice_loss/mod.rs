@@ -31,10 +31,10 @@ pub use cases::{cases, random};
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, f32_shape, moved, same_shape};
+use crate::ops::{LANE_SUM, WORKGROUP, f32_shape, moved, same_shape};
 use crate::tensor::TensorType;
 
-static SOURCE: Source = crate::wgsl!("dice_loss.wgsl");
+static SOURCE: Source = crate::wgsl!("dice_loss.wgsl", LANE_SUM);
 
 /// Elements summed by one workgroup.
 const RUN: usize = 4096;

@@ -24,10 +24,10 @@ pub use cases::{cases, random};
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, uniform_block};
-use crate::ops::{LOG_1P, WORKGROUP, f32_shape, moved};
+use crate::ops::{LANE_SUM, LOG_1P, WORKGROUP, f32_shape, moved};
 use crate::tensor::{DType, TensorType};
 
-static SOURCE: Source = crate::wgsl!("focal_loss.wgsl", LOG_1P);
+static SOURCE: Source = crate::wgsl!("focal_loss.wgsl", LOG_1P, LANE_SUM);
 
 uniform_block! {
     /// Mirrors `Params` of `focal_loss.wgsl`.

@@ -11,10 +11,10 @@ pub use cases::{cases, random};
 use crate::autograd::{Lower, Lowered, NodeView, Op, Tape, Tensor};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Access, Dispatch, Kernel, Operand, Source, Uniform, grid, grid_for, uniform_block};
-use crate::ops::{WORKGROUP, f32_shape};
+use crate::ops::{LANE_SUM, WORKGROUP, f32_shape};
 use crate::tensor::{Shape, TensorType};
 
-static SOURCE: Source = crate::wgsl!("sum.wgsl");
+static SOURCE: Source = crate::wgsl!("sum.wgsl", LANE_SUM);
 
 /// Elements summed by one workgroup; large enough that one more workgroup sums the rest of any tensor quickly.
 const RUN: usize = 16_384;
