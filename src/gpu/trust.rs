@@ -30,8 +30,8 @@ impl Trust {
             SelfTest::Off => (false, None),
             SelfTest::On(folder) => (true, folder.as_deref()),
         };
-        // Another driver, another compiler: it starts a new list.
-        let place = [env!("CARGO_PKG_VERSION"), &adapter.name, &adapter.backend, &adapter.driver].join("\n");
+        // Another driver, another compiler, other tests: it starts a new list.
+        let place = [env!("LESION_GPU_SOURCES"), &adapter.name, &adapter.backend, &adapter.driver].join("\n");
         let file = folder.map(|f| f.join(format!("{}.txt", &blake3::hash(place.as_bytes()).to_hex()[..16])));
         let passed = file.as_deref().map(Self::read).unwrap_or_default();
         Self { on, checked, file, passed: Mutex::new(passed) }

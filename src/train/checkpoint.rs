@@ -107,6 +107,12 @@ pub struct PhaseStart {
     pub step: u64,
 }
 
+/// What every version's description has, however much else of it this one does not know.
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Metadata {
     format: u32,
@@ -175,8 +181,8 @@ impl Checkpoint {
     /// Reads it.
     ///
     /// # Errors
-    /// [`Kind::Io`], [`Kind::Weights`] for a file that is not safetensors, [`Kind::Checkpoint`] for one that is not a
-    /// checkpoint or was made by a newer version.
+    /// [`Kind::Io`], [`Kind::Weights`] for a damaged file, [`Kind::Checkpoint`] for one that is not a checkpoint or has the
+    /// format of another version.
     pub fn read(path: &Path) -> Result<Self> {
         Self::of_file(read_safetensors(path)?).map_err(|e| e.at(path.display()))
     }
@@ -192,12 +198,14 @@ impl Checkpoint {
             bad("this weight file is not a checkpoint of lesion-gpu".into())
                 .next("for bare weights say what they are: --model NAME --weights FILE")
         })?;
-        let metadata: Metadata =
-            serde_json::from_str(json).map_err(|e| bad(format!("the checkpoint's description is damaged: {e}")))?;
-        if metadata.format != FORMAT {
-            return Err(bad(format!("the checkpoint has format {}, and this version reads {FORMAT}", metadata.format))
+        let damaged =
+            |e: serde_json::Error| Error::new(Kind::Weights, format!("the checkpoint's description is damaged: {e}"));
+        let Version { format } = serde_json::from_str(json).map_err(damaged)?;
+        if format != FORMAT {
+            return Err(bad(format!("the checkpoint has format {format}, and this version reads {FORMAT}"))
                 .next("use the version of lesion-gpu that made it"));
         }
+        let metadata: Metadata = serde_json::from_str(json).map_err(damaged)?;
         let (optimizer, weights) = file.tensors.into_iter().partition(|(name, _)| name.starts_with(STATE_PREFIX));
         let Metadata { config, classes, progress, temperature, .. } = metadata;
         Ok(Self { config, classes, progress, temperature, weights, optimizer })

@@ -195,11 +195,11 @@ impl RunFolder {
     }
 
     /// Where the run has come to: its last checkpoint that is whole. Where that is not the last one that was written, also a
-    /// sentence that says so.
+    /// sentence that says so. One that is not damaged, but of another version, is an error: what is older is no substitute for it.
     ///
     /// # Errors
-    /// [`Kind::Checkpoint`] if it stopped before its first checkpoint, or is finished and the last one is gone; where none is
-    /// whole, the last one's of [`Checkpoint::read`].
+    /// [`Kind::Checkpoint`] if it stopped before its first checkpoint, is finished and the last one is gone, or was written by
+    /// another version; where none is whole, the last one's of [`Checkpoint::read`].
     pub fn checkpoint(&self) -> Result<(Checkpoint, Option<String>)> {
         let mut damaged: Option<Error> = None;
         // What came after the best is not done again where it is done.
@@ -219,7 +219,7 @@ impl RunFolder {
                     );
                     return Ok((checkpoint, Some(note)));
                 }
-                Err(e) if matches!(e.kind(), Kind::Weights | Kind::Checkpoint) => {
+                Err(e) if e.kind() == Kind::Weights => {
                     damaged.get_or_insert(e);
                 }
                 Err(e) => return Err(e),
@@ -248,7 +248,7 @@ impl RunFolder {
                 others.find_map(|other| Some((Checkpoint::read(&other).ok()?.progress.epoch, other)))
             });
             match whole {
-                Some((epoch, other)) if matches!(e.kind(), Kind::Weights | Kind::Checkpoint) => {
+                Some((epoch, other)) if e.kind() == Kind::Weights => {
                     e.next(format!("{} is whole, after epoch {epoch}: name it instead", other.display()))
                 }
                 _ => e,
@@ -372,6 +372,7 @@ impl RunFolder {
             "environment.json",
             &serde_json::json!({
                 "lesion_gpu": env!("CARGO_PKG_VERSION"),
+                "sources": env!("LESION_GPU_SOURCES"),
                 "os": std::env::consts::OS,
                 "arch": std::env::consts::ARCH,
                 "adapter": adapter.name,

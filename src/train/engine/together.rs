@@ -24,7 +24,7 @@ use crate::train::shared::{Signals, garbled, portion};
 use crate::weights::Tensors;
 
 /// What a rank is about to train on, as it compares it with the others.
-#[derive(Serialize, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 struct Plan {
     program: String,
     configuration: String,
@@ -52,7 +52,7 @@ pub(super) fn compare(
     }
     let samples: Vec<_> = dataset.samples.iter().map(|s| (&s.id, s.label, &s.group, &s.more)).collect();
     let plan = Plan {
-        program: env!("CARGO_PKG_VERSION").to_owned(),
+        program: [env!("CARGO_PKG_VERSION"), env!("LESION_GPU_SOURCES")].join(" of sources "),
         configuration: hash_of(config)?,
         dataset: hash_of(&(&dataset.classes, samples, contents))?,
         split: hash_of(&(&split.train, &split.val, &split.test))?,
@@ -60,20 +60,25 @@ pub(super) fn compare(
     let plans = team.exchange("what is trained", serde_json::to_vec(&plan).map_err(garbled))?;
     let plans = plans.iter().map(|plan| serde_json::from_slice(plan)).collect::<Result<Vec<Plan>, _>>();
     let plans = plans.map_err(garbled)?;
-    for (rank, plan) in plans.iter().enumerate().skip(1) {
-        let first = &plans[0];
+    match difference(&plans) {
+        None => Ok(()),
+        Some((rank, what)) => Err(Error::new(Kind::Usage, format!("rank {rank} has another {what} than rank 0"))
+            .next("start all ranks with the same program, flags and data")),
+    }
+}
+
+/// The first rank that would do something else than rank 0, and what of it is another.
+fn difference(plans: &[Plan]) -> Option<(usize, &'static str)> {
+    let (first, others) = plans.split_first()?;
+    others.iter().zip(1..).find_map(|(plan, rank)| {
         let pairs = [
-            ("version of lesion-gpu", &plan.program, &first.program),
+            ("build of lesion-gpu", &plan.program, &first.program),
             ("configuration", &plan.configuration, &first.configuration),
             ("dataset", &plan.dataset, &first.dataset),
             ("split", &plan.split, &first.split),
         ];
-        if let Some((what, ..)) = pairs.iter().find(|(_, own, first)| own != first) {
-            return Err(Error::new(Kind::Usage, format!("rank {rank} has another {what} than rank 0"))
-                .next("start all ranks with the same program, flags and data"));
-        }
-    }
-    Ok(())
+        pairs.into_iter().find(|(_, own, first)| own != first).map(|(what, ..)| (rank, what))
+    })
 }
 
 /// The choices of rank 0 for all: the same products with the same kernels. What another device cannot do counts as none.
@@ -216,5 +221,25 @@ impl Engine<'_> {
         }
         let all = self.team.exchange("what was scored", own.map(|own| bytemuck::cast_slice(&own).to_vec()))?;
         Ok(all.iter().flat_map(|rank| bytemuck::pod_collect_to_vec::<u8, T>(rank)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_of_a_rank_is_another_is_named() {
+        let plan = |parts: [&str; 4]| {
+            let [program, configuration, dataset, split] = parts.map(str::to_owned);
+            Plan { program, configuration, dataset, split }
+        };
+        let same = plan(["a", "b", "c", "d"]);
+        assert_eq!(difference(&[same.clone(), same.clone(), same.clone()]), None);
+        for (i, what) in ["build of lesion-gpu", "configuration", "dataset", "split"].into_iter().enumerate() {
+            let mut parts = ["a", "b", "c", "d"];
+            parts[i] = "other";
+            assert_eq!(difference(&[same.clone(), same.clone(), plan(parts), same.clone()]), Some((2, what)));
+        }
     }
 }
