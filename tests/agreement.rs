@@ -4,8 +4,8 @@
 //!     LESION_STEPS_TO=/tmp/steps cargo test --release --test agreement -- --nocapture
 //!     LESION_STEPS_FROM=/tmp/steps VK_ICD_FILENAMES=... cargo test --release --test agreement -- --nocapture
 //!
-//! `LESION_MODELS=vit-small-16,unet` does so with these alone. Without a folder, small models are compared between kernels for a device with subgroups and textures, and those for one
-//! without.
+//! `LESION_MODELS=vit-small-16,unet` does so with these alone. Without a folder, small models are compared between kernels for a
+//! device with subgroups and textures, and those for one without.
 
 mod common;
 
@@ -96,6 +96,9 @@ fn a_training_step_of_every_model_agrees_between_drivers() {
     let folder = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
     let (to, from) = (folder("LESION_STEPS_TO"), folder("LESION_STEPS_FROM"));
     let named = std::env::var("LESION_MODELS").ok();
+    let known = |name: &&str| Model::find(name).is_ok();
+    let unknown: Vec<&str> = named.iter().flat_map(|list| list.split(',')).filter(|name| !known(name)).collect();
+    assert!(unknown.is_empty(), "LESION_MODELS: no models: {unknown:?}");
     let is_named = |model: &Model| named.as_ref().is_none_or(|list| list.split(',').any(|name| name == model.name()));
     let mut wrong = vec![];
     for &model in Model::all().iter().filter(|model| is_named(model)) {

@@ -215,6 +215,43 @@ fn a_driver_that_computes_a_kernel_wrongly_is_refused() {
     ok(dir, &["eval", "right"]);
 }
 
+/// Batch-norm whose variance would be that of a sample, also where it reads 16-bit floats, its gradient, and a convolution, by
+/// whichever kernel the driver has it.
+#[test]
+fn a_driver_that_computes_norms_or_convolutions_wrongly_is_refused() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    std::fs::create_dir_all(dir.join("cache/lesion-gpu/kernels")).unwrap();
+    let train = |(file, edit): (&str, &str), precision| {
+        let fault = fault((file, edit, ""));
+        let args =
+            ["--model", "unet-small", "--size", "32", "--batch", "4", "--steps", "1", "--no-tune", "--no-report"];
+        let args = [
+            &["train", "--data", "synthetic:20", "--run", file, "--precision", precision, "--fault", &fault],
+            &args[..],
+        ];
+        let output = program(dir, &args.concat());
+        let said = text(&output.stderr);
+        match output.status.code() {
+            Some(13) => Some(said),
+            Some(0) => None,
+            _ => panic!("{said}"),
+        }
+    };
+    let half = if gpu.caps().f16 { "mixed" } else { "f32" };
+    let said = train(("batch_norm_merge.wgsl", "m.m2 / m.count + => m.m2 / (m.count - 1.0) + "), half);
+    assert!(said.expect("it is refused").contains("batch_norm"));
+    let said = train(("batch_norm_grad.wgsl", "plain += d => plain += 1.01 * d"), "f32");
+    assert!(said.expect("it is refused").contains("batch_norm_grad:sums"));
+    let convolutions = [
+        ("conv2d_grad_weight.wgsl", "o * p.stride_h + tap_h[j] => o * p.stride_h + tap_w[j]"),
+        ("conv2d_tile_forward.wgsl", "sums[i][j] + load_bias => 1.01 * sums[i][j] + load_bias"),
+    ];
+    let said = convolutions.into_iter().find_map(|wrong| train(wrong, "f32"));
+    assert!(said.expect("it is refused").contains("conv2d"));
+}
+
 /// Every kernel of every kind of model is tested by some case, and once.
 #[test]
 fn the_self_test_reaches_the_kernels_of_all_models() {

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::number;
 use lesion_gpu::Kind;
 use lesion_gpu::autograd::Store;
 use lesion_gpu::data::Batch;
@@ -124,8 +125,12 @@ fn training_steps_between_guards_are_equal_to_those_without() {
         TrainConfig { micro_batch: Some(2), clip_norm: Some(1.0), ..config("simple-cnn", 31) },
         TrainConfig { precision: mixed, ..config("resnet18", 33) },
         config("unet-small", 32),
+        config("vit-small-16", 32),
+        config("efficientnet-b0", 32),
+        config("inception-resnet-v2", 80),
     ];
-    for config in configs {
+    // The larger ones take minutes.
+    for config in configs.into_iter().take(number("LESION_GUARDED", 3) as usize) {
         let (want, got) = (trained(&plain, &config), trained(&guarded, &config));
         let buffers = guarded.check_guards().unwrap();
         assert!(buffers > 40 && want.len() > 20, "{}: {buffers} buffers, {} results", config.model, want.len());

@@ -99,6 +99,71 @@ fn processes_end_where_one_ends() {
     assert_eq!(table(&dir.join("masks"), "results.csv").lines().count(), 2);
 }
 
+/// What the ranks of `tests/parallel` do as threads, by processes: four of them, norms over the batch, 16 bits on the wire, shares by
+/// speed.
+#[test]
+fn four_processes_train_in_every_way() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let losses = |run: &str| -> Vec<f32> {
+        let rows = table(&dir.join(run), "steps.csv");
+        rows.lines().skip(1).map(|line| line.rsplit(',').next().unwrap().parse().unwrap()).collect()
+    };
+    // A part for each of four: the sums are those of one process.
+    let train = [TRAIN, &["--epochs", "2"]].concat();
+    ok(dir, &[&train[..], &["--run", "parts", "--micro-batch", "2"]].concat());
+    runs(dir, "4", &[&train[..], &["--run", "four"]].concat());
+    assert_equal(&dir.join("parts"), &dir.join("four"));
+    // 16 bits on the wire: the same each time, and near 32.
+    let short = [TRAIN, &["--epochs", "1"]].concat();
+    for (run, wire) in [("wide", "f32"), ("narrow", "f16"), ("again", "f16")] {
+        runs(dir, "2", &[&short[..], &["--run", run, "--wire", wire]].concat());
+    }
+    assert_equal(&dir.join("narrow"), &dir.join("again"));
+    let (wide, narrow) = (losses("wide"), losses("narrow"));
+    assert!(wide[0] == narrow[0] && wide[1..] != narrow[1..]);
+    wide.iter().zip(&narrow).for_each(|(w, n)| assert!((w - n).abs() < 1e-2 * w, "{wide:?} {narrow:?}"));
+    // Norms over the batch: the losses of one process with the batch in one piece; of a rank's rows they are others.
+    let norms = [
+        "train",
+        "--data",
+        "synthetic:40",
+        "--model",
+        "unet-resnet18",
+        "--size",
+        "64",
+        "--batch",
+        "8",
+        "--optimizer",
+        "sgd",
+        "--momentum",
+        "0",
+        "--epochs",
+        "9",
+        "--steps",
+        "2",
+        "--no-report",
+    ];
+    ok(dir, &[&norms[..], &["--run", "one"]].concat());
+    runs(dir, "4", &[&norms[..], &["--run", "shared", "--sync-bn"]].concat());
+    runs(dir, "4", &[&norms[..], &["--run", "own"]].concat());
+    let off = |run: &str| losses("one").iter().zip(losses(run)).map(|(o, r)| (o - r).abs() / o).fold(0.0, f32::max);
+    assert_eq!((losses("one").len(), losses("shared").len()), (2, 2));
+    assert!(off("shared") < 1e-4 && off("own") > 10.0 * off("shared"), "{} {}", off("shared"), off("own"));
+    // Shares by speed, which are written down for those who go on.
+    let printed = runs(dir, "2", &[&short[..], &["--run", "speed", "--balance-ranks", "--micro-batch", "1"]].concat());
+    assert!(printed.contains("of the micro-batches"), "{printed}");
+    let environment: serde_json::Value = serde_json::from_str(&table(&dir.join("speed"), "environment.json")).unwrap();
+    let shares: Vec<u64> = serde_json::from_value(environment["shares"].clone()).unwrap();
+    assert_eq!((shares.len(), shares.iter().sum::<u64>()), (2, 8), "{shares:?}");
+    ok(dir, &[&short[..], &["--run", "ones", "--micro-batch", "1"]].concat());
+    // Dropout goes by the part, so who computes it does not matter.
+    losses("ones").iter().zip(losses("speed")).for_each(|(o, s)| assert!((o - s).abs() < 1e-4 * o, "{o} {s}"));
+}
+
 #[test]
 fn a_benchmark_of_ranks_says_what_exchanges_cost() {
     if common::gpu().is_none() {

@@ -11,6 +11,9 @@
 )]
 
 mod common;
+#[cfg(target_os = "linux")]
+#[path = "common/disk.rs"]
+mod disk;
 #[path = "common/files.rs"]
 mod files;
 #[path = "common/pictures.rs"]
@@ -358,11 +361,7 @@ fn a_slow_disk_costs_time_alone() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     classes(&dir.join("data"), 24);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slow_disk.c");
-    let mut compiler = std::process::Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(dir.join("slow.so")).arg(source).arg("-ldl");
-    assert!(compiler.status().expect("a C compiler, which Rust links with").success());
-    let library = dir.join("slow.so").display().to_string();
+    let library = disk::library(dir);
     let waited = |run: &str, slow: &[(&str, &str)]| -> (f64, f64, String) {
         let args = train("data", &["--epochs", "2", "--run", run, "--workers", "2"]);
         let output = common::program_with(dir, &args, slow);

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use common::number;
 use lesion_gpu::autograd::{Early, Executable, Plan, Store, Tape};
-use lesion_gpu::gpu::{Fault, Gpu, GpuOptions};
+use lesion_gpu::gpu::{Fault, Gpu, GpuOptions, SelfTest};
 use lesion_gpu::models::Model;
 use lesion_gpu::ops::batch_norm::{BatchNorm, Shared, batch_norm_shared, batch_norm_train};
 use lesion_gpu::ops::relu::relu;
@@ -463,6 +463,51 @@ fn a_rank_that_would_do_something_else_is_refused_and_named() {
         running.into_iter().map(|thread| thread.join().unwrap().unwrap_err()).collect()
     });
     assert!(ended.iter().all(|e| e.to_string().contains("rank 1 has another dataset than rank 0")), "{ended:?}");
+}
+
+/// Ranks that score their shares of the validation images stop at the same epoch, the one that one process stops at, also when they
+/// are interrupted while they wait and go on as others.
+#[test]
+fn ranks_stop_early_together() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    // Nothing is so much better than the first epoch, of which there are 20.
+    let config = TrainConfig { epochs: 20, patience: 2, min_delta: 10.0, micro_batch: Some(2), ..config() };
+    let stopped = |ranks: &[RunSummary]| {
+        for rank in ranks {
+            assert_eq!((rank.progress.epoch, rank.progress.stopped.len()), (3, 1), "{:?}", rank.progress);
+            assert_eq!(rank.progress.stopped, ranks[0].progress.stopped);
+        }
+        ranks[0].progress.stopped[0].why.clone()
+    };
+    let one = stopped(&[alone(&gpu, &config, &options(&dir.join("one")))]);
+    assert_eq!(one, stopped(&together(&gpu, 2, &config, &options(&dir.join("two")))));
+    let steps = losses(&dir.join("two")).len();
+    let mut parts = [Part { interrupted_after: Some(steps * 5 / 6), ..Part::default() }, Part::default()];
+    for ended in ranks(&gpu, &vec![config.clone(); 2], &options(&dir.join("three")), &mut parts) {
+        assert_eq!(ended.unwrap().unwrap_err().kind(), Kind::Interrupted);
+    }
+    assert_eq!(one, stopped(&together(&gpu, 3, &config, &RunOptions { resume: true, ..options(&dir.join("three")) })));
+}
+
+/// A rank whose driver computes a kernel wrongly is found before anything is trained.
+#[test]
+fn a_rank_that_computes_wrongly_is_refused_and_named() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let (from, to) = ("v > best.value", "v < best.value");
+    let fault = Some(Fault::Shader { file: "max_pool.wgsl".into(), from: from.into(), to: to.into() });
+    let wrong = GpuOptions { fault, self_test: SelfTest::On(None), ..GpuOptions::default() };
+    let wrong = common::gpu_with(wrong).unwrap();
+    let mut parts = [Part::default(), Part::default()];
+    for ended in ranks_on(&[&gpu, &wrong], &vec![config(); 2], &options(&run), &mut parts) {
+        let error = ended.expect("no rank panics").unwrap_err();
+        assert_eq!(error.kind(), Kind::SelfTest, "{error}");
+        assert!(error.to_string().contains("rank 1") && error.to_string().contains("max_pool"), "{error}");
+    }
+    assert!(!run.exists(), "a run has begun");
 }
 
 #[test]

@@ -16,8 +16,7 @@ pub fn gpu() -> Option<Gpu> {
 /// [`gpu`] with other options.
 pub fn gpu_with(options: GpuOptions) -> Option<Gpu> {
     let adapter = std::env::var("LESION_GPU_ADAPTER").ok().or(options.adapter.clone());
-    let checked = options.checked || std::env::var("LESION_GPU_CHECKED").is_ok_and(|v| v == "1");
-    match Gpu::open(&GpuOptions { adapter, checked, ..options }) {
+    match Gpu::open(&GpuOptions { adapter, checked: options.checked || checked(), ..options }) {
         Ok(mut gpu) => {
             if let Some(note) = prove(&mut gpu).expect("the device survives") {
                 println!("{note}");
@@ -30,6 +29,11 @@ pub fn gpu_with(options: GpuOptions) -> Option<Gpu> {
             None
         }
     }
+}
+
+/// Whether shaders are to be built with their checks: LESION_GPU_CHECKED=1.
+fn checked() -> bool {
+    std::env::var("LESION_GPU_CHECKED").is_ok_and(|v| v == "1")
 }
 
 /// A number that a test may be told by the environment.
@@ -73,8 +77,13 @@ pub fn command(folder: &Path, args: &[&str]) -> Command {
     let cache = folder.join("cache");
     share_self_tests(&cache);
     let mut command = Command::new(env!("CARGO_BIN_EXE_lesion-gpu"));
+    let on_a_device = args.first().is_some_and(|name| ["train", "eval", "predict", "explain"].contains(name));
+    if on_a_device && checked() {
+        command.args([args[0], "--checked"]).args(&args[1..]);
+    } else {
+        command.args(args);
+    }
     command
-        .args(args)
         .current_dir(folder)
         .env("XDG_CACHE_HOME", &cache)
         .env("HOME", folder)
