@@ -89,8 +89,15 @@ pub fn command(folder: &Path, args: &[&str]) -> Command {
         .env("HOME", folder)
         .env("LOCALAPPDATA", &cache)
         .envs(HUB.map(|name| (name, "")));
+    // What Mesa's drivers have compiled is shared with all tests, else most of their time goes into compiling it again.
+    if let (None, Some(cache)) = (std::env::var_os(MESA_CACHE), dirs::cache_dir()) {
+        command.env(MESA_CACHE, cache);
+    }
     command
 }
+
+/// Where Mesa's drivers keep compiled shaders, in a folder of their own.
+const MESA_CACHE: &str = "MESA_SHADER_CACHE_DIR";
 
 /// Which kernels have passed their self-test is known to all tests: else each program would test them again.
 fn share_self_tests(cache: &Path) {
