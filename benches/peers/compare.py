@@ -7,7 +7,8 @@
 
 In each round every contender runs once, one after the other, each in a process of its own; so what else the machine
 does meanwhile hits all of them alike. A contender's time is the median over the rounds of the medians of its runs, and
-the spread is that of those medians. The ratio is its time by ours: above 1, we are faster.
+the spread is that of those medians. The ratio is its time by ours: above 1, we are faster. `--ours f32 --ours mixed` times
+ours in both precisions.
 
 Needs Python 3.9 and nothing else itself; PyTorch is run with --python, burn with --burn. `--mode none` leaves PyTorch out.
 """
@@ -74,7 +75,8 @@ def read_ours(out):
         "device": f"{device['name']} ({device['class']}, {device['driver']})",
         "flops_share": report["step"]["flops_share"],
         "flops_per_second": report["step"]["flops_per_second"],
-        "ceiling": report["ceilings"]["f32_flops"],
+        "limit": report["step"]["flops_ceiling"],
+        "ceiling": report["ceilings"][report["step"]["flops_ceiling"] + "_flops"],
         "copy": report["ceilings"]["copy_bytes"],
     }
 
@@ -86,16 +88,17 @@ def read_last_line(out):
 def contenders(args, model, infer):
     """All contenders for one piece of work, ours first."""
     work = ["--model", model, "--batch", str(args.batch), "--size", str(args.size)] + ["--infer"] * infer
-    ours = [args.lesion_gpu, "bench", *work, "--steps", str(args.steps), "--json", "-"]
-    if args.adapter:
-        ours += ["--adapter", args.adapter]
-    found = [Contender("lesion-gpu, f32", ours, read_ours)]
+    found = []
+    for precision in args.ours:
+        ours = [args.lesion_gpu, "bench", *work, "--steps", str(args.steps), "--precision", precision, "--json", "-"]
+        ours += ["--adapter", args.adapter] * bool(args.adapter)
+        found.append(Contender(f"lesion-gpu, {precision}", ours, read_ours))
     for mode in (mode for mode in args.mode if mode != "none"):
         command = [args.python, str(HERE / "pytorch.py"), *work, "--mode", mode, "--steps", str(args.steps)]
         command += ["--device", args.device] * bool(args.device)
         command += ["--threads", str(args.threads)] * bool(args.threads)
         found.append(Contender(f"PyTorch, {mode}", command, read_last_line))
-    if args.burn:
+    if args.burn and not model.startswith("unet"):
         found.append(Contender("burn, Vulkan", [args.burn, *work, "--steps", str(args.steps)], read_last_line))
     return found
 
@@ -128,17 +131,30 @@ def load():
 
 
 def table(args, found):
-    ours = found[0].median()
-    lines = ["| contender | ms a step | spread | images/s | time by ours | device |", "|---|---|---|---|---|---|"]
+    """Rows of contenders, with a ratio for each of ours."""
+    ours = found[: len(args.ours)]
+    ratios = [f"time by ours{', ' + precision if len(ours) > 1 else ''}" for precision in args.ours]
+    lines = [f"| contender | ms a step | spread | images/s | {' | '.join(ratios)} | device |"]
+    lines.append("|---" * (5 + len(ours)) + "|")
     for c in found:
         if not c.medians:
-            lines.append(f"| {c.name} | not timed: {c.note or 'no round was finished'} | | | | |")
+            lines.append(f"| {c.name} | not timed: {c.note or 'no round was finished'} |" + " |" * (3 + len(ours)))
             continue
         ms, low, high = 1e3 * c.median(), 1e3 * min(c.medians), 1e3 * max(c.medians)
-        ratio = "" if ours is None else f"{c.median() / ours:.2f}"
-        rate = args.batch / c.median()
-        lines.append(f"| {c.name} | {ms:.1f} | {low:.1f} to {high:.1f} | {rate:.1f} | {ratio} | {c.device} |")
+        by = " | ".join(f"{c.median() / o.median():.2f}" if o.medians else "" for o in ours)
+        lines.append(f"| {c.name} | {ms:.1f} | {low:.1f} to {high:.1f} | {args.batch / c.median():.1f} | {by} | {c.device} |")
     return lines
+
+
+def sentences(ours):
+    """What ours reached, for each precision."""
+    for c in (c for c in ours if c.medians):
+        o = c.extra
+        what = "multiply-adds in registers" if o["limit"] == "f32" else "cooperative matrices"
+        yield (
+            f"{c.name}: {o['flops_per_second'] / 1e9:.1f} GFLOP/s in the last round, {100 * o['flops_share']:.0f} % of the "
+            f"{o['ceiling'] / 1e9:.1f} GFLOP/s that {what} reach on this driver; a copy reaches {o['copy'] / 1e9:.1f} GB/s."
+        )
 
 
 def main():
@@ -149,6 +165,7 @@ def main():
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=10, help="timed steps of a run")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ours", action="append", choices=["f32", "mixed"], help="our precisions; default: f32")
     parser.add_argument("--mode", action="append", help="modes of PyTorch; default: eager and channels_last")
     parser.add_argument("--burn", help="the program that `cargo build --release` makes in benches/peers/burn")
     parser.add_argument("--threads", type=int, help="of PyTorch on a CPU")
@@ -160,7 +177,7 @@ def main():
     parser.add_argument("--note", help="a sentence for the results, such as what else the machine did")
     parser.add_argument("--out", type=pathlib.Path, help="write Markdown to this file")
     args = parser.parse_args()
-    args.mode = args.mode or ["eager", "channels_last"]
+    args.mode, args.ours = args.mode or ["eager", "channels_last"], args.ours or ["f32"]
     if min(args.batch, args.size, args.steps, args.rounds) < 1:
         parser.error("--batch, --size, --steps and --rounds must be at least 1")
     # On cores that others use too, OpenMP threads that spin while they wait slow PyTorch down twentyfold.
@@ -177,18 +194,11 @@ def main():
                 for c in found:
                     print(f"{model} {task}, round {number + 1} of {args.rounds}: {c.name}", file=sys.stderr, flush=True)
                     c.round(args.timeout)
-            missing |= not found[0].medians
+            missing |= not all(c.medians for c in found[: len(args.ours)])
             what = "training step" if task == "train" else "inference"
             lines = [f"## {model}, {what}, batch {args.batch}, {args.size}x{args.size}", "", *table(args, found)]
-            if found[0].medians:
-                o = found[0].extra
-                lines += [
-                    "",
-                    f"Ours: {o['flops_per_second'] / 1e9:.1f} GFLOP/s in the last round, "
-                    f"{100 * o['flops_share']:.0f} % of the {o['ceiling'] / 1e9:.1f} GFLOP/s "
-                    "that multiply-adds in registers reach on this driver; "
-                    f"a copy reaches {o['copy'] / 1e9:.1f} GB/s.",
-                ]
+            for sentence in sentences(found[: len(args.ours)]):
+                lines += ["", sentence]
             print("\n".join(["", *lines]), flush=True)
             sections.append("\n".join(lines))
     # Paths of this machine mean nothing elsewhere.
@@ -209,7 +219,7 @@ def main():
         "",
         f"Median over {args.rounds} alternating rounds of the median of {args.steps} steps; the spread is that of the "
         "rounds' medians.",
-        "A training step is forward, cross-entropy, backward and Adam. Ours uploads and augments its pictures in every "
+        "A training step is forward, loss (cross-entropy; for a U-Net binary cross-entropy and Dice), backward and Adam. Ours uploads and augments its pictures in every "
         "training step, the peers' pictures lie on the device, and burn's program waits for every step. OMP_WAIT_POLICY was "
         f"{os.environ['OMP_WAIT_POLICY']} for PyTorch.",
     ]

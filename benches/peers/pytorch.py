@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Times a training step (forward, cross-entropy, backward, Adam) or an inference of a torchvision ResNet in PyTorch.
+"""Times a training step (forward, loss, backward, Adam) or an inference of a torchvision classifier or a U-Net in PyTorch.
 
     pip install torch torchvision
     python benches/peers/pytorch.py --model resnet18 --batch 8 --size 128 --threads 2
     python benches/peers/pytorch.py --model resnet50 --infer --mode compile --device cuda
 
+A classifier's loss is cross-entropy; a U-Net's (`unet`, `unet-small`) that of binary cross-entropy and Dice of each picture.
 The images stay on the device in either case. Prints one line of JSON for each mode. A mode that this device or this
 installation cannot run is named with the reason, and is no failure.
 
@@ -44,6 +45,50 @@ def unsupported(mode, device):
     return None
 
 
+class Double(nn.Sequential):
+    """Twice a 3x3 convolution, batch-norm and ReLU."""
+
+    def __init__(self, channels, filters, bias):
+        layers = []
+        for c in (channels, filters):
+            layers += [nn.Conv2d(c, filters, 3, padding=1, bias=bias), nn.BatchNorm2d(filters), nn.ReLU(inplace=True)]
+        super().__init__(*layers)
+
+
+class UNet(nn.Module):
+    """Four levels of `width` to 8 * `width` filters and a bottleneck, as src/models/unet.rs."""
+
+    def __init__(self, width, up, bias, dropout):
+        super().__init__()
+        widths = [width << level for level in range(5)]
+        self.encoders = nn.ModuleList(Double(c, f, bias) for c, f in zip([3, *widths], widths))
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(2 * f, f, up, stride=2) for f in widths[:4])
+        self.decoders = nn.ModuleList(Double(2 * f, f, bias) for f in widths[:4])
+        self.pool, self.dropout, self.head = nn.MaxPool2d(2), nn.Dropout(dropout), nn.Conv2d(width, 1, 1)
+
+    def forward(self, x):
+        skips = []
+        for encoder in self.encoders[:4]:
+            skips.append(encoder(x))
+            x = self.dropout(self.pool(skips[-1]))
+        x = self.encoders[4](x)
+        for skip, up, decoder in list(zip(skips, self.ups, self.decoders))[::-1]:
+            x = up(x)[:, :, : skip.shape[2], : skip.shape[3]]
+            x = decoder(self.dropout(torch.cat([x, skip], 1)))
+        return self.head(x)
+
+
+UNETS = {"unet": (64, 2, False, 0.0), "unet-small": (16, 3, True, 0.1)}
+
+
+def bce_dice(logits, masks):
+    """Binary cross-entropy and one minus Dice of each picture."""
+    p = torch.sigmoid(logits.float())
+    overlap, all_of = (p * masks).sum((1, 2, 3)), (p + masks).sum((1, 2, 3))
+    dice = (1 - (2 * overlap + 1) / (all_of + 1)).mean()
+    return nn.functional.binary_cross_entropy_with_logits(logits.float(), masks) + dice
+
+
 class Step:
     """One step of one mode; `run` leaves its result in `self.result`."""
 
@@ -55,10 +100,14 @@ class Step:
         torch.backends.cudnn.benchmark = True
         torch.manual_seed(1)
         layout = torch.contiguous_format if mode == "eager" else torch.channels_last
-        model = torchvision.models.get_model(args.model, weights=None, num_classes=args.classes)
+        if args.model in UNETS:
+            model, self.loss = UNet(*UNETS[args.model]), bce_dice
+            self.y = (torch.rand(args.batch, 1, args.size, args.size) > 0.5).float().to(device, memory_format=layout)
+        else:
+            model = torchvision.models.get_model(args.model, weights=None, num_classes=args.classes)
+            self.y, self.loss = torch.arange(args.batch, device=device) % args.classes, nn.functional.cross_entropy
         model = model.train(not args.infer).to(device, memory_format=layout)
         self.x = torch.rand(args.batch, 3, args.size, args.size).to(device, memory_format=layout)
-        self.y = torch.arange(args.batch, device=device) % args.classes
         self.infer = args.infer
         self.amp = mode in ("amp", "compile_amp")
         self.device = device
@@ -74,7 +123,7 @@ class Step:
                 with torch.inference_mode():
                     self.result = self.model(self.x)
                 return
-            loss = nn.functional.cross_entropy(self.model(self.x), self.y)
+            loss = self.loss(self.model(self.x), self.y)
         self.adam.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.adam)
@@ -117,7 +166,7 @@ def measure(args, mode, device):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="resnet18", help="any classifier of torchvision.models")
+    parser.add_argument("--model", default="resnet18", help="unet, unet-small or any classifier of torchvision.models")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--classes", type=int, default=7)
