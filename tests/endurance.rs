@@ -4,6 +4,7 @@ mod common;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 
 use common::{command, gpu_with, number, text};
 use lesion_gpu::gpu::{Gpu, GpuOptions};
@@ -27,8 +28,18 @@ fn resident(process: u32) -> u64 {
     system.process(pid).map_or(0, |process| process.memory() >> 20)
 }
 
+/// Threads and open files of this process, where the system lists them.
+fn held() -> Option<[usize; 2]> {
+    let count = |folder: &str| std::fs::read_dir(folder).map(Iterator::count);
+    Some([count("/proc/self/task").ok()?, count("/proc/self/fd").ok()?])
+}
+
+/// Tests of one process run side by side, and the other's threads and files are not this one's.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn thousands_of_steps_take_the_memory_of_the_first_ones() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     if common::gpu().is_none() {
         return;
     }
@@ -75,6 +86,7 @@ fn thousands_of_steps_take_the_memory_of_the_first_ones() {
 
 #[test]
 fn runs_and_devices_leave_nothing_behind_in_their_process() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     if common::gpu().is_none() {
         return;
     }
@@ -88,7 +100,8 @@ fn runs_and_devices_leave_nothing_behind_in_their_process() {
         max_steps: Some(3),
         ..TrainConfig::default()
     };
-    let (runs, mut resident_after, mut objects_after) = (number("LESION_RUNS", 5).max(2), vec![], vec![]);
+    let runs = number("LESION_RUNS", 5).max(3);
+    let (mut resident_after, mut objects_after, mut held_after) = (vec![], vec![], vec![]);
     let one = |gpu: &Gpu, name: String| {
         let path = folder.path().join(name);
         let options = RunOptions { run: Some(path.clone()), no_cache: true, workers: 2, ..RunOptions::default() };
@@ -105,18 +118,29 @@ fn runs_and_devices_leave_nothing_behind_in_their_process() {
         one(&gpu, format!("run-{number}"));
         objects_after.push(gpu.objects());
         resident_after.push(resident(std::process::id()));
+        held_after.push(held());
     }
     drop(gpu);
     // A run on each of many devices.
     for number in 0..runs {
         one(&gpu_with(GpuOptions::default()).unwrap(), format!("device-{number}"));
         resident_after.push(resident(std::process::id()));
+        held_after.push(held());
     }
     println!("{runs} runs, then {runs} devices: {resident_after:?} MiB; objects: {before:?}, then {objects_after:?}");
+    println!("threads and open files after each: {held_after:?}");
     assert!(
         before.is_some() && objects_after.iter().all(|&after| after == before),
         "{before:?}, then {objects_after:?}"
     );
+    // Drivers start their threads with the first device, pools with the first run; nothing comes on top with the next ones.
+    assert!(cfg!(not(target_os = "linux")) || held_after[0].is_some());
+    for of_one_kind in held_after.chunks(runs as usize) {
+        for pair in of_one_kind[1..].windows(2) {
+            let (before, after) = (pair[0].unwrap_or_default(), pair[1].unwrap_or_default());
+            assert!(after[0] <= before[0] && after[1] <= before[1], "threads and open files: {held_after:?}");
+        }
+    }
     // What an allocator keeps goes up and down by more than a hundred MiB, so this shows only where each run leaves a good part
     // of its memory behind.
     let (first, later) = resident_after.split_at(2);

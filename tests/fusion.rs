@@ -2,7 +2,7 @@
 
 mod common;
 
-use lesion_gpu::autograd::{Executable, Gradients, Plan, Store, Tape, Tensor};
+use lesion_gpu::autograd::{Executable, Gradients, Memory, Plan, Store, Tape, Tensor};
 use lesion_gpu::gpu::{Caps, DeviceClass, Gpu, TextureLoads};
 use lesion_gpu::models::Model;
 use lesion_gpu::nn::{Mode, Net, Parameter};
@@ -42,9 +42,9 @@ fn trace(model: &str, mode: Mode) -> Traced {
     Traced { tape, outputs, parameters }
 }
 
-fn run(gpu: &Gpu, traced: &Traced, plan: Plan) -> Vec<Vec<f32>> {
-    let mut store = Store::new();
-    let executable = Executable::new(gpu, plan, &mut store).unwrap();
+/// A plan of what was traced, with the parameters and inputs of these tests.
+fn ready(gpu: &Gpu, traced: &Traced, plan: Plan, store: &mut Store) -> Executable {
+    let executable = Executable::new(gpu, plan, store).unwrap();
     for p in &traced.parameters {
         store.write(gpu, &p.name, &p.to_device(&p.initial(5))).unwrap();
     }
@@ -54,8 +54,16 @@ fn run(gpu: &Gpu, traced: &Traced, plan: Plan) -> Vec<Vec<f32>> {
     if traced.outputs.len() > 1 {
         executable.set_input(gpu, "labels", bytemuck::cast_slice(&[0_u32, 3, 6])).unwrap();
     }
+    executable
+}
+
+fn computed(gpu: &Gpu, traced: &Traced, executable: &Executable) -> Vec<Vec<f32>> {
     executable.run(gpu);
     (0..traced.outputs.len()).map(|i| executable.read_output(gpu, i).unwrap().into_data()).collect()
+}
+
+fn run(gpu: &Gpu, traced: &Traced, plan: Plan) -> Vec<Vec<f32>> {
+    computed(gpu, traced, &ready(gpu, traced, plan, &mut Store::new()))
 }
 
 #[test]
@@ -283,4 +291,37 @@ fn inference_folds_batch_norm_once_for_all() {
     assert!(logits(6) != plain[0]);
     executable.variables_changed();
     assert!(close(&logits(5), &plain[0]));
+}
+
+#[test]
+fn plans_of_a_session_share_slots_and_disturb_nothing() {
+    let Some(gpu) = common::gpu() else { return };
+    let (training, inference) = (trace("resnet18", Mode::Train), trace("resnet18", Mode::Eval));
+    let train = || Plan::new(&training.tape, &training.outputs, gpu.caps()).unwrap();
+    let infer = || Plan::preparing(&inference.tape, &inference.outputs, gpu.caps()).unwrap();
+    // Folded weights stay; everything else of the inference finds room in the step's memory.
+    let (train_alone, infer_alone) = (train(), infer());
+    let kept: u64 = infer_alone.slots.iter().filter(|slot| slot.kept).map(|slot| slot.bytes).sum();
+    let together = Memory::in_turns([&train_alone, &infer_alone]);
+    let textures = infer_alone.textures.bytes();
+    assert!(kept > 0 && together.slots <= train_alone.memory.slots + kept + textures, "{together:?}");
+
+    let shared = infer_alone.slots.iter().filter(|slot| !slot.kept).count();
+    let variables = infer_alone.variables.len();
+    let mut store = Store::new();
+    let step = ready(&gpu, &training, train_alone, &mut store);
+    let buffers = |store: &mut Store| {
+        let before = gpu.objects().unwrap();
+        let made = ready(&gpu, &inference, infer(), store);
+        (gpu.objects().unwrap() - before, made)
+    };
+    let (beside, inference_beside) = buffers(&mut store);
+    assert_eq!(buffers(&mut Store::new()).0, beside + shared + variables);
+    let (want_step, want_logits) = (run(&gpu, &training, train()), run(&gpu, &inference, infer()));
+    for turn in 0..2 {
+        // Running statistics move with each step, and are folded into weights once.
+        let logits = computed(&gpu, &inference, &inference_beside);
+        assert_eq!(logits, want_logits, "turn {turn}");
+        assert_eq!(computed(&gpu, &training, &step), want_step, "turn {turn}");
+    }
 }

@@ -66,7 +66,7 @@ impl Op for Double {
     }
 
     fn lower(&self, cx: &Lower<'_>) -> lesion_gpu::Result<Lowered> {
-        let chosen = cx.caps.choices.get("double").map_or(self.choices[0], String::as_str);
+        let chosen = cx.caps.choices.get(&key(cx.inputs[0].shape.len())).map_or(self.choices[0], String::as_str);
         let entry = ["right", "slow", "wrong", "forgetful", "missing"].into_iter().find(|e| *e == chosen);
         let count = cx.inputs[0].shape.len();
         let params = Params { count: count as u32 };
@@ -75,9 +75,10 @@ impl Op for Double {
         Ok(Lowered::one(dispatch.work(count as u64, 8 * count as u64)))
     }
 
-    fn candidates(&self, _: &Lower<'_>) -> Option<Candidates> {
+    fn candidates(&self, cx: &Lower<'_>) -> Option<Candidates> {
         Some(Candidates {
-            key: "double".into(),
+            key: key(cx.inputs[0].shape.len()),
+            class: "double".into(),
             reference: "right".into(),
             choices: self.choices.iter().map(|c| (*c).to_owned()).collect(),
             tolerance: 1e-4,
@@ -85,9 +86,17 @@ impl Op for Double {
     }
 }
 
+fn key(count: usize) -> String {
+    format!("double {count}")
+}
+
 fn doubles(choices: &[&'static str]) -> Vec<Tunable> {
+    doubles_of(1000, choices)
+}
+
+fn doubles_of(count: usize, choices: &[&'static str]) -> Vec<Tunable> {
     let mut tape = Tape::new();
-    let x = tape.input("x", TensorType::f32([1000]));
+    let x = tape.input("x", TensorType::f32([count]));
     let y = tape.push1(Double { choices: choices.to_vec() }, &[x]).unwrap();
     // The same shape again is the same to tune.
     let z = tape.push1(Double { choices: choices.to_vec() }, &[y]).unwrap();
@@ -148,20 +157,19 @@ fn adapter(driver: &str) -> AdapterSummary {
 fn the_cache_round_trips_and_takes_nothing_foreign_or_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let open = |driver: &str| TuningCache::open(Some(folder.path()), &adapter(driver));
-    let caps = Caps::baseline();
     let nodes = doubles(&["slow", "right"]);
-    let expected = Choices::from([("double".to_owned(), "slow".to_owned())]);
+    let expected = Choices::from([(key(1000), "slow".to_owned())]);
 
     let mut cache = open("1.0");
-    assert_eq!(cache.missing(&nodes, &caps).len(), 1);
-    cache.settle(&nodes, &caps);
+    assert_eq!(cache.missing(&nodes).len(), 1);
+    cache.settle(&nodes);
     cache.save().unwrap();
     assert_eq!(open("1.0"), cache);
-    assert_eq!(open("1.0").choices(&nodes, &caps), expected);
-    assert!(open("1.0").missing(&nodes, &caps).is_empty());
-    // Another driver, other candidates, another kernel behind the same name.
-    assert!(open("1.1").choices(&nodes, &caps).is_empty());
-    assert!(open("1.0").choices(&doubles(&["slow", "wrong"]), &caps).is_empty());
+    assert_eq!(open("1.0").choices(&nodes), expected);
+    assert!(open("1.0").missing(&nodes).is_empty());
+    // Another driver, other candidates.
+    assert!(open("1.1").choices(&nodes).is_empty());
+    assert!(open("1.0").choices(&doubles(&["right", "wrong"])).is_empty());
 
     let file = cache.path().unwrap().to_owned();
     let text = std::fs::read_to_string(&file).unwrap();
@@ -170,17 +178,18 @@ fn the_cache_round_trips_and_takes_nothing_foreign_or_damaged() {
         String::new(),
         text.replace("\"1.0\"", "\"0.9\""),
         text.replace("a card", "another"),
-        text.replace("\"format\": 1", "\"format\": 99"),
+        text.replace("\"format\": 2", "\"format\": 99"),
         text.replace("\"choice\": \"slow\"", "\"choice\": \"wrong\""),
+        text.replace("\"sources\": \"", "\"sources\": \"0"),
     ] {
         assert_ne!(damaged, text);
         std::fs::write(&file, damaged).unwrap();
         let mut again = open("1.0");
-        assert!(again.choices(&nodes, &caps).is_empty());
+        assert!(again.choices(&nodes).is_empty());
         // And it is rebuilt.
-        again.settle(&nodes, &caps);
+        again.settle(&nodes);
         again.save().unwrap();
-        assert_eq!(open("1.0").choices(&nodes, &caps), expected);
+        assert_eq!(open("1.0").choices(&nodes), expected);
     }
     // Without a folder nothing is kept, and nothing fails.
     TuningCache::open(None, &adapter("1.0")).save().unwrap();
@@ -207,11 +216,11 @@ fn loads_that_are_measured_otherwise_void_nothing() {
     let all = [TextureLoads::Slow, TextureLoads::Faster, TextureLoads::MuchFaster].map(caps);
     for measured in &all {
         let mut cache = TuningCache::open(None, &adapter("1.0"));
-        cache.settle(&nodes(measured), measured);
+        cache.settle(&nodes(measured));
         for later in &all {
             let nodes = nodes(later);
             assert_eq!(nodes.len(), 2);
-            assert_eq!(cache.choices(&nodes, later).len(), 2, "{:?}, then {:?}", measured.textures, later.textures);
+            assert_eq!(cache.choices(&nodes).len(), 2, "{:?}, then {:?}", measured.textures, later.textures);
         }
     }
 }
@@ -219,7 +228,6 @@ fn loads_that_are_measured_otherwise_void_nothing() {
 /// Choices that come with the program stand in until the adapter itself is measured.
 #[test]
 fn shipped_choices_hold_until_something_was_measured() {
-    let caps = Caps::baseline();
     let nodes = doubles(&["slow", "right"]);
     let family = |name: &str, driver: &str, choice: &str| Family {
         adapter: name.into(),
@@ -227,21 +235,82 @@ fn shipped_choices_hold_until_something_was_measured() {
         choices: Choices::from([("double".to_owned(), choice.to_owned())]),
     };
     let cache = |families: &[Family]| TuningCache::open(None, &adapter("1.0")).with_families(families, &adapter("1.0"));
-    let chosen = |cache: &TuningCache| cache.choices(&nodes, &caps).get("double").cloned();
+    let chosen = |cache: &TuningCache| cache.choices(&nodes).get(&key(1000)).cloned();
 
     let like = cache(&[family("another", "", "right"), family("a card", "1.", "right")]);
     assert_eq!(chosen(&like).as_deref(), Some("right"));
-    assert!(like.missing(&nodes, &caps).is_empty());
+    assert!(like.missing(&nodes).is_empty());
     // Another adapter, another driver, a choice that is none.
     for other in [family("another", "", "right"), family("a card", "2.", "right"), family("a card", "", "wrong")] {
         assert_eq!(chosen(&cache(std::slice::from_ref(&other))), None, "{other:?}");
-        assert_eq!(cache(std::slice::from_ref(&other)).missing(&nodes, &caps).len(), 1);
+        assert_eq!(cache(std::slice::from_ref(&other)).missing(&nodes).len(), 1);
     }
     let mut measured = cache(&[family("a card", "", "right")]);
-    let found = Measured { choice: "slow".into(), seconds: 1e-3 };
-    let outcome = Outcome { key: "double".into(), flops: 1, default: None, best: found, tried: 1, rejected: vec![] };
-    measured.record(&nodes, &[outcome], &caps);
+    measured.record(&nodes, &[outcome(1000, "slow", 1e-3)]);
     assert_eq!(chosen(&measured).as_deref(), Some("slow"));
+    // A table is of classes: the largest shape, which tuning measures first, stands for the others.
+    let table = Family::of(&adapter("1.0"), &[outcome(1200, "right", 1e-3), outcome(1000, "slow", 5e-4)]);
+    assert_eq!(table.choices, Choices::from([("double".to_owned(), "right".to_owned())]));
+}
+
+/// What `tune --gemm` finds is what `bench --gemm` takes.
+#[test]
+fn a_matrix_product_is_tuned_and_then_timed_with_what_was_found() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let table = dir.join("table.json");
+    let said = ok(dir, &["tune", "--gemm", "96", "--budget", "20", "--table", table.to_str().unwrap()]);
+    assert!(said.contains("product of 96x96 matrices") && said.contains("kept in"), "{said}");
+    let kept = said.lines().find_map(|line| line.strip_prefix("kept in ")).unwrap();
+    // Whatever was the fastest: another choice in its place is what is taken.
+    let mut cache: serde_json::Value = serde_json::from_slice(&std::fs::read(kept).unwrap()).unwrap();
+    let entries = cache["entries"].as_object_mut().unwrap();
+    assert!(!entries.is_empty());
+    entries.values_mut().for_each(|entry| entry["choice"] = "direct".into());
+    std::fs::write(kept, cache.to_string()).unwrap();
+    let timed: serde_json::Value = serde_json::from_str(&ok(dir, &["bench", "--gemm", "96", "--json", "-"])).unwrap();
+    for product in timed["products"].as_array().unwrap() {
+        assert_eq!(product["choice"], "direct");
+    }
+    for wrong in [["tune", "--gemm", "0"], ["bench", "--gemm", "46341"]] {
+        assert_eq!(program(dir, &wrong).status.code(), Some(2));
+    }
+}
+
+fn outcome(count: usize, choice: &str, seconds: f64) -> Outcome {
+    let best = Measured { choice: choice.into(), seconds };
+    Outcome {
+        key: key(count),
+        class: "double".into(),
+        flops: count as u64,
+        default: None,
+        best,
+        tried: 1,
+        rejected: vec![],
+    }
+}
+
+/// What was measured for a shape serves others of its class until they are measured; what was merely settled does not.
+#[test]
+fn shapes_of_a_class_share_what_was_measured() {
+    let choices = ["slow", "right"];
+    let (first, second, third) = (doubles(&choices), doubles_of(1200, &choices), doubles_of(1400, &choices));
+    let mut cache = TuningCache::open(None, &adapter("1.0"));
+    let chosen = |cache: &TuningCache, nodes: &[Tunable]| cache.choices(nodes).into_values().next();
+    cache.settle(&first);
+    assert_eq!((chosen(&cache, &first).as_deref(), chosen(&cache, &second)), (Some("slow"), None));
+    cache.record(&first, &[outcome(1000, "right", 1e-3)]);
+    assert_eq!(chosen(&cache, &second).as_deref(), Some("right"));
+    assert!(cache.missing(&second).is_empty());
+    cache.record(&second, &[outcome(1200, "slow", 2e-3)]);
+    let now = [&first, &second, &third].map(|nodes| chosen(&cache, nodes).unwrap());
+    assert_eq!(now, ["right", "slow", "slow"]);
+    // Where the one that serves the class is no candidate, there is nothing about the shape.
+    let others = doubles_of(1400, &["forgetful"]);
+    assert_eq!((chosen(&cache, &others), cache.missing(&others).len()), (None, 1));
 }
 
 /// Every candidate of a small convolution and of its gradients runs and agrees; with the choices in force, the graph

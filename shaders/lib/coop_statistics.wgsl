@@ -37,7 +37,7 @@ fn keep_moments(lane: u32, row: u32, column: u32, moments: Moments) {
         count += other_count;
     }
     if lane < MATRIX && count > 0.0 && column < width() {
-        let at = row / (FRAGMENTS * MATRIX) * width() + column;
+        let at = row / (FRAGMENTS_M * MATRIX) * width() + column;
         run_mean[at] = mean;
         run_m2[at] = m2;
     }

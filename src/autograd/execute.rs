@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
-use super::{Arena, Group, Memory, PendingGroup, Plan, PlannedDispatch, PlannedExchange, Storage};
+use super::plan::share;
+use super::{Arena, Group, Memory, PendingGroup, Plan, PlannedDispatch, PlannedExchange, Slot, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Buffer, Gpu, PendingRead, Recorded, Usage, Work};
 use crate::tensor::{HostTensor, TensorType};
 
-/// The persistent tensors of a session on the device, by name.
+/// What the plans of a session have in common on the device: the persistent tensors, by name, and the buffers that the
+/// plans, which run one after another, use in turns.
 #[derive(Debug, Default)]
 pub struct Store {
     entries: BTreeMap<String, (TensorType, Buffer)>,
+    /// As long as one of them holds it.
+    slots: Vec<Weak<Buffer>>,
 }
 
 impl Store {
@@ -64,6 +69,24 @@ impl Store {
             }
         }
         Ok(arena)
+    }
+
+    /// The buffers that hold a plan's slots. Those of other plans may be among them, but not between guard zones: what is
+    /// behind a tensor would then be another plan's.
+    fn ensure_slots(&mut self, gpu: &Gpu, slots: &[Slot]) -> Result<Vec<Arc<Buffer>>> {
+        let allocate = |bytes: u64| gpu.allocate("slot", bytes, Usage::Scratch).map(Arc::new);
+        if gpu.has_guards() {
+            return slots.iter().map(|slot| allocate(slot.bytes)).collect();
+        }
+        let mut held: Vec<Arc<Buffer>> = self.slots.iter().filter_map(Weak::upgrade).collect();
+        let mut sizes: Vec<u64> = held.iter().map(|buffer| buffer.bytes()).collect();
+        let places = share(slots, &mut sizes);
+        for &bytes in &sizes[held.len()..] {
+            held.push(allocate(bytes)?);
+        }
+        self.slots = held.iter().map(Arc::downgrade).collect();
+        let places = places.into_iter().zip(slots);
+        places.map(|(at, slot)| at.map_or_else(|| allocate(slot.bytes), |at| Ok(Arc::clone(&held[at])))).collect()
     }
 
     /// The names and types of all variables, sorted by name.
@@ -136,6 +159,8 @@ pub struct Executable {
     plan: Plan,
     inputs: Vec<Buffer>,
     outputs: Vec<Buffer>,
+    /// Held so that the next plan of the session may share them.
+    _slots: Vec<Arc<Buffer>>,
     preparation: Vec<Recorded>,
     /// Whether the preparation was submitted since the variables last changed.
     prepared: AtomicBool,
@@ -167,7 +192,8 @@ const IN_FLIGHT: usize = 3;
 
 impl Executable {
     /// Allocates the plan's buffers and builds its pipelines. Variables are taken from `store`, where they lie as the first
-    /// plan wanted them; so of the plans that share a store the one that trains comes first.
+    /// plan wanted them; so of the plans that share a store the one that trains comes first. They share slots too: what a
+    /// step of one leaves in them is gone when another has run.
     ///
     /// # Errors
     /// [`Kind::OutOfMemory`], [`Kind::Shader`], [`Kind::DeviceLost`]; [`Kind::Internal`] if variables lie otherwise than the
@@ -194,7 +220,9 @@ impl Executable {
         let allocate = |label: &str, bytes: u64| gpu.allocate(label, bytes, Usage::Storage);
         let inputs = plan.inputs.iter().map(|(name, ty)| allocate(name, ty.bytes())).collect::<Result<Vec<_>>>()?;
         let scratch = |label: &str, bytes: u64| gpu.allocate(label, bytes, Usage::Scratch);
-        let slots = plan.slots.iter().map(|&bytes| scratch("slot", bytes)).collect::<Result<Vec<_>>>()?;
+        let held = store.ensure_slots(gpu, &plan.slots)?;
+        let slots: Vec<Buffer> =
+            held.iter().zip(&plan.slots).map(|(buffer, slot)| buffer.part(0, slot.bytes)).collect();
         let own = (plan.outputs.iter().zip(&plan.output_storage).enumerate())
             .map(|(i, ((_, ty), &at))| scratch("output", if at == Storage::Output(i) { ty.bytes() } else { 4 }))
             .collect::<Result<Vec<_>>>()?;
@@ -231,10 +259,10 @@ impl Executable {
         };
         let exchanged = plan.exchanges.iter().map(exchanged).collect::<Result<_>>()?;
         let prepared = AtomicBool::new(false);
-        Ok(Self { plan, inputs, outputs, preparation, prepared, recorded, exchanged, staging, turn: 0 })
+        Ok(Self { plan, inputs, outputs, _slots: held, preparation, prepared, recorded, exchanged, staging, turn: 0 })
     }
 
-    /// The memory it takes.
+    /// The memory it takes alone: see [`Memory::in_turns`].
     pub fn memory(&self) -> Memory {
         self.plan.memory
     }

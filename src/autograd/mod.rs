@@ -22,5 +22,5 @@ pub use bundle::Arena;
 pub use exchange::{Combine, Exchange, PlannedExchange};
 pub use execute::{Early, Executable, KernelProfile, Meet, PendingOutputs, Store};
 pub use group::{Group, PendingGroup};
-pub use plan::{Memory, Plan, PlannedDispatch, Storage, Tunable};
+pub use plan::{Memory, Plan, PlannedDispatch, Slot, Storage, Tunable};
 pub use tape::{Candidates, Finish, Lower, Lowered, Node, NodeView, Op, Origin, Tape, Tensor, Variable};

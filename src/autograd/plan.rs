@@ -63,21 +63,54 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The memory of two plans that share their variables, held at the same time.
-    #[must_use]
-    pub fn beside(self, other: Self) -> Self {
-        Self {
-            variables: self.variables.max(other.variables),
-            io: self.io + other.io,
-            slots: self.slots + other.slots,
-            without_reuse: self.without_reuse + other.without_reuse,
+    /// The memory of plans that share a [`Store`](super::Store) and run in turns, in the order in which they are built:
+    /// they share variables and slots.
+    pub fn in_turns<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Self {
+        let (mut all, mut slots) = (Self::default(), vec![]);
+        for plan in plans {
+            let own: u64 = plan.slots.iter().filter(|slot| !slot.kept).map(|slot| slot.bytes).sum();
+            share(&plan.slots, &mut slots);
+            all.variables = all.variables.max(plan.memory.variables);
+            all.io += plan.memory.io;
+            all.slots += plan.memory.slots - own;
+            all.without_reuse += plan.memory.without_reuse;
         }
+        all.slots += slots.iter().sum::<u64>();
+        all
     }
 
     /// All bytes.
     pub fn total(&self) -> u64 {
         self.variables + self.io + self.slots
     }
+}
+
+/// A reusable buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Its size.
+    pub bytes: u64,
+    /// Whether what lies in it is read again in the next step, so that no other plan may use it in between.
+    pub kept: bool,
+}
+
+/// Which of the `buffers` of a session, whose sizes these are, each slot of a plan lies in: the smallest that is large enough,
+/// as long as there is one; those that have to be allocated come to the end. `None` for what is kept, in a buffer of its own.
+/// No two slots of a plan share one.
+pub(super) fn share(slots: &[Slot], buffers: &mut Vec<u64>) -> Vec<Option<usize>> {
+    let mut free: Vec<usize> = (0..buffers.len()).collect();
+    free.sort_by_key(|&i| buffers[i]);
+    let mut by_size: Vec<usize> = (0..slots.len()).filter(|&i| !slots[i].kept).collect();
+    by_size.sort_by_key(|&i| std::cmp::Reverse(slots[i].bytes));
+    let mut places = vec![None; slots.len()];
+    for i in by_size {
+        let fits = free.iter().position(|&b| buffers[b] >= slots[i].bytes);
+        places[i] = Some(fits.map_or(buffers.len(), |at| free.remove(at)));
+        if fits.is_none() {
+            buffers.push(slots[i].bytes);
+        }
+    }
+    places
 }
 
 /// A node whose kernels can be chosen by tuning.
@@ -105,8 +138,8 @@ pub struct Plan {
     pub closing: usize,
     /// Where ranks that train together put numbers together, in order. All are before `closing`, or there is no closing.
     pub exchanges: Vec<PlannedExchange>,
-    /// Sizes of the reusable buffers.
-    pub slots: Vec<u64>,
+    /// The reusable buffers.
+    pub slots: Vec<Slot>,
     /// Textures that launches copy to what they read from there.
     pub textures: TextureSizes,
     /// Buffers that several tensors share for good.
@@ -338,7 +371,7 @@ impl Plan {
         plan.memory = Memory {
             variables: plan.variables.iter().map(|v| v.ty.bytes()).sum(),
             io: plan.inputs.iter().map(|(_, ty)| ty.bytes()).chain(plan.outputs.iter().map(|(_, ty)| ty.bytes())).sum(),
-            slots: slots.iter().sum::<u64>() + own + copies,
+            slots: slots.iter().map(|slot| slot.bytes).sum::<u64>() + own + copies,
             without_reuse: tenants.iter().map(|t| t.bytes).sum::<u64>() + own + copies,
         };
         plan.slots = slots;
@@ -378,7 +411,8 @@ impl Plan {
     /// Device errors other than lack of memory.
     pub fn fits(&self, gpu: &Gpu) -> Result<bool> {
         let sizes = self.variables.iter().map(|v| v.ty.bytes());
-        let sizes = sizes.chain(self.inputs.iter().map(|(_, ty)| ty.bytes())).chain(self.slots.iter().copied());
+        let sizes =
+            sizes.chain(self.inputs.iter().map(|(_, ty)| ty.bytes())).chain(self.slots.iter().map(|slot| slot.bytes));
         let sizes = sizes.chain(self.outputs.iter().map(|(_, ty)| ty.bytes()));
         let own = self.arenas.iter().filter(|arena| arena.variables.is_none());
         let sizes = sizes.chain(own.map(|arena| arena.bytes));
@@ -400,7 +434,7 @@ impl Plan {
         let limit = caps.max_binding.min(caps.max_buffer);
         let variables = self.variables.iter().map(|v| (v.name.as_str(), v.ty.bytes()));
         let inputs = self.inputs.iter().map(|(name, ty)| (name.as_str(), ty.bytes()));
-        let slots = self.slots.iter().map(|&bytes| ("an activation", bytes));
+        let slots = self.slots.iter().map(|slot| ("an activation", slot.bytes));
         let outputs = self.outputs.iter().map(|(_, ty)| ("an output", ty.bytes()));
         match variables.chain(inputs).chain(slots).chain(outputs).find(|&(_, bytes)| bytes > limit) {
             None => Ok(()),
@@ -522,8 +556,8 @@ fn lower(tape: &Tape, bundles: &Bundles, step: &Step, caps: &Caps) -> Result<(Lo
     Ok((lowered, exchange))
 }
 
-/// Gives every tenant a slot: returns the slots' sizes and each tenant's slot.
-fn assign(tenants: &[Tenant]) -> (Vec<u64>, Vec<usize>) {
+/// Gives every tenant a slot: returns the slots and each tenant's slot.
+fn assign(tenants: &[Tenant]) -> (Vec<Slot>, Vec<usize>) {
     let mut by_size: Vec<usize> = (0..tenants.len()).collect();
     by_size.sort_by_key(|&i| (std::cmp::Reverse(tenants[i].bytes), tenants[i].first));
     let mut slots: Vec<(u64, Vec<usize>)> = vec![];
@@ -540,7 +574,8 @@ fn assign(tenants: &[Tenant]) -> (Vec<u64>, Vec<usize>) {
         slots[slot].1.push(i);
         slot_of[i] = slot;
     }
-    (slots.into_iter().map(|(bytes, _)| bytes).collect(), slot_of)
+    let kept = |of: &[usize]| of.iter().any(|&i| tenants[i].last == usize::MAX);
+    (slots.into_iter().map(|(bytes, of)| Slot { bytes, kept: kept(&of) }).collect(), slot_of)
 }
 
 #[cfg(test)]
@@ -551,14 +586,27 @@ mod tests {
     fn tenants_that_live_together_never_share_a_slot() {
         let spans = [(0, 1, 100), (1, 2, 50), (2, 3, 100), (3, 5, 70), (4, 4, 10), (0, 5, 30)];
         let tenants: Vec<Tenant> = spans.iter().map(|&(first, last, bytes)| Tenant { first, last, bytes }).collect();
-        let (sizes, slot_of) = assign(&tenants);
+        let (slots, slot_of) = assign(&tenants);
         for (i, a) in tenants.iter().enumerate() {
-            assert!(sizes[slot_of[i]] >= a.bytes);
+            assert!(slots[slot_of[i]].bytes >= a.bytes);
             for (j, b) in tenants.iter().enumerate().skip(i + 1) {
                 let together = a.first <= b.last && b.first <= a.last;
                 assert!(!together || slot_of[i] != slot_of[j], "{i} and {j}");
             }
         }
-        assert_eq!(sizes.iter().sum::<u64>(), 200, "{sizes:?}");
+        assert_eq!(slots.iter().map(|slot| slot.bytes).sum::<u64>(), 200, "{slots:?}");
+    }
+
+    #[test]
+    fn plans_in_turns_share_the_smallest_buffers_that_fit_but_no_kept_ones() {
+        let slot = |bytes| Slot { bytes, kept: false };
+        let kept = |bytes| Slot { bytes, kept: true };
+        let mut buffers = vec![];
+        assert_eq!(share(&[slot(100), kept(50), slot(40), slot(10)], &mut buffers), [Some(0), None, Some(1), Some(2)]);
+        // The second plan: 60 fits into 100, 45 into nothing that is left.
+        let second = share(&[slot(5), slot(45), slot(60), kept(8)], &mut buffers);
+        assert_eq!(buffers, [100, 40, 10, 45]);
+        assert_eq!(second, [Some(2), Some(3), Some(0), None]);
+        assert_eq!(share(&[slot(45), slot(45)], &mut buffers), [Some(3), Some(0)]);
     }
 }

@@ -50,8 +50,10 @@ impl Lowered {
 /// What tuning may choose from for a node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidates {
-    /// The shape class: under this name the choice is looked up in [`Caps::choices`].
+    /// The very shape: under this name the choice is looked up in [`Caps::choices`].
     pub key: String,
+    /// Its shape class: what holds for one shape most likely holds for others of the class, which have about as much to do.
+    pub class: String,
     /// The choice that the others must agree with.
     pub reference: String,
     /// The choices, the one without tuning first.

@@ -55,11 +55,24 @@ pub struct GemmBench {
 impl GemmBench {
     fn plan(&self, dtype: DType, caps: &Caps) -> Result<Plan> {
         let n = self.size;
+        if n == 0 {
+            return Err(Error::new(Kind::Usage, "a matrix needs at least one row"));
+        }
         let mut tape = Tape::new();
         let ty = TensorType { shape: [n, n].into(), dtype };
         let (a, b) = (tape.variable("a", ty.clone(), false)?, tape.variable("b", ty, false)?);
         let y = conv2d::linear(&mut tape, a, b, None)?;
-        Plan::new(&tape, &[y], caps)
+        Plan::new(&tape, &[y], caps).map_err(|e| e.next("use smaller matrices"))
+    }
+
+    /// What there is to tune of the product: in f32 and, where the device has it, f16.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn tunable(&self, caps: &Caps) -> Result<Vec<Tunable>> {
+        let types = [DType::F32, DType::F16].into_iter().filter(|&dtype| caps.f16 || dtype == DType::F32);
+        let plans = types.map(|dtype| self.plan(dtype, caps)).collect::<Result<Vec<_>>>()?;
+        Ok(plans.into_iter().flat_map(|plan| plan.tunable).collect())
     }
 
     /// Times the product in f32 or f16. `check` is called between launches and may end it.
@@ -75,11 +88,8 @@ impl GemmBench {
         check: &dyn Fn() -> Result<()>,
     ) -> Result<GemmTiming> {
         let n = self.size;
-        if n == 0 {
-            return Err(Error::new(Kind::Usage, "a matrix needs at least one row"));
-        }
-        let untuned = self.plan(dtype, gpu.caps()).map_err(|e| e.next("use smaller matrices"))?;
-        let choices = self.tuning.as_ref().map(|cache| cache.choices(&untuned.tunable, gpu.caps())).unwrap_or_default();
+        let untuned = self.plan(dtype, gpu.caps())?;
+        let choices = self.tuning.as_ref().map(|cache| cache.choices(&untuned.tunable)).unwrap_or_default();
         let caps = gpu.caps().with_choices(choices);
         let plan = self.plan(dtype, &caps)?;
         let choice = plan.tunable.first().and_then(|node: &Tunable| {

@@ -284,7 +284,7 @@ impl ModelBench {
             Task::Infer => EvalGraph::new(model, &self.config, batch, outputs, gpu.caps()).map(|g| g.plan.tunable),
         };
         match (&self.tuning, nodes) {
-            (Some(cache), Ok(nodes)) => gpu.caps().with_choices(cache.choices(&nodes, gpu.caps())),
+            (Some(cache), Ok(nodes)) => gpu.caps().with_choices(cache.choices(&nodes)),
             // A graph that cannot be planned is refused, with its reason, when the session is made.
             _ => gpu.caps().clone(),
         }

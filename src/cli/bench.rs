@@ -53,8 +53,8 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "N", help_heading = "Work", conflicts_with_all = [
         "model", "size", "batch", "micro_batch", "precision", "infer", "steps", "warm_up", "top", "layers", "memory_limit",
         "ranks", "simulate",
-    ])]
-    gemm: Option<usize>,
+    ], value_parser = clap::value_parser!(u16).range(1..=46_340))]
+    gemm: Option<u16>,
     /// Time a training step that the processes share which mpirun has started, against one process, and say what of it is
     /// exchanges. --batch is that of all of them; 10 steps are timed unless --steps says otherwise
     #[arg(long, conflicts_with_all = ["gemm", "infer", "top", "layers"], help_heading = "Ranks")]
@@ -129,10 +129,7 @@ pub(super) fn run(args: &BenchArgs, interrupt: &Interrupt, team: &Team) -> Resul
         let report = team.agreed("the benchmark", measure_ranks(args, interrupt, team))?;
         return if team.is_first() { print(&report.to_string(), &report, args.json.as_deref()) } else { Ok(()) };
     }
-    if let Some(size) = args.gemm {
-        if size == 0 {
-            return Err(Error::new(Kind::Usage, "--gemm 0: a matrix needs at least one row"));
-        }
+    if let Some(size) = args.gemm.map(usize::from) {
         let gpu = args.device.open()?;
         let bench = GemmBench { size, tuning: args.tuning.cache(&gpu) };
         let ceilings = Ceilings::measure(&gpu, &check)?;

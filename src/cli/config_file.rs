@@ -242,6 +242,7 @@ fn set(table: &mut Table, keys: &[&str], value: Option<&Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Draw;
     use crate::train::{ScheduleKind, Trained};
 
     fn merged(text: &str, flags: &TrainConfig, given: &[&str]) -> Result<TrainConfig> {
@@ -309,5 +310,72 @@ mod tests {
             std::fs::write(file.path(), recipe.text).unwrap();
             assert_eq!(read(&Base::of_file(file.path()).unwrap()), TrainConfig { recipe: None, ..config }, "{name}");
         }
+    }
+
+    /// One to three changes of a text: lines that go, come twice or change places, and values in place of others.
+    fn mutated(text: &str, draw: &mut Draw) -> String {
+        const VALUES: [&str; 14] = [
+            "-1",
+            "0",
+            "1",
+            "1e999",
+            "-0.0",
+            "nan",
+            "inf",
+            "9223372036854775807",
+            "''",
+            "'\u{e9}'",
+            "true",
+            "[]",
+            "{}",
+            "[[1, 2], 'x']",
+        ];
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        for _ in 0..draw.between(1, 3) {
+            let at = draw.below(lines.len());
+            match (draw.below(6), lines[at].split_once('=')) {
+                (0, _) if lines.len() > 1 => drop(lines.remove(at)),
+                (1, _) => lines.insert(at, lines[at].clone()),
+                (2, _) => {
+                    let other = draw.below(lines.len());
+                    lines.swap(at, other);
+                }
+                (3, _) => {
+                    let end = draw.below(lines[at].chars().count() + 1);
+                    lines[at] = lines[at].chars().take(end).collect();
+                }
+                (_, Some((key, _))) => lines[at] = format!("{key}= {}", draw.of(&VALUES)),
+                (_, None) => lines[at].push(*draw.of(&[&']', &'[', &'=', &'"', &'.'])),
+            }
+        }
+        lines.join("\n")
+    }
+
+    /// Whatever stands in a file, it is refused, or a configuration that can be written and read again.
+    #[test]
+    fn a_configuration_with_changes_is_refused_or_one_that_can_be_read_again() {
+        let mut draw = Draw::new(1, "configurations");
+        let (mut refused, mut taken) = (0, 0);
+        let place = Path::new("changed.toml");
+        for recipe in Recipe::all().unwrap() {
+            for _ in 0..100 {
+                let text = mutated(recipe.text, &mut draw);
+                let config = Base::of_text(&text, place)
+                    .and_then(|base| merge(&base, &TrainConfig::default(), &|_| false))
+                    .and_then(|config| config.validate().map(|()| config));
+                match config {
+                    Ok(config) => {
+                        let again = Base::of_text(&toml::to_string(&config).unwrap(), place).unwrap();
+                        assert_eq!(merge(&again, &TrainConfig::default(), &|_| false).unwrap(), config, "{text}");
+                        taken += 1;
+                    }
+                    Err(e) => {
+                        assert!([Kind::Usage, Kind::Io, Kind::Unsupported].contains(&e.kind()), "{e}\n{text}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        assert!(taken > refused / 10 && refused > taken / 10, "{taken} taken, {refused} refused");
     }
 }

@@ -396,7 +396,7 @@ fn run_one(
         no_cache: args.load.no_cache,
         memory_limit: memory_budget_of(team, None, gpu),
         workers: args.load.workers.into(),
-        tuning: Tuning::On(tuning_cache(gpu), first_tuning(gpu, args.device.checked)),
+        tuning: Tuning::On(Box::new(tuning_cache(gpu)), first_tuning(gpu, args.device.checked)),
         ..RunOptions::default()
     };
     let (mut progress, mut narrator) = (Progress::new(), Narrator::new(config));

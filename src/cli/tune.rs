@@ -8,8 +8,11 @@ use clap::Args;
 
 use super::progress::Progress;
 use super::{DeviceArgs, interrupted, say, tuning_cache};
+use crate::autograd::Tunable;
+use crate::bench::GemmBench;
 use crate::data::ImageSize;
 use crate::error::{Error, Kind, Result};
+use crate::gpu::Gpu;
 use crate::models::Model;
 use crate::train::{EvalGraph, Interrupt, Precision, TrainConfig, TrainGraph};
 use crate::tune::{Family, Outcome, distinct, tune};
@@ -20,10 +23,12 @@ use crate::weights::write_atomically;
 Examples:
   lesion-gpu tune --model resnet18 --size 128 --batch 32
   lesion-gpu tune --model resnet50 --size 224 --batch 64 --budget 120 --adapter 1
+  lesion-gpu tune --gemm 4096                                   for `bench --gemm 4096`
 
 Every candidate is first compared with the plain kernel (for very large products, with the direct tiles) on random data of
 the same shape, then timed. The result is kept in the user's cache folder and used by train, eval and predict of the same
-model, size, precision and batch (with micro-batches: the part), unless --no-tune is given. Changed kernels, drivers or versions of this program make it void.")]
+model, size, precision and batch (with micro-batches: the part), and for convolutions of others with about as many pixels,
+unless --no-tune is given. Another driver or build of this program makes it void.")]
 pub(super) struct TuneArgs {
     /// Model, as for `lesion-gpu train`
     #[arg(long, default_value = "resnet18")]
@@ -40,6 +45,9 @@ pub(super) struct TuneArgs {
     /// Precision of the activations: f32 or mixed
     #[arg(long, default_value = "f32")]
     precision: Precision,
+    /// Try the product of two matrices of N rows and columns instead of a model, in f32 and, where the device has it, f16
+    #[arg(long, value_name = "N", conflicts_with_all = ["model", "size", "batch", "classes", "precision"], value_parser = clap::value_parser!(u16).range(1..=46_340))]
+    gemm: Option<u16>,
     /// Seconds to spend; the largest products come first
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     budget: u32,
@@ -50,11 +58,38 @@ pub(super) struct TuneArgs {
     device: DeviceArgs,
 }
 
+impl TuneArgs {
+    /// The model and its configuration, unless it is about a product of matrices.
+    fn config(&self) -> Result<Option<(Model, TrainConfig)>> {
+        if self.gemm.is_some() {
+            return Ok(None);
+        }
+        let Self { size, batch, precision, .. } = *self;
+        let model = Model::find(&self.model)?;
+        let config = TrainConfig { size, batch, precision, ..TrainConfig::of(model) };
+        config.validate()?;
+        Ok(Some((model, config)))
+    }
+
+    /// What there is to tune on a device, and its name.
+    fn nodes(&self, config: Option<(Model, TrainConfig)>, gpu: &Gpu) -> Result<(Vec<Tunable>, String)> {
+        let caps = gpu.caps();
+        let Some((model, config)) = config else {
+            let size = self.gemm.unwrap_or_default().into();
+            return Ok((GemmBench { size, tuning: None }.tunable(caps)?, format!("product of {size}x{size} matrices")));
+        };
+        config.precision.check(gpu)?;
+        let outputs = model.outputs(self.classes.into());
+        let train = TrainGraph::new(model, &config, config.batch, outputs, caps)?;
+        let eval = EvalGraph::new(model, &config, config.batch, outputs, caps)?;
+        let TrainConfig { model, size, batch, precision, .. } = &config;
+        let name = format!("{model}, {size} pixels, batch {batch}, {}", precision.name());
+        Ok((distinct([train.plan.tunable, eval.plan.tunable].concat()), name))
+    }
+}
+
 pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
-    let (size, batch, precision) = (args.size, args.batch, args.precision);
-    let model = Model::find(&args.model)?;
-    let config = TrainConfig { size, batch, precision, ..TrainConfig::of(model) };
-    config.validate()?;
+    let config = args.config()?;
     if args.device.checked {
         return Err(Error::new(
             Kind::Usage,
@@ -63,12 +98,7 @@ pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
         .next("leave --checked away"));
     }
     let gpu = args.device.open()?;
-    precision.check(&gpu)?;
-    let caps = gpu.caps();
-    let outputs = model.outputs(args.classes.into());
-    let train = TrainGraph::new(model, &config, config.batch, outputs, caps)?;
-    let eval = EvalGraph::new(model, &config, config.batch, outputs, caps)?;
-    let nodes = distinct([train.plan.tunable, eval.plan.tunable].concat());
+    let (nodes, work) = args.nodes(config, &gpu)?;
     let mut progress = Progress::new();
     let started = Instant::now();
     let found = tune(&gpu, &nodes, Duration::from_secs(args.budget.into()), &mut |done, all| {
@@ -79,7 +109,7 @@ pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
     let found = found?;
     gpu.save_pipelines();
     let mut cache = tuning_cache(&gpu);
-    cache.record(&nodes, &found.outcomes, caps);
+    cache.record(&nodes, &found.outcomes);
     cache.save()?;
     if let Some(path) = &args.table {
         let table = serde_json::to_string_pretty(&[Family::of(gpu.adapter(), &found.outcomes)])
@@ -90,7 +120,7 @@ pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
     let a = gpu.adapter();
     say(format!("device  {} ({}, {})", a.name, a.class.name(), a.driver));
     let seconds = started.elapsed().as_secs_f64();
-    say(format!("work    {}, {size} pixels, batch {batch}, {}: {seconds:.1} s", config.model, precision.name()));
+    say(format!("work    {work}: {seconds:.1} s"));
     say(format!(
         "{:>10}  {:>10}  {:>6}  {:>9}  {:<30} product (N x H x W x C, R x S x C x K)",
         "default ms", "best ms", "gain", "GFLOP/s", "best"

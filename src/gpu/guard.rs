@@ -36,6 +36,11 @@ impl Guards {
 }
 
 impl Gpu {
+    /// Whether tensors lie between guard zones.
+    pub(crate) fn has_guards(&self) -> bool {
+        self.guards.is_some()
+    }
+
     /// Fills what lies around the `size` usable bytes of a new buffer, and those too if they mean nothing yet.
     pub(super) fn guard(&self, guards: &Guards, label: &str, buffer: &wgpu::Buffer, size: u64, usage: Usage) {
         match usage {

@@ -2,7 +2,7 @@
 //! `lesion-gpu doctor` runs all cases; this runs small ones that together use the kernels of a plan.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 
 use super::check::{Position, check_case_at};
@@ -59,10 +59,14 @@ pub fn self_test(gpu: &Gpu, plans: &[&Plan]) -> Result<Tested> {
         gpu.trust_kernels(kernels.iter().copied());
         return Ok(tested);
     };
-    // Of the kernels of a case that failed, those are cleared that another case has shown to be right.
-    let suspects: Vec<&Kernel> = used.iter().filter(|kernel| !right.contains(*kernel)).collect();
-    let suspects = if suspects.is_empty() { used.iter().collect() } else { suspects };
-    Err(refusal(gpu, &suspects, error))
+    // Of the kernels of a case that failed, those are less likely that another case has shown to be right. That case may have
+    // been an easier one.
+    let (mut less_likely, mut suspects): (Vec<&Kernel>, Vec<_>) =
+        used.iter().partition(|kernel| right.contains(kernel));
+    if suspects.is_empty() {
+        std::mem::swap(&mut suspects, &mut less_likely);
+    }
+    Err(refusal(gpu, &suspects, &less_likely, error))
 }
 
 /// Small cases that together use all of `kernels`, each with all the kernels it uses; and what they test.
@@ -107,10 +111,11 @@ fn likeness(kernel: &Kernel, other: &Kernel) -> Option<usize> {
     same.then_some(constants + libraries + loads)
 }
 
-fn refusal(gpu: &Gpu, suspects: &[&Kernel], error: &str) -> Error {
-    let mut names: Vec<String> = suspects.iter().map(|kernel| kernel.label()).collect();
-    names.sort();
-    names.dedup();
+fn refusal(gpu: &Gpu, suspects: &[&Kernel], less_likely: &[&Kernel], error: &str) -> Error {
+    let names = |kernels: &[&Kernel]| kernels.iter().map(|kernel| kernel.label()).collect::<BTreeSet<_>>();
+    let listed = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(" or ");
+    let likely = names(suspects);
+    let less_likely = &names(less_likely) - &likely;
     let mut next =
         "do not train with it: update the driver, or choose another adapter with --adapter; `lesion-gpu doctor` \
                     shows all that is wrong"
@@ -121,7 +126,9 @@ fn refusal(gpu: &Gpu, suspects: &[&Kernel], error: &str) -> Error {
         next += "; --precision f32 does without this kernel";
     }
     let adapter = gpu.adapter();
-    let mut what = format!("this driver computes a kernel wrongly: {}", names.join(" or "));
-    let _ = write!(what, " ({error})");
+    let mut what = format!("this driver computes a kernel wrongly: {} ({error})", listed(likely));
+    if !less_likely.is_empty() {
+        let _ = write!(what, "; less likely {}, right in another case", listed(less_likely));
+    }
     Error::new(Kind::SelfTest, what).at(format!("{}, driver {}", adapter.name, adapter.driver)).next(next)
 }

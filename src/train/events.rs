@@ -26,7 +26,7 @@ pub enum Tuning {
     #[default]
     Off,
     /// What was measured on this device before; what was not is measured now, as far as this time goes, and kept.
-    On(TuningCache, Duration),
+    On(Box<TuningCache>, Duration),
 }
 
 /// What a run depends on besides its configuration: nothing here changes a result by more than the order of sums.

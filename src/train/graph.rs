@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::freezing::Network;
 use super::objective::trace_loss;
 use super::{Precision, TracedModel, TrainConfig};
-use crate::autograd::{Gradients, Plan, Tape, Tensor};
+use crate::autograd::{Gradients, Memory, Plan, Tape, Tensor};
 use crate::data::ImageSize;
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu};
@@ -414,7 +414,7 @@ impl Fit {
         match TrainGraph::new(model, config, batch, outputs, caps) {
             Ok(graph) => {
                 let eval = EvalGraph::new(model, config, batch, outputs, caps)?;
-                let needs = graph.plan.memory.beside(eval.plan.memory).total();
+                let needs = Memory::in_turns([&graph.plan, &eval.plan]).total();
                 Ok(if budget.is_some_and(|b| needs > b) { Self::TooLarge(Some(needs)) } else { Self::Fits(needs) })
             }
             Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::Unsupported) => Ok(Self::TooLarge(None)),

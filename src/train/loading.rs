@@ -21,7 +21,7 @@ impl HostModel {
         plan: &dyn Fn(&Caps) -> Result<EvalGraph>,
     ) -> Result<(EvalSession, Difference)> {
         let untuned = plan(gpu.caps())?;
-        let choices = tuning.map(|cache| cache.choices(&untuned.plan.tunable, gpu.caps())).unwrap_or_default();
+        let choices = tuning.map(|cache| cache.choices(&untuned.plan.tunable)).unwrap_or_default();
         let graph = if choices.is_empty() { untuned } else { plan(&gpu.caps().with_choices(choices))? };
         let mut store = Store::new();
         let session = EvalSession::new(gpu, graph, &mut store)?;

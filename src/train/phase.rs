@@ -151,12 +151,11 @@ impl Plans<'_> {
 impl Graphs {
     /// Everything that is on the device at a time.
     pub fn memory(&self) -> Memory {
-        let head = self.train.plan.memory.beside(self.eval.plan.memory);
+        let backbone = self.backbone.as_ref().map(|backbone| &backbone.plan);
+        let all = Memory::in_turns([&self.train.plan, &self.eval.plan].into_iter().chain(backbone));
         // The backbone's variables stay, beside those of the head.
-        self.backbone.as_ref().map_or(head, |backbone| {
-            let backbone = backbone.plan.memory;
-            Memory { variables: head.variables + backbone.variables, ..head.beside(backbone) }
-        })
+        let of_head = self.train.plan.memory.variables.max(self.eval.plan.memory.variables);
+        backbone.map_or(all, |backbone| Memory { variables: of_head + backbone.memory.variables, ..all })
     }
 
     /// Whether the device has the memory for each graph.

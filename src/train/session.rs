@@ -152,7 +152,7 @@ impl TrainSession {
         &self.parameters
     }
 
-    /// The memory the graph takes.
+    /// The memory the graph takes alone: see [`Memory::in_turns`].
     pub fn memory(&self) -> Memory {
         self.executable.memory()
     }

@@ -1,24 +1,26 @@
 //! What tuning has found, kept on disk: one JSON file for each adapter, driver and version of this program.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Family, Outcome, lower};
-use crate::autograd::Tunable;
+use super::{Family, Outcome};
+use crate::autograd::{Candidates, Tunable};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{AdapterSummary, Caps, Choices, TextureLoads};
+use crate::gpu::{AdapterSummary, Choices};
 use crate::weights::write_atomically;
 
 /// Version of the file.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What a file must have been made on to be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     format: u32,
     program: String,
+    /// A hash of all sources of the program, kernels among them.
+    sources: String,
     adapter: String,
     backend: String,
     driver: String,
@@ -26,8 +28,10 @@ struct Place {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Entry {
-    /// Hash of the linked sources of all candidates: another kernel, another list, another result.
-    kernels: String,
+    /// The shape class of the node.
+    class: String,
+    /// Floating-point operations.
+    flops: u64,
     choice: String,
     /// Of the choice; none if it was taken unmeasured.
     microseconds: Option<f64>,
@@ -55,6 +59,7 @@ impl TuningCache {
         let place = Place {
             format: FORMAT,
             program: env!("CARGO_PKG_VERSION").into(),
+            sources: env!("LESION_GPU_SOURCES").into(),
             adapter: adapter.name.clone(),
             backend: adapter.backend.clone(),
             driver: adapter.driver.clone(),
@@ -83,54 +88,59 @@ impl TuningCache {
         self.path.as_deref()
     }
 
-    fn entry(&self, node: &Tunable, caps: &Caps) -> Option<&Entry> {
-        let entry = self.contents.entries.get(&node.candidates.key)?;
-        let valid = node.candidates.choices.contains(&entry.choice) && entry.kernels == fingerprint(node, caps);
-        valid.then_some(entry)
+    fn entry(&self, node: &Tunable) -> Option<&Entry> {
+        let Candidates { key, choices, .. } = &node.candidates;
+        self.contents.entries.get(key).filter(|entry| choices.contains(&entry.choice))
     }
 
-    /// The choices for the nodes that have been tuned with the kernels as they are now.
-    pub fn choices(&self, nodes: &[Tunable], caps: &Caps) -> Choices {
-        let choice = |node: &Tunable| {
-            let own = self.entry(node, caps).map(|e| &e.choice);
-            Some((node.candidates.key.clone(), own.or_else(|| self.shipped(node))?.clone()))
-        };
+    /// The choices for nodes: what was found for the very shape, else for another of its class, else what adapters like this
+    /// one take.
+    pub fn choices(&self, nodes: &[Tunable]) -> Choices {
+        let choice = |node: &Tunable| Some((node.candidates.key.clone(), self.choice(node)?.clone()));
         nodes.iter().filter_map(choice).collect()
     }
 
-    /// What adapters like this one take. Whatever the kernels have become, a candidate is right.
-    fn shipped(&self, node: &Tunable) -> Option<&String> {
-        self.shipped.get(&node.candidates.key).filter(|choice| node.candidates.choices.contains(choice))
+    fn choice(&self, node: &Tunable) -> Option<&String> {
+        self.entry(node).map(|entry| &entry.choice).or_else(|| self.by_class(node))
     }
 
-    /// The nodes there is nothing about.
-    pub fn missing(&self, nodes: &[Tunable], caps: &Caps) -> Vec<Tunable> {
-        let unknown = |node: &&Tunable| self.entry(node, caps).is_none() && self.shipped(node).is_none();
-        nodes.iter().filter(unknown).cloned().collect()
+    /// What was measured here for the largest shape of a node's class that has a candidate of the node for its choice; else
+    /// what adapters like this one take for the class. Whatever the kernels have become since, a candidate is right.
+    fn by_class(&self, node: &Tunable) -> Option<&String> {
+        let Candidates { class, choices, .. } = &node.candidates;
+        let measured = |entry: &&Entry| entry.class == *class && entry.microseconds.is_some();
+        let here = self.contents.entries.values().filter(measured).filter(|entry| choices.contains(&entry.choice));
+        let here = here.max_by_key(|entry| entry.flops).map(|entry| &entry.choice);
+        here.or_else(|| self.shipped.get(class).filter(|choice| choices.contains(choice)))
+    }
+
+    /// The nodes there is nothing about, neither about their shape nor about its class.
+    pub fn missing(&self, nodes: &[Tunable]) -> Vec<Tunable> {
+        nodes.iter().filter(|node| self.choice(node).is_none()).cloned().collect()
     }
 
     /// Takes over what tuning found for those of `nodes` it is about.
-    pub fn record(&mut self, nodes: &[Tunable], outcomes: &[Outcome], caps: &Caps) {
+    pub fn record(&mut self, nodes: &[Tunable], outcomes: &[Outcome]) {
         for outcome in outcomes {
-            if let Some(node) = nodes.iter().find(|node| node.candidates.key == outcome.key) {
-                self.set(node, outcome.best.choice.clone(), Some(outcome.best.seconds * 1e6), caps);
+            if nodes.iter().any(|node| node.candidates.key == outcome.key) {
+                let Outcome { key, class, flops, best, .. } = outcome.clone();
+                let entry = Entry { class, flops, choice: best.choice, microseconds: Some(best.seconds * 1e6) };
+                self.contents.entries.insert(key, entry);
             }
         }
     }
 
-    /// Settles on the choice without tuning for those of `nodes` there is nothing about, so that the next run does the
-    /// same as this one. `lesion-gpu tune` still measures them.
-    pub fn settle(&mut self, nodes: &[Tunable], caps: &Caps) {
-        for node in self.missing(nodes, caps) {
-            if let Some(choice) = node.candidates.choices.first() {
-                self.set(&node, choice.clone(), None, caps);
+    /// Settles those of `nodes` that were not measured themselves on what their class takes or else on the choice without
+    /// tuning, so that the next run does the same as this one, whatever is measured in between. `lesion-gpu tune` still
+    /// measures them.
+    pub fn settle(&mut self, nodes: &[Tunable]) {
+        for node in nodes.iter().filter(|node| self.entry(node).is_none()).cloned().collect::<Vec<_>>() {
+            let Candidates { key, class, choices, .. } = &node.candidates;
+            if let Some(choice) = self.by_class(&node).or(choices.first()).cloned() {
+                let entry = Entry { class: class.clone(), flops: 0, choice, microseconds: None };
+                self.contents.entries.insert(key.clone(), entry);
             }
         }
-    }
-
-    fn set(&mut self, node: &Tunable, choice: String, microseconds: Option<f64>, caps: &Caps) {
-        let entry = Entry { kernels: fingerprint(node, caps), choice, microseconds };
-        self.contents.entries.insert(node.candidates.key.clone(), entry);
     }
 
     /// Writes the file, whole or not at all.
@@ -143,20 +153,4 @@ impl TuningCache {
             .map_err(|e| Error::new(Kind::Internal, format!("could not encode the tuned choices: {e}")))?;
         write_atomically(path, (text + "\n").as_bytes())
     }
-}
-
-/// A hash of everything the candidates of a node would run. What a device was measured to load faster from, which may
-/// turn out otherwise the next time, is no part of it: neither which candidate comes first, nor where the others read.
-fn fingerprint(node: &Tunable, caps: &Caps) -> String {
-    let caps = &Caps { textures: TextureLoads::Slow, ..caps.clone() };
-    let mut hash = blake3::Hasher::new();
-    let all = std::iter::once(&node.candidates.reference).chain(&node.candidates.choices);
-    for choice in all.collect::<BTreeSet<_>>() {
-        hash.update(choice.as_bytes());
-        for dispatch in lower(node, choice, caps).map(|l| l.dispatches).unwrap_or_default() {
-            hash.update(dispatch.kernel.link(Some(&dispatch.parameters), dispatch.specialised).as_bytes());
-            hash.update(dispatch.kernel.entry.as_bytes());
-        }
-    }
-    hash.finalize().to_hex()[..16].to_owned()
 }

@@ -1,13 +1,14 @@
 //! Tuning: which of the kernels an op could use is the fastest on this device, found by trying.
 //!
-//! A node that has a choice says so ([`Op::candidates`](crate::autograd::Op::candidates)): a name for its shape class,
-//! a list of choices and one that the others must agree with. Tuning runs each on random data of that very shape. What
-//! does not agree with the reference is rejected and never timed; the rest is timed, and the fastest wins if it beats
-//! the choice that would be made without tuning by more than timing noise. Tuning stops when its time is used up,
-//! the largest products come first, and what was not reached stays as it was.
+//! A node that has a choice says so ([`Op::candidates`](crate::autograd::Op::candidates)): names for its shape and the
+//! class of shapes it is of, a list of choices and one that the others must agree with. Tuning runs each on random data
+//! of that very shape. What does not agree with the reference is rejected and never timed; the rest is timed, and the
+//! fastest wins if it beats the choice that would be made without tuning by more than timing noise. Tuning stops when its
+//! time is used up, the largest products come first, and what was not reached stays as it was.
 //!
-//! The result is kept on disk ([`TuningCache`]), and lowering finds it in [`Caps::choices`]. Another kernel adds in
-//! another order, so a run records the choices it was made with, and keeps them when it is resumed.
+//! The result is kept on disk ([`TuningCache`]), serves other shapes of the class until they are measured themselves, and
+//! lowering finds it in [`Caps::choices`]. Another kernel adds in another order, so a run records the choices it was made
+//! with, and keeps them when it is resumed.
 //!
 //! - `measure`: checking and timing the candidates of one node
 //! - `cache`: the file
@@ -23,7 +24,7 @@ pub use cache::TuningCache;
 pub use measure::{Measured, Rejected};
 pub use shipped::Family;
 
-use crate::autograd::{Lower, Lowered, Tunable};
+use crate::autograd::{Candidates, Lower, Lowered, Tunable};
 use crate::error::Result;
 use crate::gpu::{Caps, Choices, Gpu};
 
@@ -33,8 +34,10 @@ const WORTH_IT: f64 = 1.03;
 /// What tuning found for one node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// The shape class.
+    /// The shape.
     pub key: String,
+    /// The class it is of.
+    pub class: String,
     /// Floating-point operations.
     pub flops: u64,
     /// The choice without tuning; `None` if it was rejected.
@@ -87,7 +90,7 @@ pub fn tune(
             continue;
         }
         match measure::measure(gpu, node, deadline) {
-            Ok(trial) => match decide(key.clone(), flops, trial) {
+            Ok(trial) => match decide(&node.candidates, flops, trial) {
                 Some(outcome) => tuned.outcomes.push(outcome),
                 None => tuned.left.push((key, "no candidate agreed with the reference".into())),
             },
@@ -99,14 +102,15 @@ pub fn tune(
 }
 
 /// The fastest candidate, or the one without tuning if that is as fast.
-fn decide(key: String, flops: u64, trial: measure::Trial) -> Option<Outcome> {
+fn decide(candidates: &Candidates, flops: u64, trial: measure::Trial) -> Option<Outcome> {
     let fastest = trial.measured.iter().min_by(|a, b| a.seconds.total_cmp(&b.seconds))?.clone();
     let default = trial.measured.iter().find(|m| m.choice == trial.default).cloned();
     let best = match &default {
         Some(default) if default.seconds < WORTH_IT * fastest.seconds => default.clone(),
         _ => fastest,
     };
-    Some(Outcome { key, flops, default, best, tried: trial.measured.len(), rejected: trial.rejected })
+    let Candidates { key, class, .. } = candidates.clone();
+    Some(Outcome { key, class, flops, default, best, tried: trial.measured.len(), rejected: trial.rejected })
 }
 
 /// Lowers a node by one of its choices.
@@ -132,7 +136,14 @@ mod tests {
         let measured = |choice: &str, seconds: f64| Measured { choice: choice.into(), seconds };
         let decided = |times: &[(&str, f64)]| {
             let measured = times.iter().map(|&(choice, seconds)| measured(choice, seconds)).collect();
-            decide("k".into(), 1, Trial { default: "a".into(), measured, rejected: vec![] }).map(|o| o.best.choice)
+            let candidates = Candidates {
+                key: "k".into(),
+                class: "c".into(),
+                reference: "a".into(),
+                choices: vec![],
+                tolerance: 0.0,
+            };
+            decide(&candidates, 1, Trial { default: "a".into(), measured, rejected: vec![] }).map(|o| o.best.choice)
         };
         assert_eq!(decided(&[("a", 1.0), ("b", 0.99)]).as_deref(), Some("a"));
         assert_eq!(decided(&[("a", 1.0), ("b", 0.9), ("c", 0.8)]).as_deref(), Some("c"));

@@ -30,9 +30,10 @@ impl Family {
         &TABLE
     }
 
-    /// What was found on an adapter.
+    /// What was found on an adapter, by tuning, whose outcomes begin with the largest.
     pub fn of(adapter: &AdapterSummary, outcomes: &[Outcome]) -> Self {
-        let choices = outcomes.iter().map(|o| (o.key.clone(), o.best.choice.clone())).collect();
+        // Of the shapes of a class the largest, which come first.
+        let choices = outcomes.iter().rev().map(|o| (o.class.clone(), o.best.choice.clone())).collect();
         Self { adapter: adapter.name.clone(), driver: adapter.driver.clone(), choices }
     }
 

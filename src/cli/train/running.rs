@@ -123,7 +123,7 @@ pub(in crate::cli) fn run(
         workers: args.load.workers.into(),
         tuning: match args.no_tune {
             true => Tuning::Off,
-            false => Tuning::On(tuning_cache(&gpu), first_tuning(&gpu, args.device.checked)),
+            false => Tuning::On(Box::new(tuning_cache(&gpu)), first_tuning(&gpu, args.device.checked)),
         },
         features_each_step: args.no_feature_cache,
         checkpoint_every: Duration::from_secs(args.checkpoint_every.into()),

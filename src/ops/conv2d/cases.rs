@@ -1,7 +1,7 @@
 //! Shapes for tests, benchmarks and the self-test.
 
 use super::reference::{Conv2dTwin, FusedTwin, NormedTwin};
-use super::{Backend, Conv2d, Padding, STRIPS, WORKGROUP_TILES, conv2d};
+use super::{Backend, COOP_TILES, Conv2d, Padding, STRIPS, WORKGROUP_TILES, conv2d};
 use crate::ops::batch_norm::{BatchNorm, BatchNormTwin, Shared, batch_norm_eval, batch_norm_shared, batch_norm_train};
 use crate::ops::{
     Case, CaseInput, Draw, Fill, Role, add, cast,
@@ -19,8 +19,8 @@ struct Shape {
 }
 
 /// Every kind of convolution, each with the kernels of the device's choice, the plain kernels, the direct tiles, the
-/// subgroup tiles from buffers and from textures, a workgroup tile and, in f16, cooperative matrices; one with every
-/// workgroup tile. Depthwise ones with the device's choice, the plain kernels and pixel by pixel; one with every strip.
+/// subgroup tiles from buffers and from textures, a workgroup tile and, in f16, one of cooperative matrices; one with every
+/// workgroup tile, two with every tile of matrices. Depthwise ones with the device's choice, the plain kernels and pixel by pixel; one with every strip.
 pub fn cases() -> Vec<Case> {
     let base = Conv2d::default();
     let pad = |pixels| Conv2d { padding: Padding::all(pixels), ..base };
@@ -82,6 +82,7 @@ pub fn cases() -> Vec<Case> {
         shape("kernel of the map's size", [2, 4, 5, 3], [4, 5], 6, true, base),
         shape("linear 33 to 7", [5, 1, 1, 33], [1, 1], 7, true, base),
         shape("linear 512 to 7", [4, 1, 1, 512], [1, 1], 7, true, base),
+        shape("more than any tile of matrices", [1, 17, 16, 132], [1, 1], 136, true, base),
         shape("long reduction", [4, 32, 30, 4], [3, 3], 8, true, pad(1)),
         // Mesa's software driver (22.3) ends loops after 65,535 rounds, and says nothing.
         shape("very long reduction", [2, 190, 190, 1], [1, 1], 1, false, base),
@@ -151,9 +152,17 @@ pub fn cases() -> Vec<Case> {
         });
         let tiles = tiles.map(|(_, tile)| Backend::Workgroup(tile));
         let mut backends = vec![Backend::Auto, Backend::Plain];
-        if s.conv.groups == 1 {
-            let tiled = [Backend::Direct, Backend::Subgroup, Backend::Texture, Backend::Coop];
-            backends.extend(tiled.into_iter().chain(tiles));
+        if s.name == "more than any tile of matrices" {
+            backends = COOP_TILES.map(Backend::Coop).to_vec();
+        } else if s.conv.groups == 1 {
+            let matrices = COOP_TILES.into_iter().enumerate().filter(|(i, _)| match s.name {
+                "3x3 more than one tile" => true,
+                "more than one tile, odd channels, stride" => i % 3 == 0,
+                _ => *i == 0,
+            });
+            let matrices = matrices.map(|(_, tile)| Backend::Coop(tile));
+            let tiled = [Backend::Direct, Backend::Subgroup, Backend::Texture];
+            backends.extend(tiled.into_iter().chain(matrices).chain(tiles));
         } else if s.name.contains("in fours") {
             // All have strips of the device's choice; one has all.
             let strips = STRIPS.into_iter().filter(|_| s.name == "depthwise in fours, more than a workgroup");
@@ -164,17 +173,12 @@ pub fn cases() -> Vec<Case> {
             let weight = [s.kernel[0], s.kernel[1], s.x[3] / conv.groups, s.filters];
             let mut inputs = vec![CaseInput::normal(s.x), CaseInput::normal(weight)];
             inputs.extend(s.bias.then(|| CaseInput::normal([s.filters])));
-            let backend = match backend {
-                Backend::Workgroup(tile) => format!("workgroup {tile}"),
-                Backend::Strip(strip) => strip.to_string(),
-                other => format!("{other:?}").to_lowercase(),
-            };
-            let name = format!("{} {backend}", s.name);
+            let name = format!("{} {}", s.name, backend.label());
             let case = Case::new("conv2d", name, inputs, Conv2dTwin { conv }, move |tape, x| {
                 Ok(vec![conv2d(tape, x[0], x[1], x.get(2).copied(), conv)?])
             });
             // Cooperative matrices multiply f16 only.
-            cases.push(if conv.backend == Backend::Coop { case.in_half(&[0, 1]) } else { case });
+            cases.push(if matches!(conv.backend, Backend::Coop(_)) { case.in_half(&[0, 1]) } else { case });
         }
     }
     cases.extend(fused_cases());
@@ -209,7 +213,7 @@ fn fused_cases() -> Vec<Case> {
             let twin = FusedTwin { conv: Conv2dTwin { conv }, bias, norm_eps, residual };
             let parts = [bias.then_some(" bias"), norm.then_some(" norm"), residual.then_some(" residual")];
             let parts = parts.into_iter().flatten().collect::<String>();
-            let name = format!("fused to {filters}:{parts} {}", format!("{backend:?}").to_lowercase());
+            let name = format!("fused to {filters}:{parts} {}", backend.label());
             cases.push(Case::new("conv2d", name, inputs, twin, move |tape, x| {
                 let mut y = conv2d(tape, x[0], x[1], bias.then(|| x[2]), conv)?;
                 let rest = &x[2 + usize::from(bias)..];
@@ -248,8 +252,10 @@ pub fn normed_cases() -> Vec<Case> {
     let mut cases = vec![];
     for (name, x, kernel, filters, conv, mean) in shapes {
         let tiles = tiles.into_iter().enumerate().filter(|(i, _)| name == "a part of a tile" || *i + 1 == tiles.len());
-        let backends = [Backend::Auto, Backend::Direct, Backend::Subgroup, Backend::Texture, Backend::Coop];
-        for backend in backends.into_iter().chain(tiles.map(|(_, tile)| tile)) {
+        let matrices = COOP_TILES.into_iter().enumerate().filter(|(i, _)| name == "a part of a tile" || *i == 0);
+        let matrices = matrices.map(|(_, tile)| Backend::Coop(tile));
+        let backends = [Backend::Auto, Backend::Direct, Backend::Subgroup, Backend::Texture];
+        for backend in backends.into_iter().chain(matrices).chain(tiles.map(|(_, tile)| tile)) {
             let conv = Conv2d { backend, ..conv };
             let spec = BatchNorm { eps: 1e-5, momentum: 0.1 };
             let inputs = vec![
@@ -261,10 +267,7 @@ pub fn normed_cases() -> Vec<Case> {
                 CaseInput::normal([filters]),
             ];
             let twin = NormedTwin { conv: Conv2dTwin { conv }, norm: BatchNormTwin { spec, train: true } };
-            let backend = match backend {
-                Backend::Workgroup(tile) => format!("workgroup {tile}"),
-                other => format!("{other:?}").to_lowercase(),
-            };
+            let backend = backend.label();
             // As one of several ranks: one that is alone.
             let is_shared = name.starts_with("a part") && conv.backend == Backend::Auto;
             let name = format!("normed{}, {name} {backend}", if is_shared { " with others" } else { "" });
@@ -281,7 +284,7 @@ pub fn normed_cases() -> Vec<Case> {
                 cases.push(case.in_half(&[0, 1]).tolerance(2e-3));
             }
             // Cooperative matrices multiply f16 only.
-            if conv.backend != Backend::Coop {
+            if !matches!(conv.backend, Backend::Coop(_)) {
                 cases.push(case);
             }
         }

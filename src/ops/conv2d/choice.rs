@@ -4,8 +4,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::Geometry;
+use super::coop::{self, COOP_TILES, CoopTile};
 use super::depthwise::{self, STRIPS, Strip};
-use super::{Geometry, coop};
 use crate::autograd::Candidates;
 use crate::gpu::{Caps, DeviceClass, Texel, Texture, TextureLoads};
 
@@ -29,8 +30,31 @@ pub enum Backend {
     Depthwise,
     /// One invocation for four channels of a strip of pixels; as `Depthwise` where registers do not hold it.
     Strip(Strip),
-    /// Cooperative matrices; as `Auto` for f32, for groups, and where the device has none or they were not proven.
-    Coop,
+    /// Cooperative matrices; as `Auto` for f32, for groups, and where the device has none, they were not proven, or the tile
+    /// does not fit.
+    Coop(CoopTile),
+}
+
+impl Backend {
+    /// As a case's name has it.
+    pub(crate) fn label(self) -> String {
+        match self {
+            Self::Workgroup(tile) => format!("workgroup {tile}"),
+            Self::Coop(tile) => format!("matrices {tile}"),
+            Self::Strip(strip) => strip.to_string(),
+            Self::Auto | Self::Plain | Self::Direct | Self::Subgroup | Self::Texture | Self::Depthwise => {
+                format!("{self:?}").to_lowercase()
+            }
+        }
+    }
+
+    /// The tile of cooperative matrices, if it is one and fits.
+    pub(super) fn matrices(self, g: &Geometry, product: Product, caps: &Caps) -> Option<coop::Tile> {
+        match self {
+            Self::Coop(tile) => coop::Tile::of(tile, g, product, caps),
+            _ => None,
+        }
+    }
 }
 
 /// A workgroup's tile of the result, how deep its slabs are, and each invocation's share: see `shaders/lib/tile.wgsl`.
@@ -89,18 +113,28 @@ impl WorkgroupTile {
     pub(super) fn groups(self, rows: usize, width: usize) -> [u32; 2] {
         [rows.div_ceil(self.bm as usize) as u32, width.div_ceil(self.bn as usize) as u32]
     }
+}
 
-    /// The time a product should take, up to a factor that all tiles share. A tile of few rows or columns loads much
-    /// for each product, one that hangs over the edge computes what nobody stores, and a large one leaves
-    /// multiprocessors without work. `runs` is how many parts the reduction can be cut into.
-    fn cost(self, rows: usize, width: usize, runs: usize, caps: &Caps) -> f64 {
-        let [m, n] = self.groups(rows, width);
-        let parallel = m as f64 * n as f64 * runs as f64;
-        let loads = 1.0 + 16.0 / f64::from(self.bm) + 16.0 / f64::from(self.bn);
-        // The share of an invocation: a shared value is used TM or TN times.
-        let reads = 1.0 + 1.0 / f64::from(self.tm) + 1.0 / f64::from(self.tn);
-        let group = f64::from(self.bm * self.bn) * loads * reads / runs as f64;
-        (parallel / f64::from(multiprocessors(caps))).max(1.0) * group
+/// A result as the kernels see it.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    rows: usize,
+    width: usize,
+    /// The most parts that its sums can be cut into.
+    runs: usize,
+}
+
+impl Extent {
+    /// The time a product should take, up to a factor that all tiles of a kind share: a tile of `sides` in which a shared
+    /// value is used so many times along either, and loading one takes as long as `load` multiplications. A tile of few rows
+    /// or columns loads much for each product, one that hangs over the edge computes what nobody stores, and a large one
+    /// leaves multiprocessors without work.
+    fn cost(self, sides: [u32; 2], uses: [u32; 2], load: f64, caps: &Caps) -> f64 {
+        let inverse = |of: [u32; 2]| of.map(|n| 1.0 / f64::from(n)).iter().sum::<f64>();
+        let tiles = self.rows.div_ceil(sides[0] as usize) * self.width.div_ceil(sides[1] as usize);
+        let runs = self.runs as f64;
+        let group = f64::from(sides[0] * sides[1]) * (1.0 + load * inverse(sides)) * (1.0 + inverse(uses)) / runs;
+        (tiles as f64 * runs / f64::from(multiprocessors(caps))).max(1.0) * group
     }
 }
 
@@ -136,18 +170,40 @@ impl Product {
         }
     }
 
-    /// Rows and columns of the result as the kernels see it (of the largest phase), and how many runs the reduction can
-    /// be cut into.
-    fn extent(self, g: &Geometry) -> (usize, usize, usize) {
+    /// Of the largest phase.
+    fn extent(self, g: &Geometry) -> Extent {
         let [stride_h, stride_w] = g.conv.stride;
-        match self {
+        let (rows, width, runs) = match self {
             Self::Forward => (g.n * g.out_h * g.out_w, g.k, 1),
             Self::GradInput => (g.n * g.h.div_ceil(stride_h) * g.w.div_ceil(stride_w), g.c, 1),
             Self::GradWeight => (g.r * g.s * g.c, g.k, super::kernels::most_splits(g)),
-        }
+        };
+        Extent { rows, width, runs }
     }
 
-    /// The shape class that a choice is made for.
+    /// The shape class: the window, channels and steps, and the number of pixels to the nearest power of two. Another batch,
+    /// or another size of the pictures with a batch to match, is often of the same.
+    fn class(self, g: &Geometry) -> String {
+        let conv = &g.conv;
+        let half = if g.half() { " f16" } else { "" };
+        let pixels = (g.n * g.out_h * g.out_w).max(1) as f64;
+        format!(
+            "{}{half} x 2^{:.0}x{} w {}x{}x{}x{} stride {}x{} dilation {}x{}",
+            self.name(),
+            pixels.log2(),
+            g.c,
+            g.r,
+            g.s,
+            g.c / conv.groups,
+            g.k,
+            conv.stride[0],
+            conv.stride[1],
+            conv.dilation[0],
+            conv.dilation[1],
+        )
+    }
+
+    /// The shape that a choice is made for.
     fn key(self, g: &Geometry) -> String {
         let conv = &g.conv;
         format!(
@@ -193,7 +249,7 @@ impl fmt::Display for Choice {
             Backend::Workgroup(tile) => tile.fmt(f)?,
             Backend::Depthwise => f.write_str("depthwise")?,
             Backend::Strip(strip) => strip.fmt(f)?,
-            Backend::Coop => f.write_str("matrices")?,
+            Backend::Coop(tile) => write!(f, "matrices {tile}")?,
         }
         self.splits.map_or(Ok(()), |n| write!(f, " splits {n}"))
     }
@@ -214,11 +270,14 @@ impl FromStr for Choice {
             "subgroup" => Backend::Subgroup,
             "texture" => Backend::Texture,
             "depthwise" => Backend::Depthwise,
-            "matrices" => Backend::Coop,
+            // As runs of before there were several tiles have it.
+            "matrices" => Backend::Coop(COOP_TILES[0]),
             _ => {
-                let tile = WORKGROUP_TILES.into_iter().find(|t| t.to_string() == name).map(Backend::Workgroup);
-                let strip = || STRIPS.into_iter().find(|s| s.to_string() == name).map(Backend::Strip);
-                tile.or_else(strip).ok_or(())?
+                let tiles = WORKGROUP_TILES.into_iter().map(Backend::Workgroup);
+                let strips = STRIPS.into_iter().map(Backend::Strip);
+                let matrices = COOP_TILES.into_iter().map(Backend::Coop);
+                let mut all = tiles.chain(strips).chain(matrices);
+                all.find(|backend| Self::of(*backend).to_string() == name).ok_or(())?
             }
         };
         Ok(Self { backend, splits })
@@ -258,7 +317,9 @@ impl Choice {
                 Self { backend: Backend::Direct, ..asked }
             }
             Backend::Texture if !fits_textures(g) => Self { backend: Backend::Subgroup, ..asked },
-            Backend::Coop if coop::Tile::of(g, product, caps).is_none() => Self::heuristic(g, product, caps),
+            Backend::Coop(tile) if coop::Tile::of(tile, g, product, caps).is_none() => {
+                Self::heuristic(g, product, caps)
+            }
             _ => asked,
         }
     }
@@ -277,8 +338,8 @@ impl Choice {
                 Some(_) => Backend::Subgroup,
             });
         }
-        if coop::Tile::of(g, product, caps).is_some() {
-            return Self::of(Backend::Coop);
+        if let Some((tile, _)) = ranked_matrices(g, product, caps).first() {
+            return Self::of(Backend::Coop(*tile));
         }
         let best = ranked_tiles(g, product, caps).first().map(|(tile, _)| *tile);
         Self::of(best.map_or(Backend::Direct, Backend::Workgroup))
@@ -300,11 +361,34 @@ pub(super) fn fits_textures(g: &Geometry) -> bool {
 
 /// The tiles that fit a device, cheapest first, with their estimated cost.
 fn ranked_tiles(g: &Geometry, product: Product, caps: &Caps) -> Vec<(WorkgroupTile, f64)> {
-    let (rows, width, runs) = product.extent(g);
-    let cost = |tile: WorkgroupTile| (tile, tile.cost(rows, width, runs, caps));
+    let extent = product.extent(g);
+    let cost = |tile: WorkgroupTile| (tile, extent.cost([tile.bm, tile.bn], [tile.tm, tile.tn], LOAD, caps));
     let mut tiles: Vec<_> = WORKGROUP_TILES.into_iter().filter(|t| t.fits(caps)).map(cost).collect();
     tiles.sort_by(|a, b| a.1.total_cmp(&b.1));
     tiles
+}
+
+/// What it takes to load a value from memory, in multiplications by invocations.
+const LOAD: f64 = 16.0;
+/// The same in multiplications by matrices, which are that much faster.
+const LOAD_FOR_MATRICES: f64 = 64.0;
+
+/// As [`ranked_tiles`], of the tiles in cooperative matrices. Of those that cost the same one that loads ahead comes first.
+fn ranked_matrices(g: &Geometry, product: Product, caps: &Caps) -> Vec<(CoopTile, f64)> {
+    let extent = product.extent(g);
+    let cost = |tile: CoopTile| {
+        let sides = coop::Tile::of(tile, g, product, caps)?.sides();
+        Some((tile, extent.cost(sides, tile.fragments, LOAD_FOR_MATRICES, caps)))
+    };
+    let mut tiles: Vec<_> = COOP_TILES.into_iter().filter_map(cost).collect();
+    tiles.sort_by(|a, b| a.1.total_cmp(&b.1).then(b.0.ahead.cmp(&a.0.ahead)));
+    tiles
+}
+
+/// Of ranked tiles those that are worth trying.
+fn worth_trying<T: Copy>(ranked: &[(T, f64)]) -> impl Iterator<Item = T> + '_ {
+    let limit = ranked.first().map_or(0.0, |(_, cost)| WORTH_TRYING * cost);
+    ranked.iter().filter(move |(_, cost)| *cost <= limit).map(|(tile, _)| *tile)
 }
 
 /// Tiles estimated to cost more than this many times the cheapest are not tried.
@@ -342,10 +426,10 @@ pub(super) fn candidates(g: &Geometry, product: Product, caps: &Caps) -> Option<
     // A GPU's buffers are as good as its textures.
     let textures = caps.class == DeviceClass::Software && fits_textures(g);
     choices.extend(small_subgroup(caps).filter(|_| textures).map(|_| Choice::of(Backend::Texture)));
-    choices.extend(coop::Tile::of(g, product, caps).map(|_| Choice::of(Backend::Coop)));
+    let matrices = ranked_matrices(g, product, caps);
+    choices.extend(worth_trying(&matrices).map(|tile| Choice::of(Backend::Coop(tile))));
     let tiles = ranked_tiles(g, product, caps);
-    let limit = tiles.first().map_or(0.0, |(_, cost)| WORTH_TRYING * cost);
-    choices.extend(tiles.iter().filter(|(_, c)| *c <= limit).map(|(tile, _)| Choice::of(Backend::Workgroup(*tile))));
+    choices.extend(worth_trying(&tiles).map(|tile| Choice::of(Backend::Workgroup(tile))));
     if product == Product::GradWeight {
         let default = |choice: &Choice| super::kernels::splits(g, choice, caps);
         let halved = choices.iter().map(|c| Choice { splits: Some(default(c) / 2), ..*c });
@@ -370,6 +454,7 @@ fn listed(g: &Geometry, product: Product, caps: &Caps, choices: impl IntoIterato
     }
     Candidates {
         key: product.key(g),
+        class: product.class(g),
         reference: reference(g, caps).to_string(),
         choices: texts,
         tolerance: if g.half() { TOLERANCE_HALF } else { TOLERANCE },
@@ -389,8 +474,9 @@ mod tests {
             }
         }
         let strips = STRIPS.map(Backend::Strip);
-        let others = [Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Texture, Backend::Coop];
-        for backend in others.into_iter().chain([Backend::Depthwise]).chain(strips) {
+        let matrices = COOP_TILES.map(Backend::Coop);
+        let others = [Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Texture, Backend::Depthwise];
+        for backend in others.into_iter().chain(matrices).chain(strips) {
             assert_eq!(Choice::of(backend).to_string().parse(), Ok(Choice::of(backend)));
         }
         for text in [
@@ -399,12 +485,27 @@ mod tests {
             "1024x1024x16:8x8",
             "strip 400x400",
             "strip",
+            "matrices 3x3:2x2",
             "64x64x16:8x8 splits 0",
             "direct splits x",
             "direct ",
         ] {
             assert_eq!(text.parse::<Choice>(), Err(()), "{text}");
         }
+    }
+
+    #[test]
+    fn shapes_of_a_class_differ_in_batch_and_size_alone() {
+        use crate::tensor::TensorType;
+        let class = |n: usize, side: usize, channels: usize| {
+            let (x, weight) = (TensorType::f32([n, side, side, channels]), TensorType::f32([3, 3, channels, 64]));
+            let conv = super::super::Conv2d { padding: super::super::Padding::all(1), ..Default::default() };
+            Product::Forward.class(&Geometry::of(conv, &x, &weight).unwrap())
+        };
+        assert_eq!(class(32, 56, 64), "conv2d.forward x 2^17x64 w 3x3x64x64 stride 1x1 dilation 1x1");
+        assert_eq!(class(32, 56, 64), class(40, 64, 64));
+        assert_ne!(class(32, 56, 64), class(64, 64, 64));
+        assert_ne!(class(32, 56, 64), class(32, 56, 32));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Convolutions by cooperative matrices: what a device can do, and the launches.
 
+use std::fmt;
+
 use super::Geometry;
 use super::choice::Product;
 use super::kernels::{CONV_PARAMS, bytes, in_splits, pick, tile_grid};
@@ -22,25 +24,56 @@ crate::library!(LOAD_A_SCALAR, "coop_load_a_scalar.wgsl");
 crate::library!(LOAD_B_VEC4, "coop_load_b_vec4.wgsl");
 crate::library!(LOAD_B_SCALAR, "coop_load_b_scalar.wgsl");
 
-/// Matrices along either side of a subgroup's part of the result.
-const FRAGMENTS: u32 = 2;
+/// A workgroup's tile of the result in cooperative matrices. Written as `4x2:2x2`, and ` ahead` behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CoopTile {
+    /// Rows and columns of a subgroup's part, in matrices.
+    pub fragments: [u32; 2],
+    /// Rows and columns of a workgroup's subgroups.
+    pub subgroups: [u32; 2],
+    /// Whether the next slice of the reduction is loaded while one is multiplied.
+    pub ahead: bool,
+}
 
-/// How a device multiplies: the side of its matrices and the lanes of its subgroups.
+const fn tile(fragments: [u32; 2], subgroups: [u32; 2], ahead: bool) -> CoopTile {
+    CoopTile { fragments, subgroups, ahead }
+}
+
+/// The tiles to choose from. With matrices of 16 by 16 the first is one of 64 by 64, the last of 256 by 128.
+pub const COOP_TILES: [CoopTile; 7] = [
+    tile([2, 2], [2, 2], false),
+    tile([2, 2], [2, 2], true),
+    tile([4, 2], [2, 2], true),
+    tile([2, 4], [2, 2], true),
+    tile([4, 4], [2, 2], true),
+    tile([2, 4], [4, 2], true),
+    tile([4, 4], [4, 2], true),
+];
+
+impl fmt::Display for CoopTile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ([m, n], [rows, columns]) = (self.fragments, self.subgroups);
+        write!(f, "{m}x{n}:{rows}x{columns}{}", if self.ahead { " ahead" } else { "" })
+    }
+}
+
+/// A tile on a device, with the side of its matrices and the lanes of its subgroups.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tile {
+    tile: CoopTile,
     matrix: u32,
     lanes: u32,
 }
 
 impl Tile {
-    /// The tile for a product on a device; `None` where matrices are not there or do not fit.
-    pub(super) fn of(g: &Geometry, product: Product, caps: &Caps) -> Option<Self> {
+    /// A tile for a product on a device; `None` where matrices are not there or do not fit.
+    pub(super) fn of(tile: CoopTile, g: &Geometry, product: Product, caps: &Caps) -> Option<Self> {
         // A subgroup of a size that the driver may choose could be smaller than the kernel believes.
         let lanes = caps.subgroups.filter(|s| s.min == s.max)?.min;
-        let tile = Self { matrix: caps.matrices?, lanes };
-        let quads = tile.side() * tile.depth() / 4;
+        let tile = Self { tile, matrix: caps.matrices?, lanes };
+        let quads = tile.sides().map(|side| side * tile.depth() / 4);
         let fits = tile.threads() <= caps.max_invocations
-            && quads.is_multiple_of(tile.threads())
+            && quads.iter().all(|quads| quads.is_multiple_of(tile.threads()))
             && tile.memory() <= caps.max_workgroup_memory;
         // Else the taps of a phase are not evenly spaced.
         let even = (0..2).all(|axis| g.conv.stride[axis] == 1 || g.conv.dilation[axis] == 1);
@@ -49,8 +82,8 @@ impl Tile {
     }
 
     /// Rows and columns of the result that a workgroup computes.
-    fn side(self) -> u32 {
-        2 * FRAGMENTS * self.matrix
+    pub(super) fn sides(self) -> [u32; 2] {
+        [0, 1].map(|axis| self.tile.subgroups[axis] * self.tile.fragments[axis] * self.matrix)
     }
 
     /// Elements of the reduction at a time.
@@ -60,31 +93,42 @@ impl Tile {
 
     /// Rows of the result that a subgroup computes, if it can sum them up: if each lane sees one column of a matrix.
     pub(super) fn statistics_run(self) -> Option<u32> {
-        self.lanes.is_multiple_of(self.matrix).then_some(FRAGMENTS * self.matrix)
+        self.lanes.is_multiple_of(self.matrix).then_some(self.tile.fragments[0] * self.matrix)
+    }
+
+    fn subgroups(self) -> u32 {
+        self.tile.subgroups.iter().product()
     }
 
     fn threads(self) -> u32 {
-        4 * self.lanes
+        self.subgroups() * self.lanes
     }
 
     /// An upper bound of the bytes of workgroup memory.
     fn memory(self) -> u32 {
-        2 * 2 * (self.side() + 8) * (self.depth() + 8) + 4 * 4 * self.matrix * self.matrix
+        let slices: u32 = self.sides().iter().map(|side| 2 * (side + 8) * (self.depth() + 8)).sum();
+        slices + self.subgroups() * 4 * self.matrix * self.matrix
     }
 
     fn kernel(self, pass: &'static Library) -> Kernel {
+        let CoopTile { fragments, subgroups, ahead } = self.tile;
         Kernel::new(&PRODUCT, "product")
             .with_half(true)
             .with_subgroups()
             .with_matrices(self.matrix)
             .with_u32("LANES", self.lanes)
-            .with_u32("FRAGMENTS", FRAGMENTS)
+            .with_u32("FRAGMENTS_M", fragments[0])
+            .with_u32("FRAGMENTS_N", fragments[1])
+            .with_u32("SUBGROUPS_M", subgroups[0])
+            .with_u32("SUBGROUPS_N", subgroups[1])
+            .with_bool("AHEAD", ahead)
             .with_library(pass)
     }
 
     /// Row tiles and column tiles.
     pub(super) fn groups(self, rows: usize, width: usize) -> [u32; 2] {
-        [rows, width].map(|n| n.div_ceil(self.side() as usize) as u32)
+        let [m, n] = self.sides();
+        [rows.div_ceil(m as usize) as u32, width.div_ceil(n as usize) as u32]
     }
 
     /// Row tiles folded into x and y, column tiles times `parts` in z.

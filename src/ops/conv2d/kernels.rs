@@ -266,7 +266,7 @@ fn at_once(backend: Backend, channels: usize) -> usize {
     match backend {
         Backend::Plain | Backend::Depthwise | Backend::Strip(_) | Backend::Auto => 1,
         Backend::Direct | Backend::Subgroup | Backend::Texture => vector_of(channels) as usize,
-        Backend::Workgroup(_) | Backend::Coop => 4,
+        Backend::Workgroup(_) | Backend::Coop(_) => 4,
     }
 }
 
@@ -285,10 +285,10 @@ const MIN_STATISTICS_RUN: usize = 16;
 /// How many rows of the result the kernel of the forward pass can sum up at a time; `None` if it cannot, or if few.
 pub(super) fn statistics_run(g: &Geometry, caps: &Caps) -> Option<usize> {
     let choice = Choice::make(g, Product::Forward, caps);
-    let matrices = coop::Tile::of(g, Product::Forward, caps);
+    let matrices = choice.backend.matrices(g, Product::Forward, caps);
     let rows = g.n * g.out_h * g.out_w;
     let run = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.k)) {
-        (Backend::Coop, Some(tile), _) => tile.statistics_run()?,
+        (Backend::Coop(_), Some(tile), _) => tile.statistics_run()?,
         // Merging takes the room that the slabs have.
         (Backend::Workgroup(tile), ..) if tile.bm.max(tile.bn) <= tile.tm * tile.bk => tile.bm,
         (Backend::Workgroup(_), ..) | (.., None) => return None,
@@ -325,9 +325,9 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, statistics: boo
                 kernel.with_library(&STATISTICS_NONE)
             }
         };
-    let matrices = coop::Tile::of(g, Product::Forward, caps);
+    let matrices = choice.backend.matrices(g, Product::Forward, caps);
     let dispatch = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.k)) {
-        (Backend::Coop, Some(tile), _) => {
+        (Backend::Coop(_), Some(tile), _) => {
             coop::forward(tile, g, statistics, finished(has_bias, fused)).input(0).input(1)
         }
         (Backend::Workgroup(tile), ..) => {
@@ -403,9 +403,9 @@ pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
             &COLUMNS_OUT_SCALAR,
         ))
     };
-    let matrices = coop::Tile::of(g, Product::GradInput, caps);
+    let matrices = choice.backend.matrices(g, Product::GradInput, caps);
     let dispatch = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.c)) {
-        (Backend::Coop, Some(tile), _) => coop::grad_input(tile, g).input(0).input(1),
+        (Backend::Coop(_), Some(tile), _) => coop::grad_input(tile, g).input(0).input(1),
         (Backend::Workgroup(tile), ..) => {
             let vector = four_or_one(g.k);
             let kernel = columns(tile.apply(Kernel::new(&TILE_GRAD_INPUT, "grad_input"), vector, g.c), vector);
@@ -458,10 +458,10 @@ pub(super) fn most_splits(g: &Geometry) -> usize {
 /// The runs of a weight gradient: those of the choice, or as many as fill the device.
 pub(super) fn splits(g: &Geometry, choice: &Choice, caps: &Caps) -> usize {
     let rows = g.r * g.s * g.c / g.conv.groups;
-    let matrices = coop::Tile::of(g, Product::GradWeight, caps);
+    let matrices = choice.backend.matrices(g, Product::GradWeight, caps);
     let [x, y] = match (choice.backend, matrices, Tile::of(choice.backend, caps, g.k)) {
         (Backend::Workgroup(tile), ..) => tile.groups(rows, g.k),
-        (Backend::Coop, Some(tile), _) => tile.groups(rows, g.k),
+        (Backend::Coop(_), Some(tile), _) => tile.groups(rows, g.k),
         (Backend::Depthwise, ..) => depthwise::pixel_groups(g),
         (.., Some(tile)) => tile.in_blocks(vector_of(g.c)).groups(rows, g.k),
         (.., None) => return 1,
@@ -484,11 +484,11 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
             &COLUMNS_OUT_SCALAR,
         ))
     };
-    let matrices = coop::Tile::of(g, Product::GradWeight, caps);
+    let matrices = choice.backend.matrices(g, Product::GradWeight, caps);
     let tile = Tile::of(choice.backend, caps, g.k);
     let textures = tile.is_some_and(|tile| tile.textures);
     let (kernel, [x, y]) = match (choice.backend, matrices, tile) {
-        (Backend::Coop, Some(tile), _) => {
+        (Backend::Coop(_), Some(tile), _) => {
             return Ok(coop::grad_weight(tile, g, splits(g, &choice, caps)));
         }
         (Backend::Workgroup(tile), ..) => {

@@ -24,8 +24,9 @@
 //!    slabs are on their way (`lib/tile.wgsl`). There are several tile shapes; `choice.rs` takes one by the size of the
 //!    result, and tuning may take another.
 //! 5. `conv2d_coop.wgsl`, for f16 on devices whose subgroups multiply matrices as a whole ("cooperative matrices",
-//!    tensor cores): the same implicit products, slice by slice through workgroup memory. Not used before [`prove`] has
-//!    compared it with the plain kernels on the device, and nowhere that the subgroup size is not fixed.
+//!    tensor cores): the same implicit products, slice by slice through workgroup memory, in several tiles, most of which
+//!    load the next slice while one is multiplied. Not used before [`prove`] has compared it with the plain kernels on the
+//!    device, and nowhere that the subgroup size is not fixed.
 //!
 //! Beside the ladder stand the kernels of depthwise convolutions, whose cost is loads: `conv2d_strip_*`, where an
 //! invocation computes four channels of a strip of pixels and keeps what their windows share in registers, and
@@ -52,6 +53,7 @@ mod reference;
 
 pub use cases::{cases, normed_cases, random};
 pub use choice::{Backend, WORKGROUP_TILES, WorkgroupTile};
+pub use coop::{COOP_TILES, CoopTile};
 pub use depthwise::{STRIPS, Strip};
 pub use prove::prove;
 

@@ -2,7 +2,7 @@
 
 use super::reference::ConvTransposeTwin;
 use super::{ConvTranspose2d, conv_transpose2d};
-use crate::ops::conv2d::{Backend, Padding, WORKGROUP_TILES};
+use crate::ops::conv2d::{Backend, COOP_TILES, Padding, WORKGROUP_TILES};
 use crate::ops::{
     Case, CaseInput, Draw,
     random::{image, name},
@@ -55,7 +55,7 @@ pub fn cases() -> Vec<Case> {
             Backend::Direct,
             Backend::Subgroup,
             Backend::Texture,
-            Backend::Coop,
+            Backend::Coop(COOP_TILES[0]),
             Backend::Workgroup(WORKGROUP_TILES[WORKGROUP_TILES.len() - 1]),
         ];
         let every = ["3x3 stride 2 doubles", "uneven"].contains(&name);
@@ -63,16 +63,13 @@ pub fn cases() -> Vec<Case> {
             let spec = ConvTranspose2d { backend, ..spec };
             let mut inputs = vec![CaseInput::normal(x), CaseInput::normal([r, s, filters, x[3]])];
             inputs.extend(bias.then(|| CaseInput::normal([filters])));
-            let backend = match backend {
-                Backend::Workgroup(tile) => format!("workgroup {tile}"),
-                other => format!("{other:?}").to_lowercase(),
-            };
+            let backend = backend.label();
             let twin = ConvTransposeTwin { spec };
             let case = Case::new("conv_transpose2d", format!("{name} {backend}"), inputs, twin, move |tape, x| {
                 Ok(vec![conv_transpose2d(tape, x[0], x[1], x.get(2).copied(), spec)?])
             });
             // Cooperative matrices multiply f16 only.
-            cases.push(if spec.backend == Backend::Coop { case.in_half(&[0, 1]) } else { case });
+            cases.push(if matches!(spec.backend, Backend::Coop(_)) { case.in_half(&[0, 1]) } else { case });
         }
     }
     cases

@@ -117,17 +117,20 @@ pub(super) fn tuned(
 ) -> Result<Choices> {
     let Tuning::On(cache, budget) = tuning else { return Ok(Choices::new()) };
     let mut cache = cache.clone();
-    let missing = cache.missing(nodes, gpu.caps());
+    let missing = cache.missing(nodes);
     if !missing.is_empty() && !budget.is_zero() {
         let started = Instant::now();
         let found = tune(gpu, &missing, *budget, &mut |done, all| {
             notify(Event::Tuning(done, all));
             check()
         })?;
-        cache.record(&missing, &found.outcomes, gpu.caps());
-        cache.settle(&missing, gpu.caps());
+        cache.record(&missing, &found.outcomes);
+        cache.settle(nodes);
         let (measured, all) = (found.outcomes.len(), missing.len());
         let mut note = format!("measured {measured} of {all} products in {:.1} s", started.elapsed().as_secs_f64());
+        if measured < all {
+            note += "; the others go by those or by the built-in rule (`lesion-gpu tune` takes more time)";
+        }
         if let Err(e) = cache.save() {
             note += &format!("; the result could not be kept: {}", e.what());
         }
@@ -138,5 +141,5 @@ pub(super) fn tuned(
             }
         }
     }
-    Ok(cache.choices(nodes, gpu.caps()))
+    Ok(cache.choices(nodes))
 }
