@@ -167,6 +167,9 @@ pub struct Caps {
     pub choices: Arc<Choices>,
     /// How loads from textures compare with loads from buffers: measured when the device is opened.
     pub textures: TextureLoads,
+    /// Whether shaders are built with run-time checks, whose loops of known length are not unrolled: see
+    /// [`GpuOptions::checked`](super::GpuOptions::checked).
+    pub checked: bool,
 }
 
 impl Caps {
@@ -191,6 +194,7 @@ impl Caps {
             max_storage_buffers: 8,
             choices: Arc::default(),
             textures: TextureLoads::Slow,
+            checked: false,
         }
     }
 
@@ -216,6 +220,7 @@ impl Caps {
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
             choices: Arc::default(),
             textures: TextureLoads::Slow,
+            checked: false,
         }
     }
 }

@@ -147,6 +147,7 @@ impl Gpu {
             summary,
             instance,
         };
+        gpu.caps.checked = options.checked;
         gpu.caps.textures = gpu.texture_loads()?;
         gpu.summary.caps.textures = gpu.caps.textures;
         // Only now, so that what opening takes is no part of the count.

@@ -83,6 +83,7 @@ pub fn cases() -> Vec<Case> {
         shape("linear 33 to 7", [5, 1, 1, 33], [1, 1], 7, true, base),
         shape("linear 512 to 7", [4, 1, 1, 512], [1, 1], 7, true, base),
         shape("more than any tile of matrices", [1, 17, 16, 132], [1, 1], 136, true, base),
+        shape("many channels", [1, 8, 9, 1024], [3, 3], 8, false, pad(1)),
         shape("long reduction", [4, 32, 30, 4], [3, 3], 8, true, pad(1)),
         // Mesa's software driver (22.3) ends loops after 65,535 rounds, and says nothing.
         shape("very long reduction", [2, 190, 190, 1], [1, 1], 1, false, base),

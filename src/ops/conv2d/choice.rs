@@ -9,6 +9,7 @@ use super::coop::{self, COOP_TILES, CoopTile};
 use super::depthwise::{self, STRIPS, Strip};
 use crate::autograd::Candidates;
 use crate::gpu::{Caps, DeviceClass, Texel, Texture, TextureLoads};
+use crate::ops::LONGEST_LOOP;
 
 /// Which kernels a convolution uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -311,7 +312,7 @@ impl Choice {
                 _ => Self::of(Backend::Plain),
             };
         }
-        match asked.backend {
+        let choice = match asked.backend {
             Backend::Workgroup(tile) if !tile.fits(caps) => Self { backend: Backend::Direct, ..asked },
             Backend::Subgroup | Backend::Texture if small_subgroup(caps).is_none() => {
                 Self { backend: Backend::Direct, ..asked }
@@ -321,7 +322,11 @@ impl Choice {
                 Self::heuristic(g, product, caps)
             }
             _ => asked,
-        }
+        };
+        let too_long = caps.checked
+            && caps.class == DeviceClass::Software
+            && super::kernels::rounds_over_rows(g, product, &choice, caps) > LONGEST_LOOP;
+        if too_long { Self::of(Backend::Plain) } else { choice }
     }
 
     /// Drivers in software are far faster without workgroup memory, and multiply matrices one element after the other;
@@ -553,6 +558,26 @@ mod tests {
         // Single elements in f16, and more texels than every device can hold.
         assert_eq!(backend(TextureLoads::MuchFaster, 1, TensorType::f16, 3), Backend::Subgroup);
         assert_eq!(backend(TextureLoads::MuchFaster, 1024, TensorType::f32, 64), Backend::Subgroup);
+    }
+
+    /// Mesa's software driver ends the loops of an invocation after 65,535 rounds, and only loops without checks are unrolled.
+    #[test]
+    fn with_run_time_checks_no_invocation_loops_longer_than_a_driver_does() {
+        use crate::gpu::SubgroupSizes;
+        use crate::tensor::TensorType;
+        let backend = |checked, channels: usize, product| {
+            let subgroups = Some(SubgroupSizes { min: 8, max: 8 });
+            let caps = Caps { class: DeviceClass::Software, subgroups, checked, ..Caps::baseline() };
+            let (x, weight) = (TensorType::f32([2, 8, 8, channels]), TensorType::f32([3, 3, channels, channels]));
+            let conv = super::super::Conv2d { padding: super::super::Padding::all(1), ..Default::default() };
+            Choice::make(&Geometry::of(conv, &x, &weight).unwrap(), product, &caps).backend
+        };
+        for product in [Product::Forward, Product::GradInput] {
+            assert_eq!(backend(false, 1024, product), Backend::Subgroup);
+            assert_eq!(backend(true, 1024, product), Backend::Plain);
+            assert_eq!(backend(true, 512, product), Backend::Subgroup);
+        }
+        assert_eq!(backend(true, 1024, Product::GradWeight), Backend::Subgroup);
     }
 
     #[test]

@@ -470,6 +470,22 @@ pub(super) fn splits(g: &Geometry, choice: &Choice, caps: &Caps) -> usize {
     wanted.max((g.n * g.out_h * g.out_w).div_ceil(MAX_RUN)).max(1)
 }
 
+/// Rounds that an invocation of a register tile makes of the loop over its rows, which is within that over the reduction.
+/// None of other kernels.
+pub(super) fn rounds_over_rows(g: &Geometry, product: Product, choice: &Choice, caps: &Caps) -> usize {
+    let of_loop = |channels: usize| g.r * g.s * channels / vector_of(channels) as usize;
+    let (width, rounds) = match product {
+        Product::Forward => (g.k, of_loop(g.c)),
+        Product::GradInput => (g.c, of_loop(g.k)),
+        Product::GradWeight => (g.k, (g.n * g.out_h * g.out_w).div_ceil(splits(g, choice, caps))),
+    };
+    Tile::of(choice.backend, caps, width).map_or(0, |tile| {
+        // The weight's gradient goes by four pixels at a time in a subgroup.
+        let at_once = if product == Product::GradWeight && tile.subgroup { 4 } else { 1 };
+        rounds.div_ceil(at_once) * tile.rows as usize
+    })
+}
+
 pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     g.check()?;
     let choice = Choice::make(g, Product::GradWeight, caps);
