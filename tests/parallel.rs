@@ -214,12 +214,14 @@ fn same_losses_with_shared_norms(model: &str, size: usize, lr: f64) {
     );
     assert_eq!(losses(&dir.join("shared")).len(), want.len());
     assert!(error("shared", 2) < 1e-4 && off < 10.0 * noise.max(1e-5), "{off} {noise} {want:?}");
-    // Alone there is nobody to wait for; and of a rank's rows alone the statistics are others.
+    // Alone there is nobody to wait for; and of a rank's rows alone the statistics are others, which the first loss shows: later
+    // ones may have gone across a kink.
     let short = |config: &TrainConfig| TrainConfig { max_steps: Some(2), ..config.clone() };
     alone(&gpu, &short(&shared), &options(&dir.join("alone")));
     assert_eq!(losses(&dir.join("alone")), want[..2]);
     together(&gpu, size, &short(&config), &options(&dir.join("own")));
-    assert!(error("own", 2) > 100.0 * error("shared", 2), "norms over a rank's rows do the same");
+    let (own, shared) = (error("own", 1), error("shared", 1));
+    assert!(own > 100.0 * shared, "norms over a rank's rows do the same: {own} {shared}");
 }
 
 #[test]
