@@ -101,6 +101,11 @@ pub const WORKGROUP: u32 = 64;
 /// them silently after 65,535. Kernels cut long sums into runs; what is left is refused by [`check_loop`].
 pub(crate) const LONGEST_LOOP: usize = 65_535;
 
+/// Whether every loop of a kernel counts for [`LONGEST_LOOP`], also such as are unrolled without run-time checks.
+pub(crate) fn all_loops_count(caps: &Caps) -> bool {
+    caps.checked && caps.class == DeviceClass::Software
+}
+
 /// Refuses a loop that some software drivers would end early.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use super::coop::{self, COOP_TILES, CoopTile};
 use super::depthwise::{self, STRIPS, Strip};
 use crate::autograd::Candidates;
 use crate::gpu::{Caps, DeviceClass, Texel, Texture, TextureLoads};
-use crate::ops::LONGEST_LOOP;
+use crate::ops::{LONGEST_LOOP, all_loops_count};
 
 /// Which kernels a convolution uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -323,9 +323,8 @@ impl Choice {
             }
             _ => asked,
         };
-        let too_long = caps.checked
-            && caps.class == DeviceClass::Software
-            && super::kernels::rounds_over_rows(g, product, &choice, caps) > LONGEST_LOOP;
+        let too_long =
+            all_loops_count(caps) && super::kernels::rounds_over_rows(g, product, &choice, caps) > LONGEST_LOOP;
         if too_long { Self::of(Backend::Plain) } else { choice }
     }
 

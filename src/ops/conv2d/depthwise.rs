@@ -12,7 +12,7 @@ use super::kernels::{
 };
 use super::{Backend, Geometry};
 use crate::gpu::{Caps, DeviceClass, Dispatch, Kernel, Source, TextureLoads, Uniform, grid_for};
-use crate::ops::WORKGROUP;
+use crate::ops::{LONGEST_LOOP, WORKGROUP, all_loops_count};
 
 static FORWARD: Source = crate::wgsl!("conv2d_depthwise_forward.wgsl", CONV_PARAMS);
 static GRAD_INPUT: Source = crate::wgsl!("conv2d_depthwise_grad_input.wgsl", CONV_PARAMS);
@@ -88,6 +88,12 @@ impl Strip {
         let filter = if product == Product::GradWeight { self.columns as usize } else { g.r * g.s };
         let vectors = shape.window[0] * shape.window[1] + shape.sums + filter;
         vectors <= if caps.class == DeviceClass::Software { 160 } else { 56 }
+    }
+
+    /// Rounds of all loops of the weight's gradient for a strip, about.
+    fn rounds(self, g: &Geometry) -> usize {
+        let [down, across] = self.shape(g, Product::GradWeight).window;
+        self.rows as usize * (down * across + g.r * g.s * self.columns as usize)
     }
 
     fn count(self, shape: &Shape, g: &Geometry) -> usize {
@@ -185,7 +191,8 @@ pub(super) fn grad_weight(g: &Geometry, choice: &Choice, caps: &Caps) -> (Dispat
     let lanes = wanted_groups(caps) * if caps.class == DeviceClass::Software { 8 } else { WORKGROUP as usize };
     let most = (MAX_PARTIAL_BYTES / (4 * g.r * g.s * g.c)).min(strips).max(1);
     let wanted = choice.splits.unwrap_or(lanes.div_ceil(g.c / 4)).clamp(1, most);
-    let run = strips.div_ceil(wanted).min(MAX_RUN);
+    let longest = if all_loops_count(caps) { (LONGEST_LOOP / strip.rounds(g)).max(1) } else { MAX_RUN };
+    let run = strips.div_ceil(wanted).min(longest);
     let runs = strips.div_ceil(run);
     let kernel = in_strips(&STRIP_GRAD_WEIGHT, "grad_weight", strip);
     let grid = grid_for(runs * g.c / 4, WORKGROUP);
@@ -197,4 +204,27 @@ pub(super) fn grad_weight(g: &Geometry, choice: &Choice, caps: &Caps) -> (Dispat
 pub(super) fn pixel_groups(g: &Geometry) -> [u32; 2] {
     let [x, y, _] = grid_for(g.r * g.s * g.c / 4, WORKGROUP);
     [x, y]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::conv2d::{Conv2d, Padding};
+    use crate::tensor::TensorType;
+
+    #[test]
+    fn with_run_time_checks_runs_are_short_enough_for_all_loops() {
+        let (x, weight) = (TensorType::f32([256, 112, 112, 512]), TensorType::f32([5, 5, 1, 512]));
+        let conv = Conv2d { groups: 512, padding: Padding::all(2), ..Conv2d::default() };
+        let g = Geometry::of(conv, &x, &weight).unwrap();
+        for strip in STRIPS {
+            let longest = |checked| {
+                let caps = Caps { class: DeviceClass::Software, checked, ..Caps::baseline() };
+                let choice = Choice { backend: Backend::Strip(strip), splits: None };
+                let runs = grad_weight(&g, &choice, &caps).1;
+                strip.count(&strip.shape(&g, Product::GradWeight), &g).div_ceil(runs) * strip.rounds(&g)
+            };
+            assert!(longest(true) <= LONGEST_LOOP && longest(false) > LONGEST_LOOP, "{strip}");
+        }
+    }
 }
