@@ -20,7 +20,8 @@ struct Shape {
 
 /// Every kind of convolution, each with the kernels of the device's choice, the plain kernels, the direct tiles, the
 /// subgroup tiles from buffers and from textures, a workgroup tile and, in f16, one of cooperative matrices; one with every
-/// workgroup tile, two with every tile of matrices. Depthwise ones with the device's choice, the plain kernels and pixel by pixel; one with every strip.
+/// workgroup tile, two with every tile of matrices. Depthwise ones with the device's choice, the plain kernels and pixel by
+/// pixel; one with every strip.
 pub fn cases() -> Vec<Case> {
     let base = Conv2d::default();
     let pad = |pixels| Conv2d { padding: Padding::all(pixels), ..base };

@@ -172,6 +172,11 @@ impl Tile {
         Self { rows: self.rows.min(needed), ..self }
     }
 
+    /// Pixels that the weight's gradient takes in a round of its loop.
+    fn pixels(self) -> u32 {
+        if self.subgroup { 4 } else { 1 }
+    }
+
     /// With whole blocks of `vector` rows for each lane that loads.
     fn in_blocks(self, vector: u32) -> Self {
         let step = vector * if self.subgroup { self.lanes_n } else { 1 };
@@ -480,9 +485,8 @@ pub(super) fn rounds_over_rows(g: &Geometry, product: Product, choice: &Choice, 
         Product::GradWeight => (g.k, (g.n * g.out_h * g.out_w).div_ceil(splits(g, choice, caps))),
     };
     Tile::of(choice.backend, caps, width).map_or(0, |tile| {
-        // The weight's gradient goes by four pixels at a time in a subgroup.
-        let at_once = if product == Product::GradWeight && tile.subgroup { 4 } else { 1 };
-        rounds.div_ceil(at_once) * tile.rows as usize
+        let at_once = if product == Product::GradWeight { tile.pixels() } else { 1 };
+        rounds.div_ceil(at_once as usize) * tile.rows as usize
     })
 }
 
@@ -520,7 +524,7 @@ pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {
             let vector = vector_of(g.c);
             let tile = tile.in_blocks(vector);
             let kernel = tile.apply(Kernel::new(&GRAD_WEIGHT, "grad_weight"), vector, rows, g.k);
-            let kernel = kernel.with_u32("PIXELS", if tile.subgroup { 4 } else { 1 });
+            let kernel = kernel.with_u32("PIXELS", tile.pixels());
             (columns(kernel), tile.groups(rows, g.k))
         }
         (.., None) => {
