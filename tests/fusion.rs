@@ -302,7 +302,7 @@ fn plans_of_a_session_share_slots_and_disturb_nothing() {
     // Folded weights stay; everything else of the inference finds room in the step's memory.
     let (train_alone, infer_alone) = (train(), infer());
     let kept: u64 = infer_alone.slots.iter().filter(|slot| slot.kept).map(|slot| slot.bytes).sum();
-    let together = Memory::in_turns([&train_alone, &infer_alone]);
+    let together = Memory::in_turns(&[&train_alone, &infer_alone]);
     let textures = infer_alone.textures.bytes();
     assert!(kept > 0 && together.slots <= train_alone.memory.slots + kept + textures, "{together:?}");
 

@@ -81,6 +81,7 @@ fn compare(gpu: &Gpu, copying: &Caps) {
     let again = cases.iter().filter(|case| gpu.caps() != copying && seldom_from_textures(case));
     let again: Vec<(&Case, &Caps)> = again.map(|case| (case, copying)).collect();
     assert!(gpu.caps() == copying || again.len() > 10, "{} cases from textures", again.len());
+    println!("{} cases, {} of them once more from textures", cases.len(), again.len());
     for (case, caps) in cases.iter().map(|case| (case, gpu.caps())).chain(again) {
         let checked = check_case_as(gpu, caps, case, 1).and_then(|report| gpu.check_guards().map(|_| report));
         match checked {

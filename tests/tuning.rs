@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::time::Duration;
 
 use common::{ok, program};
@@ -162,7 +163,7 @@ fn the_cache_round_trips_and_takes_nothing_foreign_or_damaged() {
 
     let mut cache = open("1.0");
     assert_eq!(cache.missing(&nodes).len(), 1);
-    cache.settle(&nodes);
+    cache.record(&nodes, &[outcome(1000, "slow", 1e-3)]);
     cache.save().unwrap();
     assert_eq!(open("1.0"), cache);
     assert_eq!(open("1.0").choices(&nodes), expected);
@@ -178,7 +179,7 @@ fn the_cache_round_trips_and_takes_nothing_foreign_or_damaged() {
         String::new(),
         text.replace("\"1.0\"", "\"0.9\""),
         text.replace("a card", "another"),
-        text.replace("\"format\": 2", "\"format\": 99"),
+        text.replace("\"format\": 3", "\"format\": 99"),
         text.replace("\"choice\": \"slow\"", "\"choice\": \"wrong\""),
         text.replace("\"sources\": \"", "\"sources\": \"0"),
     ] {
@@ -187,10 +188,18 @@ fn the_cache_round_trips_and_takes_nothing_foreign_or_damaged() {
         let mut again = open("1.0");
         assert!(again.choices(&nodes).is_empty());
         // And it is rebuilt.
-        again.settle(&nodes);
+        again.record(&nodes, &[outcome(1000, "slow", 1e-3)]);
         again.save().unwrap();
         assert_eq!(open("1.0").choices(&nodes), expected);
     }
+    // Two programs at a time: what one has measured is not lost to the other.
+    let (mut one, mut other) = (open("1.0"), open("1.0"));
+    one.record(&doubles_of(1200, &["slow", "right"]), &[outcome(1200, "right", 1e-3)]);
+    one.save().unwrap();
+    other.settle(&doubles_of(1400, &["slow", "right"]));
+    other.save().unwrap();
+    let all = [doubles_of(1200, &["slow", "right"]), nodes].concat();
+    assert_eq!(open("1.0").choices(&all).into_values().collect::<Vec<_>>(), ["slow", "right"]);
     // Without a folder nothing is kept, and nothing fails.
     TuningCache::open(None, &adapter("1.0")).save().unwrap();
 }
@@ -216,7 +225,12 @@ fn loads_that_are_measured_otherwise_void_nothing() {
     let all = [TextureLoads::Slow, TextureLoads::Faster, TextureLoads::MuchFaster].map(caps);
     for measured in &all {
         let mut cache = TuningCache::open(None, &adapter("1.0"));
-        cache.settle(&nodes(measured));
+        let found = nodes(measured);
+        let first = |node: &Tunable| {
+            let Candidates { key, class, choices, .. } = node.candidates.clone();
+            Outcome { key, class, ..outcome(1, &choices[0], 1e-3) }
+        };
+        cache.record(&found, &found.iter().map(first).collect::<Vec<_>>());
         for later in &all {
             let nodes = nodes(later);
             assert_eq!(nodes.len(), 2);
@@ -293,23 +307,32 @@ fn outcome(count: usize, choice: &str, seconds: f64) -> Outcome {
     }
 }
 
-/// What was measured for a shape serves others of its class until they are measured; what was merely settled does not.
+/// What was measured for a shape serves others of its class until they are measured, or something was settled for them.
 #[test]
 fn shapes_of_a_class_share_what_was_measured() {
     let choices = ["slow", "right"];
     let (first, second, third) = (doubles(&choices), doubles_of(1200, &choices), doubles_of(1400, &choices));
     let mut cache = TuningCache::open(None, &adapter("1.0"));
     let chosen = |cache: &TuningCache, nodes: &[Tunable]| cache.choices(nodes).into_values().next();
-    cache.settle(&first);
-    assert_eq!((chosen(&cache, &first).as_deref(), chosen(&cache, &second)), (Some("slow"), None));
+    // There is nothing about the class: the built-in rule, for good.
+    assert!(cache.settle(&first) && !cache.settle(&first));
+    assert_eq!((chosen(&cache, &first), cache.missing(&first).len(), cache.missing(&second).len()), (None, 0, 1));
+    cache.record(&second, &[outcome(1200, "right", 1e-3)]);
+    let now = |cache: &TuningCache| [&first, &second, &third].map(|nodes| chosen(cache, nodes));
+    assert_eq!(now(&cache), [None, Some("right".into()), Some("right".into())]);
+    assert!(cache.missing(&third).is_empty());
+    // What a class took is settled too: a larger shape that is measured later changes nothing for it.
+    let mut settled = cache.clone();
+    assert!(settled.settle(&third));
+    let larger = doubles_of(2000, &choices);
+    for cache in [&mut cache, &mut settled] {
+        cache.record(&larger, &[outcome(2000, "slow", 2e-3)]);
+    }
+    assert_eq!((chosen(&cache, &third).as_deref(), chosen(&settled, &third).as_deref()), (Some("slow"), Some("right")));
     cache.record(&first, &[outcome(1000, "right", 1e-3)]);
-    assert_eq!(chosen(&cache, &second).as_deref(), Some("right"));
-    assert!(cache.missing(&second).is_empty());
-    cache.record(&second, &[outcome(1200, "slow", 2e-3)]);
-    let now = [&first, &second, &third].map(|nodes| chosen(&cache, nodes).unwrap());
-    assert_eq!(now, ["right", "slow", "slow"]);
+    assert_eq!(chosen(&cache, &first).as_deref(), Some("right"));
     // Where the one that serves the class is no candidate, there is nothing about the shape.
-    let others = doubles_of(1400, &["forgetful"]);
+    let others = doubles_of(1600, &["forgetful"]);
     assert_eq!((chosen(&cache, &others), cache.missing(&others).len()), (None, 1));
 }
 
@@ -443,11 +466,7 @@ fn runs_use_and_record_what_was_tuned_and_keep_it_when_resumed() {
         let data = ["train", "--data", "synthetic:120", "--epochs", "1"];
         ok(dir, &[&data[..], &model, extra].concat())
     };
-    let choices = |run: &str| -> Choices {
-        let text = std::fs::read(dir.join(run).join("environment.json")).unwrap();
-        let environment: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        serde_json::from_value(environment["tuning"].clone()).unwrap()
-    };
+    let choices = |run: &str| choices(dir, run);
     let printed = ok(dir, &[&["tune"], &model[..], &["--budget", "6"]].concat());
     // How many products the time is enough for depends on the machine and on what else it does.
     let measured = printed.lines().filter(|line| line.contains(" conv2d.") && line.contains("x  ")).count();
@@ -473,6 +492,47 @@ fn runs_use_and_record_what_was_tuned_and_keep_it_when_resumed() {
     environment["tuning"] = "nonsense".into();
     std::fs::write(&file, environment.to_string()).unwrap();
     assert_eq!(program(dir, &["train", "--resume", "tuned"]).status.code(), Some(10));
+}
+
+/// The same run twice takes the same kernels, whatever was tuned for other shapes of their classes in between.
+#[test]
+fn what_is_tuned_for_others_changes_no_run_that_was() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let train = |run: &str, batch: &str| {
+        let flags = ["train", "--data", "synthetic:40", "--model", "simple-cnn", "--size", "32", "--batch", batch];
+        ok(dir, &[&flags[..], &["--epochs", "1", "--no-report", "--run", run]].concat());
+        choices(dir, run)
+    };
+    let first = train("first", "8");
+    // Where a user's cache is, and this test can give a user another.
+    let mut folders = ["cache", "Library/Caches"].iter().map(|place| dir.join(place).join("lesion-gpu/tuning"));
+    let Some(cache) = folders.find(|folder| folder.is_dir()) else { return };
+    let file = TuningCache::open(Some(&cache), gpu.adapter()).path().unwrap().to_owned();
+    let mut cache: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let entries = cache["entries"].as_object_mut().unwrap();
+    assert!(entries.len() > 5, "{entries:?}");
+    // For all of them, another batch whose pixels are nearly as many.
+    let measured = |(key, entry): (&String, &serde_json::Value)| {
+        let found = serde_json::json!({
+            "class": entry["class"], "flops": 1_000_000_000, "choice": "direct", "microseconds": 1.5
+        });
+        (key.replace(" x 8x", " x 9x"), found)
+    };
+    let others: Vec<_> = entries.iter().map(measured).collect();
+    let count = others.len();
+    entries.extend(others);
+    std::fs::write(&file, cache.to_string()).unwrap();
+    assert_eq!(train("second", "8"), first);
+    assert_eq!(train("third", "9").values().filter(|choice| *choice == "direct").count(), count);
+}
+
+/// The choices that a run was made with.
+fn choices(dir: &Path, run: &str) -> Choices {
+    let text = std::fs::read(dir.join(run).join("environment.json")).unwrap();
+    let environment: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    serde_json::from_value(environment["tuning"].clone()).unwrap()
 }
 
 #[test]

@@ -188,7 +188,7 @@ pub struct Early<'a> {
 }
 
 /// Steps whose outputs may be on their way to the host at the same time.
-const IN_FLIGHT: usize = 3;
+pub(super) const IN_FLIGHT: usize = 3;
 
 impl Executable {
     /// Allocates the plan's buffers and builds its pipelines. Variables are taken from `store`, where they lie as the first

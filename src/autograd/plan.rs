@@ -9,10 +9,11 @@
 //!    greedy by size). Slots are whole buffers because wgpu tracks usage per buffer: what a launch reads and what
 //!    it writes never share one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::bundle::{Bundles, Step};
+use super::execute::IN_FLIGHT;
 use super::fuse::{fuse, live};
 use super::{Arena, Candidates, Exchange, Lower, Lowered, Op, Origin, PlannedExchange, Tape, Tensor, Variable};
 use crate::error::{Error, Kind, Result};
@@ -65,12 +66,12 @@ pub struct Memory {
 impl Memory {
     /// The memory of plans that share a [`Store`](super::Store) and run in turns, in the order in which they are built:
     /// they share variables and slots.
-    pub fn in_turns<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Self {
-        let (mut all, mut slots) = (Self::default(), vec![]);
+    pub fn in_turns(plans: &[&Plan]) -> Self {
+        let variables = variables_of(plans).values().sum();
+        let (mut all, mut slots) = (Self { variables, ..Self::default() }, vec![]);
         for plan in plans {
             let own: u64 = plan.slots.iter().filter(|slot| !slot.kept).map(|slot| slot.bytes).sum();
             share(&plan.slots, &mut slots);
-            all.variables = all.variables.max(plan.memory.variables);
             all.io += plan.memory.io;
             all.slots += plan.memory.slots - own;
             all.without_reuse += plan.memory.without_reuse;
@@ -83,6 +84,11 @@ impl Memory {
     pub fn total(&self) -> u64 {
         self.variables + self.io + self.slots
     }
+}
+
+/// The bytes of each variable of plans that share a store.
+fn variables_of<'a>(plans: &[&'a Plan]) -> BTreeMap<&'a str, u64> {
+    plans.iter().flat_map(|plan| plan.variables.iter().map(|v| (v.name.as_str(), v.ty.bytes()))).collect()
 }
 
 /// A reusable buffer.
@@ -405,19 +411,26 @@ impl Plan {
         }
     }
 
-    /// Whether the device really gives all the memory: allocates it and lets it go.
+    /// Whether the device really gives the memory for plans that share a [`Store`](super::Store), in the order in which they
+    /// are built: allocates it and lets it go.
     ///
     /// # Errors
     /// Device errors other than lack of memory.
-    pub fn fits(&self, gpu: &Gpu) -> Result<bool> {
-        let sizes = self.variables.iter().map(|v| v.ty.bytes());
-        let sizes =
-            sizes.chain(self.inputs.iter().map(|(_, ty)| ty.bytes())).chain(self.slots.iter().map(|slot| slot.bytes));
-        let sizes = sizes.chain(self.outputs.iter().map(|(_, ty)| ty.bytes()));
-        let own = self.arenas.iter().filter(|arena| arena.variables.is_none());
-        let sizes = sizes.chain(own.map(|arena| arena.bytes));
+    pub fn fit(gpu: &Gpu, plans: &[&Self]) -> Result<bool> {
+        let (mut sizes, mut shared): (Vec<u64>, Vec<u64>) = (variables_of(plans).into_values().collect(), vec![]);
+        for plan in plans {
+            share(&plan.slots, &mut shared);
+            sizes.extend(plan.slots.iter().filter(|slot| slot.kept).map(|slot| slot.bytes));
+            sizes.extend(plan.inputs.iter().map(|(_, ty)| ty.bytes()));
+            // An output, and its copies on their way to the host.
+            let outputs = plan.outputs.iter().map(|(_, ty)| ty.bytes());
+            sizes.extend(outputs.flat_map(|bytes| [bytes; 1 + IN_FLIGHT]));
+            sizes.extend(plan.arenas.iter().filter(|arena| arena.variables.is_none()).map(|arena| arena.bytes));
+        }
+        let sizes = sizes.into_iter().chain(shared);
         let buffers = sizes.map(|bytes| gpu.allocate("trial", bytes, Usage::Storage)).collect::<Result<Vec<_>>>();
-        let held = buffers.and_then(|buffers| Ok((buffers, gpu.allocate_textures(&self.textures)?)));
+        let textures = |plan: &&Self| gpu.allocate_textures(&plan.textures);
+        let held = buffers.and_then(|buffers| Ok((buffers, plans.iter().map(textures).collect::<Result<Vec<_>>>()?)));
         let fits = match held {
             Ok(held) => {
                 drop(held);

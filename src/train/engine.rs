@@ -16,6 +16,7 @@ use self::together::{compare, how_to_go_on, share_choices, share_folder, share_r
 use self::trouble::{LOWER, Trouble};
 use super::checkpoint::{Checkpoint, PhaseStart, Progress, Stop};
 use super::events::{Event, Interrupt, RunOptions, RunSummary};
+use super::fitting::Planned as _;
 use super::freezing::describe;
 use super::material::Material;
 use super::monitor::{check_monitor, why_stopped};

@@ -1,14 +1,14 @@
-//! The training and evaluation graphs of a model, and the largest batch that fits a device.
+//! The training and evaluation graphs of a model.
 
 use std::collections::BTreeMap;
 
 use super::freezing::Network;
 use super::objective::trace_loss;
 use super::{Precision, TracedModel, TrainConfig};
-use crate::autograd::{Gradients, Memory, Plan, Tape, Tensor};
+use crate::autograd::{Gradients, Plan, Tape, Tensor};
 use crate::data::ImageSize;
-use crate::error::{Error, Kind, Result};
-use crate::gpu::{Caps, Gpu};
+use crate::error::Result;
+use crate::gpu::Caps;
 use crate::models::{Model, Task};
 use crate::nn::{Frozen, Mode, Net, Parameter};
 use crate::ops::augment::{Augment, augment};
@@ -379,139 +379,5 @@ impl TracedModel {
         let mut tape = Tape::new();
         let images = Images::declare(&mut tape, batch, config.size).augmented(&mut tape, config.eval_augment())?;
         Self::of(model, config, tape, images, outputs)
-    }
-}
-
-/// Whether a batch fits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
-    /// It does, and takes this many bytes.
-    Fits(u64),
-    /// It needs this many bytes (`None` if a single tensor is too large) and does not fit.
-    TooLarge(Option<u64>),
-}
-
-/// What is refused, in words, when training does not fit.
-pub(super) const TRAINING_STEP: &str = "a training step";
-/// The same with micro-batches.
-pub(super) const TRAINING_PART: &str = "a part of a training step";
-/// The same where the features of a frozen backbone are computed once.
-pub(super) const TRAINING_HEAD: &str = "a training step of the head";
-
-impl Fit {
-    /// Plans a training step of `batch` images and compares it with `budget` bytes.
-    ///
-    /// # Errors
-    /// Those of tracing, other than lack of memory.
-    pub fn of(
-        model: Model,
-        config: &TrainConfig,
-        batch: usize,
-        outputs: usize,
-        caps: &Caps,
-        budget: Option<u64>,
-    ) -> Result<Self> {
-        match TrainGraph::new(model, config, batch, outputs, caps) {
-            Ok(graph) => {
-                let eval = EvalGraph::new(model, config, batch, outputs, caps)?;
-                let needs = Memory::in_turns([&graph.plan, &eval.plan]).total();
-                Ok(if budget.is_some_and(|b| needs > b) { Self::TooLarge(Some(needs)) } else { Self::Fits(needs) })
-            }
-            Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::Unsupported) => Ok(Self::TooLarge(None)),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// The largest batch below `batch` for which `fits` holds; `None` if not even a single image does.
-    ///
-    /// # Errors
-    /// Those of `fits`.
-    pub fn largest(batch: usize, mut fits: impl FnMut(usize) -> Result<bool>) -> Result<Option<usize>> {
-        let (mut low, mut high) = (0, batch);
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if fits(middle)? {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        Ok((low > 0).then_some(low))
-    }
-
-    /// The error for a batch of `work` (such as `a training step`) that does not fit, with the largest that does.
-    pub fn refuse(work: &str, batch: usize, needs: Option<u64>, budget: Option<u64>, largest: Option<usize>) -> Error {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let (whole, part, head) = (work == TRAINING_STEP, work == TRAINING_PART, work == TRAINING_HEAD);
-        let work = format!("{work} of {batch} images needs");
-        let what = match (needs, budget) {
-            (Some(needs), Some(budget)) => format!("{work} {:.0} MiB and there are {:.0} MiB", mib(needs), mib(budget)),
-            (Some(needs), None) => format!("{work} {:.0} MiB, which the device refused", mib(needs)),
-            (None, _) => format!("{work} a tensor larger than the device can bind"),
-        };
-        let next = match largest {
-            Some(fits) if part => {
-                format!("the largest part that fits is {fits}: use a --micro-batch up to it, or a smaller --size")
-            }
-            Some(fits) if whole => format!(
-                "the largest batch that fits is {fits}: use --batch {fits}, a smaller --size, or --micro-batch to compute \
-                 the batch in parts"
-            ),
-            Some(fits) => format!("the largest batch that fits is {fits}: use --batch {fits}, or a smaller --size"),
-            None if head => {
-                "not even a single image fits: use narrower layers in --head-hidden, or another model".to_owned()
-            }
-            None => "not even a single image fits: use a smaller --size or another model".to_owned(),
-        };
-        Error::new(Kind::OutOfMemory, what).next(next)
-    }
-}
-
-/// The evaluation graph of the configured batch, or an error that names the largest batch that fits.
-///
-/// # Errors
-/// [`Kind::OutOfMemory`] if it takes more than `budget` bytes or than the device has; those of [`EvalGraph::new`].
-pub fn fitting_eval_graph(
-    gpu: &Gpu,
-    caps: &Caps,
-    model: Model,
-    config: &TrainConfig,
-    outputs: usize,
-    budget: Option<u64>,
-) -> Result<EvalGraph> {
-    let new = |batch| EvalGraph::new(model, config, batch, outputs, caps);
-    // The graph if it fits, else the bytes it needs, where that is known.
-    let fit = |batch| match new(batch) {
-        Ok(graph) => {
-            let needs = graph.plan.memory.total();
-            let fits = budget.is_none_or(|b| needs <= b) && graph.plan.fits(gpu)?;
-            Ok(if fits { Ok(graph) } else { Err(Some(needs)) })
-        }
-        Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::Unsupported) => Ok(Err(None)),
-        Err(e) => Err(e),
-    };
-    let needs = match fit(config.batch)? {
-        Ok(graph) => return Ok(graph),
-        Err(needs) => needs,
-    };
-    let largest = Fit::largest(config.batch, |batch| Ok(fit(batch)?.is_ok()))?;
-    let budget = budget.filter(|&b| needs.is_some_and(|needs| needs > b));
-    Err(Fit::refuse("an inference", config.batch, needs, budget, largest))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_largest_batch_is_found_and_really_the_largest() {
-        let caps = Caps::baseline();
-        let config = TrainConfig { model: "simple-cnn".into(), size: 32.into(), ..TrainConfig::default() };
-        let model = Model::find("simple-cnn").unwrap();
-        let Fit::Fits(budget) = Fit::of(model, &config, 21, 7, &caps, None).unwrap() else { panic!("21 should fit") };
-        let fits = |b| Ok(matches!(Fit::of(model, &config, b, 7, &caps, Some(budget))?, Fit::Fits(_)));
-        assert_eq!(Fit::largest(64, fits).unwrap(), Some(21));
-        assert!(!fits(22).unwrap());
-        assert_eq!(Fit::largest(64, |_| Ok(false)).unwrap(), None);
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
 use super::features::{Features, MOST};
+use super::fitting::{Job, Planned, fitting};
 use super::freezing::Network;
-use super::graph::{EvalGraph, Fit, Source, TRAINING_HEAD, TRAINING_PART, TRAINING_STEP, TrainGraph, input};
+use super::graph::{EvalGraph, Source, TrainGraph, input};
 use super::objective::Objective;
 use super::session::{
     EvalSession, TrainSession, export_optimizer, export_weights, initialise, load_optimizer, load_weights,
@@ -14,7 +15,7 @@ use super::session::{
 use super::shared::Shared;
 use super::starting_weights::start;
 use super::{AugmentConfig, TrainConfig, Wire};
-use crate::autograd::{Memory, Store, Tunable};
+use crate::autograd::{Memory, Plan, Store, Tunable};
 use crate::data::{Batch, LastBatch, Loader, LoaderOptions, PixelStore, Visit};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu};
@@ -53,7 +54,7 @@ pub(super) struct Plans<'a> {
 /// How a phase whose backbone is frozen gets its features.
 enum Caching {
     /// They are computed once.
-    Once(Box<EvalGraph>),
+    Once,
     /// They are computed in each step, and why, if it is worth saying.
     EachStep(Option<String>),
 }
@@ -76,7 +77,7 @@ impl Plans<'_> {
             let why = format!("{anew} those of {samples} images take {} MiB, more than {}", mib(bytes), mib(MOST));
             return Ok(Caching::EachStep(Some(why)));
         }
-        Ok(Caching::Once(Box::new(backbone)))
+        Ok(Caching::Once)
     }
 
     /// Plans the phase for a device. Also returns what a user should know.
@@ -87,48 +88,24 @@ impl Plans<'_> {
         let Self { model, config, outputs, budget, .. } = self;
         let network = Network::of(model, config, outputs)?;
         let batch = config.images_at_once();
-        let backbone = match self.caching(&network, caps)? {
-            Caching::Once(backbone) => *backbone,
-            Caching::EachStep(note) => {
-                let train = fitting_graph(gpu, caps, model, config, outputs, budget)?;
-                let eval = EvalGraph::in_training(model, config, &Source::Pictures, batch, outputs, caps)?;
-                if !eval.plan.fits(gpu)? {
-                    return Err(Fit::refuse("an evaluation", batch, Some(eval.plan.memory.total()), None, None));
-                }
-                return Ok((Graphs { network, train, eval, backbone: None }, note));
-            }
+        let (job, cached, note) = match self.caching(&network, caps)? {
+            Caching::Once => (Job::Head, true, None),
+            Caching::EachStep(note) => (Job::Step, false, note),
         };
-        // The graphs if they fit, else the bytes they need, where that is known.
-        let fitting = |graphs: Result<Graphs>| match graphs {
-            Ok(graphs) => {
-                let needs = graphs.memory().total();
-                let fits = budget.is_none_or(|budget| needs <= budget) && graphs.fit(gpu)?;
-                Ok(if fits { Ok(graphs) } else { Err(Some(needs)) })
-            }
-            Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::Unsupported) => Ok(Err(None)),
-            Err(e) => Err(e),
-        };
-        let needs = match fitting(self.on_features(network.clone(), backbone, batch, caps))? {
-            Ok(graphs) => return Ok((graphs, None)),
-            Err(needs) => needs,
-        };
-        let smaller = |batch| {
-            let backbone = EvalGraph::of_backbone(model, config, batch, caps)?;
-            self.on_features(network.clone(), backbone, batch, caps)
-        };
-        let largest = Fit::largest(batch, |batch| Ok(fitting(smaller(batch))?.is_ok()))?;
-        let budget = budget.filter(|&budget| needs.is_some_and(|needs| needs > budget));
-        let work = if config.micro_batch.is_some() { TRAINING_PART } else { TRAINING_HEAD };
-        Err(Fit::refuse(work, batch, needs, budget, largest))
+        let job = if config.micro_batch.is_some() { Job::Part } else { job };
+        let graphs = fitting(gpu, job, batch, budget, |batch| self.graphs(&network, cached, batch, caps))?;
+        Ok((graphs, note))
     }
 
-    /// The graphs of a head that is trained on features of its backbone, `batch` of them at a time.
-    fn on_features(self, network: Network, backbone: EvalGraph, batch: usize, caps: &Caps) -> Result<Graphs> {
+    /// The graphs for `batch` images at a time; if `cached`, of a head that is trained on features of its backbone.
+    fn graphs(self, network: &Network, cached: bool, batch: usize, caps: &Caps) -> Result<Graphs> {
         let Self { model, config, outputs, .. } = self;
-        let source = Source::Features(backbone.plan.outputs[0].1.shape.clone());
+        let backbone = if cached { Some(EvalGraph::of_backbone(model, config, batch, caps)?) } else { None };
+        let features = |backbone: &EvalGraph| Source::Features(backbone.plan.outputs[0].1.shape.clone());
+        let source = backbone.as_ref().map_or(Source::Pictures, features);
         let train = TrainGraph::of(model, config, &source, batch, outputs, caps)?;
         let eval = EvalGraph::in_training(model, config, &source, batch, outputs, caps)?;
-        Ok(Graphs { network, train, eval, backbone: Some(backbone) })
+        Ok(Graphs { network: network.clone(), train, eval, backbone })
     }
 
     /// The memory of the phase in another configuration, whether it fits or not.
@@ -138,76 +115,24 @@ impl Plans<'_> {
     pub fn memory(self, caps: &Caps) -> Result<Memory> {
         let Self { model, config, outputs, .. } = self;
         let network = Network::of(model, config, outputs)?;
-        let batch = config.images_at_once();
-        if let Caching::Once(backbone) = self.caching(&network, caps)? {
-            return Ok(self.on_features(network, *backbone, batch, caps)?.memory());
-        }
-        let train = TrainGraph::of(model, config, &Source::Pictures, batch, outputs, caps)?;
-        let eval = EvalGraph::in_training(model, config, &Source::Pictures, batch, outputs, caps)?;
-        Ok(Graphs { network, train, eval, backbone: None }.memory())
+        let cached = matches!(self.caching(&network, caps)?, Caching::Once);
+        Ok(self.graphs(&network, cached, config.images_at_once(), caps)?.memory())
+    }
+}
+
+impl Planned for Graphs {
+    fn plans(&self) -> Vec<&Plan> {
+        let backbone = self.backbone.as_ref().map(|backbone| &backbone.plan);
+        [&self.train.plan, &self.eval.plan].into_iter().chain(backbone).collect()
     }
 }
 
 impl Graphs {
-    /// Everything that is on the device at a time.
-    pub fn memory(&self) -> Memory {
-        let backbone = self.backbone.as_ref().map(|backbone| &backbone.plan);
-        let all = Memory::in_turns([&self.train.plan, &self.eval.plan].into_iter().chain(backbone));
-        // The backbone's variables stay, beside those of the head.
-        let of_head = self.train.plan.memory.variables.max(self.eval.plan.memory.variables);
-        backbone.map_or(all, |backbone| Memory { variables: of_head + backbone.memory.variables, ..all })
-    }
-
-    /// Whether the device has the memory for each graph.
-    fn fit(&self, gpu: &Gpu) -> Result<bool> {
-        let backbone = self.backbone.as_ref().map_or(Ok(true), |backbone| backbone.plan.fits(gpu))?;
-        Ok(backbone && self.train.plan.fits(gpu)? && self.eval.plan.fits(gpu)?)
-    }
-
     /// The nodes whose kernels can be tuned.
     pub fn tunable(&self) -> Vec<Tunable> {
         let backbone = self.backbone.as_ref().map_or(&[][..], |backbone| backbone.plan.tunable.as_slice());
         distinct([self.train.plan.tunable.as_slice(), &self.eval.plan.tunable, backbone].concat())
     }
-}
-
-/// The training graph, or an error that names the largest batch that fits.
-///
-/// # Errors
-/// [`Kind::OutOfMemory`] if it takes more than `budget` bytes or than the device has; those of [`TrainGraph::new`].
-pub fn fitting_graph(
-    gpu: &Gpu,
-    caps: &Caps,
-    model: Model,
-    config: &TrainConfig,
-    outputs: usize,
-    budget: Option<u64>,
-) -> Result<TrainGraph> {
-    let at_once = config.images_at_once();
-    let work = if config.micro_batch.is_some() { TRAINING_PART } else { TRAINING_STEP };
-    let fit = |batch| Fit::of(model, config, batch, outputs, caps, budget);
-    let needs = match fit(at_once)? {
-        Fit::Fits(_) => {
-            let graph = TrainGraph::new(model, config, at_once, outputs, caps)?;
-            if graph.plan.fits(gpu)? {
-                return Ok(graph);
-            }
-            let on_device = |batch| match TrainGraph::new(model, config, batch, outputs, caps) {
-                Ok(graph) => graph.plan.fits(gpu),
-                Err(_) => Ok(false),
-            };
-            let largest = Fit::largest(at_once, on_device)?;
-            return Err(Fit::refuse(work, at_once, Some(graph.plan.memory.total()), None, largest));
-        }
-        Fit::TooLarge(needs) => needs,
-    };
-    let largest = Fit::largest(at_once, |batch| match fit(batch) {
-        Ok(fit) => Ok(matches!(fit, Fit::Fits(_))),
-        // Batch-norm cannot train on a single value per channel: too small a batch is no answer either.
-        Err(e) if e.kind() == Kind::Shape => Ok(false),
-        Err(e) => Err(e),
-    })?;
-    Err(Fit::refuse(work, at_once, needs, budget, largest))
 }
 
 /// The samples of a run in the host's memory.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::TrainConfig;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Progress};
 use super::claim::Claim;
 use crate::data::{Dataset, Sample, Split, SplitAssignment, UNUSED, csv_of, csv_of_split};
 use crate::error::{Error, Kind, Result};
@@ -195,11 +195,13 @@ impl RunFolder {
     }
 
     /// Where the run has come to: its last checkpoint that is whole. Where that is not the last one that was written, also a
-    /// sentence that says so. One that is not damaged, but of another version, is an error: what is older is no substitute for it.
+    /// sentence that says so. One that is not damaged, but of another version or on a disk that does not give it, is an error:
+    /// what is older is no substitute for it.
     ///
     /// # Errors
     /// [`Kind::Checkpoint`] if it stopped before its first checkpoint, is finished and the last one is gone, or was written by
-    /// another version; where none is whole, the last one's of [`Checkpoint::read`].
+    /// another version; [`Kind::Io`], which names one that can be read; where none is whole, the last one's of
+    /// [`Checkpoint::read`].
     pub fn checkpoint(&self) -> Result<(Checkpoint, Option<String>)> {
         let mut damaged: Option<Error> = None;
         // What came after the best is not done again where it is done.
@@ -222,6 +224,17 @@ impl RunFolder {
                 Err(e) if e.kind() == Kind::Weights => {
                     damaged.get_or_insert(e);
                 }
+                Err(e) if e.kind() == Kind::Io => {
+                    let other = self.whole([self.previous(), self.best()]).filter(|_| !finished);
+                    return Err(match other {
+                        Some((at, other)) => e.next(format!(
+                            "see to it that it can be read; or delete it, and the run goes on from {}, of step {}",
+                            other.display(),
+                            at.step
+                        )),
+                        None => e,
+                    });
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -238,22 +251,24 @@ impl RunFolder {
     /// Reads the checkpoint that `path` stands for, as [`Self::checkpoint_of`].
     ///
     /// # Errors
-    /// Those of [`Self::checkpoint_of`] and of [`Checkpoint::read`]; of a damaged one, the error names another of the run that
-    /// is whole.
+    /// Those of [`Self::checkpoint_of`] and of [`Checkpoint::read`]; of one that is damaged or cannot be read, the error names
+    /// another of the run that is whole.
     pub fn read_checkpoint_of(path: &Path) -> Result<Checkpoint> {
         let file = Self::checkpoint_of(path)?;
         Checkpoint::read(&file).map_err(|e| {
-            let whole = Self::around(&file).and_then(|run| {
-                let mut others = [run.best(), run.last(), run.previous()].into_iter();
-                others.find_map(|other| Some((Checkpoint::read(&other).ok()?.progress.epoch, other)))
-            });
+            let whole = Self::around(&file).and_then(|run| run.whole([run.best(), run.last(), run.previous()]));
             match whole {
-                Some((epoch, other)) if e.kind() == Kind::Weights => {
-                    e.next(format!("{} is whole, after epoch {epoch}: name it instead", other.display()))
+                Some((at, other)) if matches!(e.kind(), Kind::Weights | Kind::Io) => {
+                    e.next(format!("{} is whole, after epoch {}: name it instead", other.display(), at.epoch))
                 }
                 _ => e,
             }
         })
+    }
+
+    /// The first of checkpoints that is whole, with where the run was.
+    fn whole<const N: usize>(&self, checkpoints: [PathBuf; N]) -> Option<(Progress, PathBuf)> {
+        checkpoints.into_iter().find_map(|path| Some((Checkpoint::read(&path).ok()?.progress, path)))
     }
 
     /// Writes the checkpoint of the last step; the one before is kept until the run is finished.
@@ -657,6 +672,27 @@ mod tests {
         assert_eq!(again().unwrap().lock().map(drop).unwrap_err().kind(), Kind::Checkpoint);
         std::fs::write(run.last(), "").unwrap();
         assert_eq!(again(), Err(Kind::Checkpoint));
+    }
+
+    /// A disk that gives an error may give the file another time: nothing is written over it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_checkpoint_that_cannot_be_read_is_not_passed_over() {
+        let root = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(None, root.path(), "m").unwrap();
+        let progress = Progress { step: 7, ..Progress::default() };
+        let (config, none) = (TrainConfig::default(), std::collections::BTreeMap::new());
+        let checkpoint =
+            Checkpoint { config, classes: vec![], progress, temperature: None, weights: none.clone(), optimizer: none };
+        checkpoint.write(&run.previous()).unwrap();
+        // Nothing can be read at the beginning of a process's memory.
+        std::os::unix::fs::symlink("/proc/self/mem", run.last()).unwrap();
+        let error = run.checkpoint().unwrap_err();
+        assert_eq!(error.kind(), Kind::Io);
+        let said = error.to_string();
+        assert!(said.contains("last.safetensors") && said.contains("previous.safetensors, of step 7"), "{said}");
+        std::fs::remove_file(run.last()).unwrap();
+        assert_eq!(run.checkpoint().unwrap().0.progress.step, 7);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::gpu::{AdapterSummary, Choices};
 use crate::weights::write_atomically;
 
 /// Version of the file.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What a file must have been made on to be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,8 @@ struct Entry {
     class: String,
     /// Floating-point operations.
     flops: u64,
-    choice: String,
+    /// None where the node goes by the built-in rule.
+    choice: Option<String>,
     /// Of the choice; none if it was taken unmeasured.
     microseconds: Option<f64>,
 }
@@ -66,11 +67,7 @@ impl TuningCache {
         };
         let name = [&place.program, &place.adapter, &place.backend, &place.driver].map(String::as_str).join("\n");
         let path = folder.map(|f| f.join(format!("{}.json", &blake3::hash(name.as_bytes()).to_hex()[..16])));
-        let read = path.as_ref().and_then(|path| std::fs::read(path).ok());
-        let entries = read
-            .and_then(|bytes| serde_json::from_slice::<Contents>(&bytes).ok())
-            .filter(|contents| contents.place == place)
-            .map_or_else(BTreeMap::new, |contents| contents.entries);
+        let entries = path.as_deref().map_or_else(BTreeMap::new, |path| read(path, &place));
         let cache = Self { path, contents: Contents { place, entries }, shipped: Choices::new() };
         cache.with_families(Family::shipped(), adapter)
     }
@@ -88,20 +85,21 @@ impl TuningCache {
         self.path.as_deref()
     }
 
+    /// What is kept of the very shape of a node; nothing if it is not among the node's candidates any more.
     fn entry(&self, node: &Tunable) -> Option<&Entry> {
         let Candidates { key, choices, .. } = &node.candidates;
-        self.contents.entries.get(key).filter(|entry| choices.contains(&entry.choice))
+        let known = |entry: &&Entry| entry.choice.as_ref().is_none_or(|choice| choices.contains(choice));
+        self.contents.entries.get(key).filter(known)
     }
 
-    /// The choices for nodes: what was found for the very shape, else for another of its class, else what adapters like this
-    /// one take.
+    /// The choices for nodes: what is kept of the very shape, else what was measured for another of its class, else what
+    /// adapters like this one take. None for those that go by the built-in rule.
     pub fn choices(&self, nodes: &[Tunable]) -> Choices {
-        let choice = |node: &Tunable| Some((node.candidates.key.clone(), self.choice(node)?.clone()));
-        nodes.iter().filter_map(choice).collect()
-    }
-
-    fn choice(&self, node: &Tunable) -> Option<&String> {
-        self.entry(node).map(|entry| &entry.choice).or_else(|| self.by_class(node))
+        let choice = |node: &Tunable| match self.entry(node) {
+            Some(entry) => entry.choice.clone(),
+            None => self.by_class(node).cloned(),
+        };
+        nodes.iter().filter_map(|node| Some((node.candidates.key.clone(), choice(node)?))).collect()
     }
 
     /// What was measured here for the largest shape of a node's class that has a candidate of the node for its choice; else
@@ -109,14 +107,16 @@ impl TuningCache {
     fn by_class(&self, node: &Tunable) -> Option<&String> {
         let Candidates { class, choices, .. } = &node.candidates;
         let measured = |entry: &&Entry| entry.class == *class && entry.microseconds.is_some();
-        let here = self.contents.entries.values().filter(measured).filter(|entry| choices.contains(&entry.choice));
-        let here = here.max_by_key(|entry| entry.flops).map(|entry| &entry.choice);
-        here.or_else(|| self.shipped.get(class).filter(|choice| choices.contains(choice)))
+        let here = self.contents.entries.values().filter(measured);
+        let here = here.filter_map(|entry| Some((entry.flops, entry.choice.as_ref()?)));
+        let here = here.filter(|(_, choice)| choices.contains(choice)).max_by_key(|(flops, _)| *flops);
+        here.map(|(_, choice)| choice).or_else(|| self.shipped.get(class).filter(|choice| choices.contains(choice)))
     }
 
     /// The nodes there is nothing about, neither about their shape nor about its class.
     pub fn missing(&self, nodes: &[Tunable]) -> Vec<Tunable> {
-        nodes.iter().filter(|node| self.choice(node).is_none()).cloned().collect()
+        let is_missing = |node: &&Tunable| self.entry(node).is_none() && self.by_class(node).is_none();
+        nodes.iter().filter(is_missing).cloned().collect()
     }
 
     /// Takes over what tuning found for those of `nodes` it is about.
@@ -124,33 +124,44 @@ impl TuningCache {
         for outcome in outcomes {
             if nodes.iter().any(|node| node.candidates.key == outcome.key) {
                 let Outcome { key, class, flops, best, .. } = outcome.clone();
-                let entry = Entry { class, flops, choice: best.choice, microseconds: Some(best.seconds * 1e6) };
+                let entry = Entry { class, flops, choice: Some(best.choice), microseconds: Some(best.seconds * 1e6) };
                 self.contents.entries.insert(key, entry);
             }
         }
     }
 
-    /// Settles those of `nodes` that were not measured themselves on what their class takes or else on the choice without
-    /// tuning, so that the next run does the same as this one, whatever is measured in between. `lesion-gpu tune` still
-    /// measures them.
-    pub fn settle(&mut self, nodes: &[Tunable]) {
-        for node in nodes.iter().filter(|node| self.entry(node).is_none()).cloned().collect::<Vec<_>>() {
-            let Candidates { key, class, choices, .. } = &node.candidates;
-            if let Some(choice) = self.by_class(&node).or(choices.first()).cloned() {
-                let entry = Entry { class: class.clone(), flops: 0, choice, microseconds: None };
-                self.contents.entries.insert(key.clone(), entry);
-            }
-        }
+    /// Settles those of `nodes` that nothing is kept of on what their class takes or else on the built-in rule, so that the
+    /// next run does the same as this one, whatever is measured for other shapes in between. `lesion-gpu tune` still measures
+    /// them. Whether there were such nodes.
+    pub fn settle(&mut self, nodes: &[Tunable]) -> bool {
+        let new: Vec<(String, Entry)> = (nodes.iter().filter(|node| self.entry(node).is_none()))
+            .map(|node| {
+                let Candidates { key, class, .. } = node.candidates.clone();
+                (key, Entry { class, flops: 0, choice: self.by_class(node).cloned(), microseconds: None })
+            })
+            .collect();
+        let any = !new.is_empty();
+        self.contents.entries.extend(new);
+        any
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file, whole or not at all. What others have written since it was read, and is not in it, stays.
     ///
     /// # Errors
     /// [`Kind::Io`].
     pub fn save(&self) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        let text = serde_json::to_string_pretty(&self.contents)
+        let Contents { place, entries } = self.contents.clone();
+        let mut all = read(path, &place);
+        all.extend(entries);
+        let text = serde_json::to_string_pretty(&Contents { place, entries: all })
             .map_err(|e| Error::new(Kind::Internal, format!("could not encode the tuned choices: {e}")))?;
         write_atomically(path, (text + "\n").as_bytes())
     }
+}
+
+/// What a file keeps for a place: nothing if there is none, or it is damaged or was made elsewhere.
+fn read(path: &Path, place: &Place) -> BTreeMap<String, Entry> {
+    let contents = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Contents>(&bytes).ok());
+    contents.filter(|contents| contents.place == *place).map_or_else(BTreeMap::new, |contents| contents.entries)
 }

@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use lesion_gpu::autograd::Tunable;
 use lesion_gpu::gpu::{AdapterSummary, Caps, DeviceClass};
+use lesion_gpu::models::Model;
 use lesion_gpu::report::{Additions, run_report};
-use lesion_gpu::train::{Checkpoint, Progress, RunFolder, TrainConfig, read_answers};
-use lesion_gpu::tune::TuningCache;
+use lesion_gpu::train::{Checkpoint, Progress, RunFolder, TrainConfig, TrainGraph, read_answers};
+use lesion_gpu::tune::{Measured, Outcome, TuningCache};
 use lesion_gpu::weights::{WeightFile, write_safetensors};
 use lesion_gpu::{Error, Kind, Result};
 use tempfile::TempDir;
@@ -37,6 +39,8 @@ pub struct Run {
     folder: RunFolder,
     intact: Vec<Vec<u8>>,
     tuning: PathBuf,
+    /// What the tuning cache is asked about.
+    nodes: Vec<Tunable>,
 }
 
 fn adapter() -> AdapterSummary {
@@ -58,6 +62,8 @@ impl Run {
         let path = dir.path().join("run");
         let folder = RunFolder::create(Some(&path), dir.path(), "simple-cnn").unwrap();
         let config = TrainConfig { model: "simple-cnn".into(), data: "synthetic:60".into(), ..TrainConfig::default() };
+        let model = Model::find(&config.model).unwrap();
+        let nodes = TrainGraph::new(model, &config, 8, 7, &Caps::baseline()).unwrap().plan.tunable;
         folder.write_config(&config).unwrap();
         let texts = [
             include_str!("run/environment.json"),
@@ -78,20 +84,19 @@ impl Run {
         checkpoint.write(&folder.best()).unwrap();
         let tuning = TuningCache::open(Some(dir.path()), &adapter()).path().unwrap().to_owned();
         let intact = FILES.iter().map(|name| std::fs::read(path.join(name)).unwrap()).collect();
-        Self { dir, folder, intact, tuning }
+        Self { dir, folder, intact, tuning, nodes }
     }
 
     /// Intact files behind their numbers.
     pub fn seeds(&self) -> Vec<Vec<u8>> {
         let description = lesion_gpu::weights::read_safetensors(&self.folder.best()).unwrap().metadata;
-        TuningCache::open(Some(self.dir.path()), &adapter()).save().unwrap();
-        let entries =
-            r#""entries": {"conv2d": {"class": "conv2d", "flops": 1, "choice": "tiles", "microseconds": 12.5}}"#;
-        let tuning = std::fs::read_to_string(&self.tuning).unwrap().replace(r#""entries": {}"#, entries);
-        assert!(tuning.contains(entries));
+        let mut cache = TuningCache::open(Some(self.dir.path()), &adapter());
+        cache.record(&self.nodes, &self.nodes.iter().map(outcome).collect::<Vec<_>>());
+        cache.save().unwrap();
+        let tuning = std::fs::read(&self.tuning).unwrap();
         let mut files = self.intact.clone();
         files[DESCRIPTION] = description[KEY].clone().into_bytes();
-        files.push(tuning.as_bytes().to_vec());
+        files.push(tuning);
         files.iter().enumerate().map(|(kind, bytes)| [&[kind as u8][..], bytes].concat()).collect()
     }
 
@@ -100,8 +105,7 @@ impl Run {
         let kind = kind % (FILES.len() + 1);
         if kind == TUNING {
             std::fs::write(&self.tuning, bytes).unwrap();
-            let cache = TuningCache::open(Some(self.dir.path()), &adapter());
-            return cache.choices(&[]).is_empty();
+            return self.tuned();
         }
         let file = self.folder.file(FILES[kind]);
         match kind {
@@ -115,6 +119,24 @@ impl Run {
         std::fs::write(&file, &self.intact[kind]).unwrap();
         refused.iter().for_each(named);
         refused.is_empty()
+    }
+
+    /// Asks the tuning cache about nodes, which it must have candidates of for answers, and keeps what it says. Whether it
+    /// had something to say about each.
+    fn tuned(&self) -> bool {
+        let open = || TuningCache::open(Some(self.dir.path()), &adapter());
+        let mut cache = open();
+        let known = cache.missing(&self.nodes).is_empty();
+        let before = cache.choices(&self.nodes);
+        for node in &self.nodes {
+            let choice = before.get(&node.candidates.key);
+            assert!(choice.is_none_or(|choice| node.candidates.choices.contains(choice)), "{choice:?}");
+        }
+        cache.settle(&self.nodes);
+        assert!(cache.missing(&self.nodes).is_empty() && cache.choices(&self.nodes) == before);
+        cache.save().unwrap();
+        assert_eq!(open().choices(&self.nodes), before);
+        known
     }
 
     /// What is refused of it.
@@ -135,6 +157,14 @@ impl Run {
         note(run_report(folder, Additions::default()).map(drop));
         refused
     }
+}
+
+/// What tuning may find for a node.
+fn outcome(node: &Tunable) -> Outcome {
+    let candidates = node.candidates.clone();
+    let best = Measured { choice: candidates.choices.last().unwrap().clone(), seconds: 1e-3 };
+    let (key, class) = (candidates.key, candidates.class);
+    Outcome { key, class, flops: 1, default: None, best, tried: 1, rejected: vec![] }
 }
 
 /// The name of the description in a checkpoint.

@@ -85,6 +85,8 @@ pub fn cases() -> Vec<Case> {
         shape("linear 512 to 7", [4, 1, 1, 512], [1, 1], 7, true, base),
         shape("more than any tile of matrices", [1, 17, 16, 132], [1, 1], 136, true, base),
         shape("many channels", [1, 8, 9, 1024], [3, 3], 8, false, pad(1)),
+        // With run-time checks just fewer rounds of loops than the driver below makes.
+        shape("as many inputs as loops let", [33, 1, 1, 7696], [1, 1], 7, false, base),
         shape("long reduction", [4, 32, 30, 4], [3, 3], 8, true, pad(1)),
         // Mesa's software driver (22.3) ends loops after 65,535 rounds, and says nothing.
         shape("very long reduction", [2, 190, 190, 1], [1, 1], 1, false, base),
@@ -303,11 +305,11 @@ pub fn random(draw: &mut Draw, x: &[usize]) -> Option<Case> {
         1 if c % 2 == 0 => (2, 2 * draw.of(&[1, 3, 4])),
         _ => (1, draw.channels()),
     };
+    let (tile, matrices) = (Backend::Workgroup(draw.of(&WORKGROUP_TILES)), Backend::Coop(draw.of(&COOP_TILES)));
     let backends: &[Backend] = if groups == 1 {
-        let tile = Backend::Workgroup(WORKGROUP_TILES[WORKGROUP_TILES.len() - 1]);
-        &[Backend::Auto, Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Texture, tile]
+        &[Backend::Plain, Backend::Direct, Backend::Subgroup, Backend::Texture, tile, matrices]
     } else {
-        &[Backend::Auto, Backend::Plain, Backend::Depthwise, Backend::Strip(STRIPS[0])]
+        &[Backend::Plain, Backend::Depthwise, Backend::Strip(draw.of(&STRIPS))]
     };
     let mut conv = Conv2d {
         stride: window.stride,

@@ -323,8 +323,7 @@ impl Choice {
             }
             _ => asked,
         };
-        let too_long =
-            all_loops_count(caps) && super::kernels::rounds_over_rows(g, product, &choice, caps) > LONGEST_LOOP;
+        let too_long = all_loops_count(caps) && super::kernels::loop_rounds(g, product, &choice, caps) > LONGEST_LOOP;
         if too_long { Self::of(Backend::Plain) } else { choice }
     }
 
@@ -564,12 +563,14 @@ mod tests {
     fn with_run_time_checks_no_invocation_loops_longer_than_a_driver_does() {
         use crate::gpu::SubgroupSizes;
         use crate::tensor::TensorType;
-        let backend = |checked, channels: usize, product| {
+        let caps = |checked| {
             let subgroups = Some(SubgroupSizes { min: 8, max: 8 });
-            let caps = Caps { class: DeviceClass::Software, subgroups, checked, ..Caps::baseline() };
+            Caps { class: DeviceClass::Software, subgroups, checked, ..Caps::baseline() }
+        };
+        let backend = |checked, channels: usize, product| {
             let (x, weight) = (TensorType::f32([2, 8, 8, channels]), TensorType::f32([3, 3, channels, channels]));
             let conv = super::super::Conv2d { padding: super::super::Padding::all(1), ..Default::default() };
-            Choice::make(&Geometry::of(conv, &x, &weight).unwrap(), product, &caps).backend
+            Choice::make(&Geometry::of(conv, &x, &weight).unwrap(), product, &caps(checked)).backend
         };
         for product in [Product::Forward, Product::GradInput] {
             assert_eq!(backend(false, 1024, product), Backend::Subgroup);
@@ -577,6 +578,16 @@ mod tests {
             assert_eq!(backend(true, 512, product), Backend::Subgroup);
         }
         assert_eq!(backend(true, 1024, Product::GradWeight), Backend::Subgroup);
+        // 34 rounds for four channels: as many as the case of that name has, and a few more.
+        let linear = |inputs: usize, asked| {
+            let (x, weight) = (TensorType::f32([33, 1, 1, inputs]), TensorType::f32([1, 1, inputs, 7]));
+            let conv = super::super::Conv2d { backend: asked, ..Default::default() };
+            Choice::make(&Geometry::of(conv, &x, &weight).unwrap(), Product::Forward, &caps(true)).backend
+        };
+        assert_eq!(linear(7696, Backend::Auto), Backend::Subgroup);
+        assert_eq!(linear(7700, Backend::Auto), Backend::Plain);
+        let tile = Backend::Workgroup(WORKGROUP_TILES[0]);
+        assert_eq!((linear(512, tile), linear(7696, tile)), (tile, Backend::Plain));
     }
 
     #[test]

@@ -191,7 +191,8 @@ pub(super) fn grad_weight(g: &Geometry, choice: &Choice, caps: &Caps) -> (Dispat
     let lanes = wanted_groups(caps) * if caps.class == DeviceClass::Software { 8 } else { WORKGROUP as usize };
     let most = (MAX_PARTIAL_BYTES / (4 * g.r * g.s * g.c)).min(strips).max(1);
     let wanted = choice.splits.unwrap_or(lanes.div_ceil(g.c / 4)).clamp(1, most);
-    let longest = if all_loops_count(caps) { (LONGEST_LOOP / strip.rounds(g)).max(1) } else { MAX_RUN };
+    // The end of a loop takes a round too.
+    let longest = if all_loops_count(caps) { (LONGEST_LOOP / (2 * strip.rounds(g))).max(1) } else { MAX_RUN };
     let run = strips.div_ceil(wanted).min(longest);
     let runs = strips.div_ceil(run);
     let kernel = in_strips(&STRIP_GRAD_WEIGHT, "grad_weight", strip);

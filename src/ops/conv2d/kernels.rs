@@ -308,7 +308,7 @@ pub(super) fn forward(g: &Geometry, has_bias: bool, fused: Tail, statistics: boo
     g.check()?;
     let rows = g.n * g.out_h * g.out_w;
     let choice = Choice::make(g, Product::Forward, caps);
-    check_loop(g.r * g.s * (g.c / g.conv.groups) / at_once(choice.backend, g.c), caps)?;
+    check_loop(taps(g) + g.r * g.s * (g.c / g.conv.groups) / at_once(choice.backend, g.c), caps)?;
     let vec4 = g.k.is_multiple_of(4);
     let in_factors = |dispatch: Dispatch, textures: bool| {
         let factor = |name, elements, channels: usize| (name, elements, channels.is_multiple_of(4));
@@ -391,7 +391,7 @@ fn plain(entry: &'static str) -> Kernel {
 pub(super) fn grad_input(g: &Geometry, caps: &Caps) -> Result<Lowered> {
     g.check()?;
     let choice = Choice::make(g, Product::GradInput, caps);
-    check_loop(g.r * g.s * (g.k / g.conv.groups) / at_once(choice.backend, g.k), caps)?;
+    check_loop(taps(g) + g.r * g.s * (g.k / g.conv.groups) / at_once(choice.backend, g.k), caps)?;
     let [stride_h, stride_w] = g.conv.stride;
     let phases = stride_h * stride_w;
     // The largest phase decides; workgroups past the end of a smaller one leave at once.
@@ -475,19 +475,33 @@ pub(super) fn splits(g: &Geometry, choice: &Choice, caps: &Caps) -> usize {
     wanted.max((g.n * g.out_h * g.out_w).div_ceil(MAX_RUN)).max(1)
 }
 
-/// Rounds that an invocation of a register tile makes of the loop over its rows, which is within that over the reduction.
-/// None of other kernels.
-pub(super) fn rounds_over_rows(g: &Geometry, product: Product, choice: &Choice, caps: &Caps) -> usize {
-    let of_loop = |channels: usize| g.r * g.s * channels / vector_of(channels) as usize;
-    let (width, rounds) = match product {
-        Product::Forward => (g.k, of_loop(g.c)),
-        Product::GradInput => (g.c, of_loop(g.k)),
-        Product::GradWeight => (g.k, (g.n * g.out_h * g.out_w).div_ceil(splits(g, choice, caps))),
+/// Rounds of the loops over a window's rows and columns, and of what those within them make to find their ends.
+fn taps(g: &Geometry) -> usize {
+    2 * (1 + g.r * (1 + g.s))
+}
+
+/// Rounds of all loops that an invocation of a register tile or of a workgroup's makes as far as they count with run-time
+/// checks, or some more. On Mesa 22.3 the first wrong result was found by trying: each step of a register tile takes two more
+/// rounds than the tile has rows, since a loop's end takes one and shorter loops are unrolled all the same. None of other
+/// kernels.
+pub(super) fn loop_rounds(g: &Geometry, product: Product, choice: &Choice, caps: &Caps) -> usize {
+    let (width, channels) = match product {
+        Product::Forward => (g.k, g.c),
+        Product::GradInput => (g.c, g.k),
+        Product::GradWeight => (g.k, 1),
     };
-    Tile::of(choice.backend, caps, width).map_or(0, |tile| {
-        let at_once = if product == Product::GradWeight { tile.pixels() } else { 1 };
-        rounds.div_ceil(at_once as usize) * tile.rows as usize
-    })
+    let reduction = match product {
+        Product::Forward | Product::GradInput => g.r * g.s * channels,
+        Product::GradWeight => (g.n * g.out_h * g.out_w).div_ceil(splits(g, choice, caps)),
+    };
+    let (at_once, rows) = match (choice.backend, Tile::of(choice.backend, caps, width)) {
+        (Backend::Workgroup(tile), _) => (1, 4 * tile.tm as usize),
+        (_, None) => return 0,
+        (_, Some(tile)) if product == Product::GradWeight => (tile.pixels() as usize, tile.rows as usize),
+        (_, Some(tile)) => (vector_of(channels) as usize, tile.rows as usize),
+    };
+    // Around it: the taps, and each row before and behind.
+    reduction.div_ceil(at_once) * (2 + rows) + taps(g) + 3 * rows
 }
 
 pub(super) fn grad_weight(g: &Geometry, caps: &Caps) -> Result<Lowered> {

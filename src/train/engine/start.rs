@@ -16,7 +16,7 @@ use crate::train::objective::Objective;
 use crate::train::phase::{Graphs, Workplace};
 use crate::train::run_folder::{RunFolder, Table};
 use crate::train::{Protocol, TrainConfig};
-use crate::tune::tune;
+use crate::tune::{Tuned, tune};
 
 /// A phase on a device, for one rank or for several.
 pub(super) fn workplace(
@@ -118,27 +118,32 @@ pub(super) fn tuned(
     let Tuning::On(cache, budget) = tuning else { return Ok(Choices::new()) };
     let mut cache = cache.clone();
     let missing = cache.missing(nodes);
+    let mut found = Tuned::default();
     if !missing.is_empty() && !budget.is_zero() {
         let started = Instant::now();
-        let found = tune(gpu, &missing, *budget, &mut |done, all| {
+        found = tune(gpu, &missing, *budget, &mut |done, all| {
             notify(Event::Tuning(done, all));
             check()
         })?;
         cache.record(&missing, &found.outcomes);
-        cache.settle(nodes);
         let (measured, all) = (found.outcomes.len(), missing.len());
         let mut note = format!("measured {measured} of {all} products in {:.1} s", started.elapsed().as_secs_f64());
         if measured < all {
             note += "; the others go by those or by the built-in rule (`lesion-gpu tune` takes more time)";
         }
-        if let Err(e) = cache.save() {
-            note += &format!("; the result could not be kept: {}", e.what());
-        }
         notify(Event::Note(note));
-        for outcome in &found.outcomes {
-            for r in &outcome.rejected {
-                notify(Event::Note(format!("{}: kernel {} rejected: {}", outcome.key, r.choice, r.why)));
-            }
+    }
+    // Also what a run of before has measured for others of a class: this run's next of the same shapes is to be the same.
+    let settled = cache.settle(nodes);
+    if (settled || !found.outcomes.is_empty())
+        && let Err(e) = cache.save()
+    {
+        let what = "which kernels this run takes could not be kept for the next";
+        notify(Event::Note(format!("{what}: {}", e.what())));
+    }
+    for outcome in &found.outcomes {
+        for r in &outcome.rejected {
+            notify(Event::Note(format!("{}: kernel {} rejected: {}", outcome.key, r.choice, r.why)));
         }
     }
     Ok(cache.choices(nodes))
