@@ -217,6 +217,35 @@ fn a_full_disk_costs_nothing_that_was_written() {
     assert!(said.contains("/dev/null/run"), "{said}");
 }
 
+/// Trains an epoch as a whole, and once more with a signal in the middle of it, from which another process goes on. Nothing is saved
+/// there but on the signal: the next checkpoint would be due in ten minutes, or at the end of the epoch.
+#[cfg(unix)]
+fn goes_on_after(signals: &[&str], folder: &Path, train: &[&str], whole: &str) {
+    let train = [train, &["--epochs", "1", "--no-report", "--run"]].concat();
+    ok(folder, &[&train[..], &[whole]].concat());
+    let steps = |run: &str| table(&folder.join(run), "steps.csv").lines().count() as u64 - 1;
+    for signal in signals {
+        let run = format!("{whole}-{signal}");
+        let args = [&train[..], &[&run, "--json", "--checkpoint-every", "600"]].concat();
+        let (child, mut lines) = until(&mut command(folder, &args), 1).expect("it runs");
+        let sent = std::process::Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        std::io::read_to_string(&mut lines).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = common::text(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert!(said.contains(&format!("continue with `lesion-gpu train --resume {run}`")), "{said}");
+        let (done, of) = (steps(&run), steps(whole));
+        assert!(said.contains(&format!("interrupted after step {done}")), "{done} losses are written down: {said}");
+        assert!(0 < done && done < of, "at the end of an epoch it is saved anyway: {done} of {of} steps");
+        let last = Checkpoint::read(&folder.join(&run).join("weights/last.safetensors")).unwrap();
+        assert_eq!(last.progress.step, done, "the last step is not saved");
+        println!("{run}: stopped after step {done} of {of}");
+        ok(folder, &["train", "--resume", &run, "--no-report"]);
+        assert_equal(&folder.join(whole), &folder.join(&run));
+    }
+}
+
 /// The first signal saves, a second one leaves at once.
 #[cfg(unix)]
 #[test]
@@ -225,24 +254,23 @@ fn signals_stop_a_run_so_that_it_can_go_on() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path();
-    let train = [TRAIN, &["--epochs", "3"]].concat();
-    ok(dir, &[&train[..], &["--run", "whole"]].concat());
-    for signal in ["INT", "TERM"] {
-        let args = [&train[..], &["--run", signal]].concat();
-        let (child, mut lines) = started(dir, &args, 10).expect("it runs");
-        let send = || {
-            let sent = std::process::Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status();
-            assert!(sent.unwrap().success());
-        };
-        send();
-        std::io::read_to_string(&mut lines).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let said = common::text(&output.stderr);
-        assert_eq!(output.status.code(), Some(130), "{said}");
-        assert!(said.contains(&format!("continue with `lesion-gpu train --resume {signal}`")), "{said}");
-        ok(dir, &["train", "--resume", signal, "--no-report"]);
-        assert_equal(&dir.join("whole"), &dir.join(signal));
+    // So many pictures that the signal arrives before the epoch ends.
+    let train = ["train", "--data", "synthetic:400", "--model", "simple-cnn", "--size", "24", "--batch", "8"];
+    let changes = ["--schedule", "cosine", "--rotation", "30", "--head-dropout", "0.2", "--ema", "0.9"];
+    goes_on_after(&["INT", "TERM"], folder.path(), &[&train[..], &changes].concat(), "run");
+}
+
+/// With norms another process needs their running statistics too, and with mixed precision the scale of the loss and its counts.
+#[cfg(unix)]
+#[test]
+fn networks_with_norms_go_on_in_another_process() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let precision = if gpu.caps().f16 { "mixed" } else { "f32" };
+    let small = ["train", "--data", "synthetic:60", "--split", "0.8,0.1,0.1", "--size", "32", "--rotation", "30"];
+    let parts = ["--batch", "8", "--micro-batch", "4", "--ema", "0.9", "--precision", precision, "--model"];
+    for model in [&["resnet18", "--head-dropout", "0.2"][..], &["unet-small"]] {
+        goes_on_after(&["TERM"], folder.path(), &[&small[..], &parts, model].concat(), model[0]);
     }
 }
 
@@ -259,7 +287,7 @@ fn a_second_signal_leaves_at_once() {
     let dir = folder.path();
     for signal in ["INT", "TERM"] {
         let slow =
-            ["--data", "synthetic:100", "--model", "simple-cnn", "--size", "200", "--batch", "20", "--epochs", "1000"];
+            ["--data", "synthetic:100", "--model", "simple-cnn", "--size", "160", "--batch", "32", "--epochs", "1000"];
         let args = [&["train", "--no-report", "--run", signal], &slow[..]].concat();
         let (mut child, lines) = started(dir, &args, 1).expect("it runs");
         let id = child.id().to_string();

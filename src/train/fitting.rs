@@ -68,19 +68,18 @@ pub(super) fn fitting<P: Planned>(
     budget: Option<u64>,
     new: impl Fn(usize) -> Result<P>,
 ) -> Result<P> {
-    // It if it fits, else the bytes it needs, where that is known.
     let fit = |batch| match new(batch) {
         Ok(planned) => {
             let needs = planned.memory().total();
             let fits = budget.is_none_or(|budget| needs <= budget) && Plan::fit(gpu, &planned.plans())?;
-            Ok(if fits { Ok(planned) } else { Err(Some(needs)) })
+            Ok(if fits { Ok(planned) } else { Err(Refused::Memory(needs)) })
         }
-        Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::Unsupported) => Ok(Err(None)),
+        Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::Unsupported) => Ok(Err(Refused::Plan(e))),
         Err(e) => Err(e),
     };
-    let needs = match fit(batch)? {
+    let refused = match fit(batch)? {
         Ok(planned) => return Ok(planned),
-        Err(needs) => needs,
+        Err(refused) => refused,
     };
     let largest = largest(batch, |batch| match fit(batch) {
         Ok(found) => Ok(found.is_ok()),
@@ -88,8 +87,20 @@ pub(super) fn fitting<P: Planned>(
         Err(e) if e.kind() == Kind::Shape => Ok(false),
         Err(e) => Err(e),
     })?;
-    let budget = budget.filter(|&budget| needs.is_some_and(|needs| needs > budget));
-    Err(refuse(job, batch, needs, budget, largest))
+    match (refused, largest) {
+        // It is no matter of how many there are.
+        (Refused::Plan(e), None) => Err(e),
+        (Refused::Plan(_), Some(_)) => Err(refuse(job, batch, None, None, largest)),
+        (Refused::Memory(needs), _) => Err(refuse(job, batch, Some(needs), budget.filter(|b| needs > *b), largest)),
+    }
+}
+
+/// Why a batch does not fit.
+enum Refused {
+    /// It needs this many bytes.
+    Memory(u64),
+    /// It cannot even be planned for the device.
+    Plan(Error),
 }
 
 /// The largest batch below `batch` for which `fits` holds; `None` if not even a single image does.

@@ -144,6 +144,23 @@ impl Graph {
         })
     }
 
+    /// The graph as an evaluation has it: without a backward pass and what comes behind it. Where that began is read back too.
+    pub fn evaluation(&self) -> Self {
+        let mut graph = Self { leaves: self.leaves.clone(), values: self.values.clone(), ..Self::default() };
+        graph.steps.clone_from(&self.steps);
+        let ends = self.seeds.iter().map(|seed| seed.0).filter(|value| !self.outputs.contains(value));
+        graph.outputs = self.outputs.iter().copied().chain(ends).filter(|&value| !self.is_leaf(value)).collect();
+        graph.prune();
+        graph
+    }
+
+    /// Whether an operation or the start of the backward pass reads a leaf, or changes it.
+    pub fn uses(&self, leaf: usize) -> bool {
+        let mut steps = self.steps.iter().chain(&self.updates);
+        self.seeds.iter().any(|seed| seed.1 == Some(leaf))
+            || steps.any(|step| step.operands.contains(&Operand::Leaf(leaf)))
+    }
+
     /// Whether a value is a view of a leaf.
     pub fn is_leaf(&self, value: usize) -> bool {
         let maker = self.steps.iter().find(|step| step.makes.contains(&value));

@@ -27,10 +27,21 @@ pub fn leaf_values(graph: &Graph, seed: u32) -> Vec<Array<f32>> {
     graph.leaves.iter().enumerate().map(value).collect()
 }
 
-/// A number in [-1, 1) that depends on the value and on nothing else: equal values stay equal.
-fn jitter(value: f64, seed: u32) -> f64 {
-    let bits = value.to_bits();
-    2.0 * f64::from(unit(threefry2x32([seed, 0], [bits as u32, (bits >> 32) as u32])[0])) - 1.0
+/// How results are made wrong.
+#[derive(Debug, Clone, Copy)]
+pub struct Noise {
+    pub seed: u32,
+    /// Whether equal values stay equal. Else what cancels because they are is no longer zero, as where kernels round.
+    pub alike: bool,
+}
+
+impl Noise {
+    /// A number in [-1, 1) that depends on the value, and on where it stands unless equal ones are to stay equal.
+    fn jitter(self, value: f64, at: usize) -> f64 {
+        let bits = value.to_bits();
+        let place = if self.alike { 0 } else { 1 + at as u32 };
+        2.0 * f64::from(unit(threefry2x32([self.seed, place], [bits as u32, (bits >> 32) as u32])[0])) - 1.0
+    }
 }
 
 pub fn size(a: &Array<f64>) -> f64 {
@@ -38,8 +49,9 @@ pub fn size(a: &Array<f64>) -> f64 {
 }
 
 /// The array with each value that is not zero moved by up to `by`.
-fn shaken(a: &Array<f64>, by: f64, seed: u32) -> Array<f64> {
-    a.map(|v| if v == 0.0 { v } else { v + by * jitter(v, seed) })
+fn shaken(a: &Array<f64>, by: f64, noise: Noise) -> Array<f64> {
+    let moved = |(at, &v): (usize, &f64)| if v == 0.0 { v } else { v + by * noise.jitter(v, at) };
+    Array::new(a.shape.clone(), a.data.iter().enumerate().map(moved).collect())
 }
 
 /// Relative error of one rounding to f16, on a driver that truncates.
@@ -48,8 +60,8 @@ pub const HALF_ROUNDING: f64 = 1.0 / 1024.0;
 /// An interpreter of one graph.
 pub struct Interpreter<'a> {
     pub graph: &'a Graph,
-    /// With a seed: each result is off by as much as a kernel's may be.
-    pub noise: Option<u32>,
+    /// Each result is off by as much as a kernel's may be.
+    pub noise: Option<Noise>,
 }
 
 impl Interpreter<'_> {
@@ -111,7 +123,7 @@ impl Interpreter<'_> {
 
     /// The array as wrong as a kernel may make it.
     fn off(&self, case: &Case, array: Array<f64>, own: Option<&Array<f32>>, dtype: DType) -> Array<f64> {
-        let (Some(seed), Some(own)) = (self.noise, own) else { return array };
+        let (Some(noise), Some(own)) = (self.noise, own) else { return array };
         if dtype == DType::U32 || case.op == "view" {
             return array;
         }
@@ -120,7 +132,7 @@ impl Interpreter<'_> {
         // Most kernels are much better than what the case lists accept at least.
         let share = if case.tolerance > 1e-5 { case.tolerance / 10.0 } else { case.tolerance / 50.0 };
         let by = (size(&array) * (share + half)).max(4.0 * lost);
-        shaken(&array, by, seed)
+        shaken(&array, by, noise)
     }
 
     fn backward(&self, read: &[Vec<Array<f64>>], ran: &mut Ran) {
@@ -194,7 +206,7 @@ impl Interpreter<'_> {
             let d_y = vec![Array::new(y.shape.clone(), (0..y.data.len()).map(|i| 1.0 + i as f64).collect())];
             let gradient = |x: &Array<f64>| step.case.twin.backward_f64(std::slice::from_ref(x), &d_y);
             let here = gradient(x);
-            (0..8).any(|trial| gradient(&shaken(x, by, 1000 + trial)) != here)
+            (0..8).any(|trial| gradient(&shaken(x, by, Noise { seed: 1000 + trial, alike: true })) != here)
         })
     }
 }

@@ -23,7 +23,7 @@ use lesion_gpu::ops::subjects;
 use crate::common::number;
 use crate::graph::{Graph, Kind, Operand};
 use crate::make::{How, make};
-use crate::run::{Counts, Outcome, Skip, Way, check};
+use crate::run::{Counts, Gpus, Outcome, Skip, Way, check, outputs, shares};
 use crate::shrink::shrink;
 
 /// As many as a continuous integration of two slow cores has time for.
@@ -33,29 +33,34 @@ const ENOUGH: usize = 5;
 
 #[test]
 fn random_graphs_agree_with_the_interpreter() {
-    let Some(gpu) = common::gpu_with(GpuOptions { guards: true, ..GpuOptions::default() }) else { return };
+    let Some(guarded) = common::gpu_with(GpuOptions { guards: true, ..GpuOptions::default() }) else { return };
+    let Some(bare) = common::gpu() else { return };
+    let gpus = Gpus { guarded, bare };
     let (count, first) = (number("LESION_GRAPHS", GRAPHS) as u32, number("LESION_SEED", 1) as u32);
     let mut total = Counts::default();
-    let (mut agree, mut exact, mut kinks, mut sizes, mut halves) = (0, 0, 0, 0, 0);
+    let (mut agree, mut exact, mut shared, mut kinks, mut sizes, mut halves) = (0, 0, 0, 0, 0, 0);
     let mut failures = vec![];
     for seed in first..first + count {
-        let graph = make(seed, How { half: gpu.caps().f16, steps: 12 });
+        let graph = make(seed, How { half: gpus.guarded.caps().f16, steps: 12 });
         let way = Way::of(seed);
-        match check(&gpu, &graph, way) {
+        match check(&gpus, &graph, way) {
             Outcome::Agrees(counts) => {
                 agree += 1;
                 exact += usize::from(counts.exact);
+                shared += usize::from(counts.shared);
                 halves += usize::from(graph.is_half());
                 total.tensors += counts.tensors;
                 total.loose += counts.loose;
+                total.zeros += counts.zeros;
+                total.cancelled += counts.cancelled;
                 total.worst = total.worst.max(counts.worst);
             }
             Outcome::Skipped(Skip::Kink) => kinks += 1,
             Outcome::Skipped(Skip::Size) => sizes += 1,
             Outcome::Differs(what) => {
-                let differs = |graph: &Graph| matches!(check(&gpu, graph, way), Outcome::Differs(_));
+                let differs = |graph: &Graph| matches!(check(&gpus, graph, way), Outcome::Differs(_));
                 let small = shrink(&graph, &mut |graph| differs(graph));
-                let found = check(&gpu, &small, way);
+                let found = check(&gpus, &small, way);
                 let text = format!("seed {seed}, {way:?}:\n{graph}  {what}\nmade smaller:\n{small}  {found}\n");
                 println!("{text}");
                 failures.push(text);
@@ -67,14 +72,15 @@ fn random_graphs_agree_with_the_interpreter() {
         }
     }
     println!(
-        "{agree} of {count} graphs agree ({halves} with f16), {exact} of them fused and unfused to the bit; {} tensors, {} \
-         of them too small to say anything; the largest error is {:.2} of its limit; skipped: {kinks} near a kink, {sizes} \
-         with too large numbers",
-        total.tensors, total.loose, total.worst
+        "{agree} of {count} graphs agree ({halves} with f16), {exact} of them fused and unfused to the bit, {shared} in \
+         memory shared with another plan; {} tensors, {} of them too small to say anything, {} nothing but zeros, {} \
+         that cancel to zero; the largest error is {:.2} of its limit; skipped: {kinks} near a kink, {sizes} with too \
+         large numbers",
+        total.tensors, total.loose, total.zeros, total.cancelled, total.worst
     );
     assert!(failures.is_empty(), "{} graphs from seed {first} on differ:\n{}", failures.len(), failures.join("\n"));
     assert!(agree * 4 > 3 * count as usize, "too few were compared");
-    assert!(total.loose * 4 < total.tensors, "too little was said");
+    assert!((total.loose + total.cancelled) * 4 < total.tensors, "too little was said");
 }
 
 /// What the graphs are for: without it they would test less than they seem to.
@@ -94,11 +100,9 @@ fn random_graphs_have_everything() {
                 .chain(&graph.updates)
                 .map(|step| step.case.label().split('/').next().unwrap().to_owned()),
         );
-        let outputs: Vec<_> = graph.outputs.iter().filter_map(|&value| traced.values[value]).collect();
-        let gradients = graph.gradients.iter().filter_map(|&leaf| traced.gradients[leaf]);
-        let outputs: Vec<_> =
-            outputs.into_iter().chain(gradients).chain(traced.inner.iter().flatten().copied()).collect();
-        let plan = Plan::preparing(&traced.tape, &outputs, &caps).unwrap();
+        let named = outputs(&graph, &traced);
+        let tensors: Vec<_> = named.iter().map(|(_, tensor)| *tensor).collect();
+        let plan = Plan::preparing(&traced.tape, &tensors, &caps).unwrap();
         launches.extend(plan.dispatches.iter().chain(&plan.preparation).map(|d| d.op));
         let uses = |leaf: usize| {
             graph.steps.iter().flat_map(|step| &step.operands).filter(|o| **o == Operand::Leaf(leaf)).count()
@@ -131,6 +135,15 @@ fn random_graphs_have_everything() {
         saw("arenas", !plan.arenas.is_empty());
         saw("preparation", !plan.preparation.is_empty());
         saw("slots that are used again", plan.memory.slots < plan.memory.without_reuse);
+        let way = Way::of(seed);
+        if let Some(second) = way.second(&graph, &traced, &named, &caps).unwrap() {
+            let first = way.plan(&graph, &traced, &tensors, &caps).unwrap();
+            let is_kept = |plan: &Plan| plan.slots.iter().any(|slot| slot.kept);
+            let both = shares(&first, &second.plan);
+            saw("a second plan that shares memory", both);
+            saw("the same beside what is prepared", both && is_kept(&first));
+            saw("the same with what it has prepared itself", both && is_kept(&second.plan));
+        }
         saw("a batch of one", graph.leaves[0].input.ty.shape.dims()[0] == 1);
     }
     println!("{seen:?}\n{launches:?}");

@@ -1,15 +1,16 @@
 //! Runs a graph on the device in two ways and compares both with the interpreter, and with each other.
 
+use std::cell::LazyCell;
 use std::fmt;
 
 use lesion_gpu::Result;
-use lesion_gpu::autograd::{Executable, Origin, Plan, PlannedDispatch, Storage, Store, Tape, Tensor};
+use lesion_gpu::autograd::{Executable, Memory, Origin, Plan, PlannedDispatch, Storage, Store, Tensor};
 use lesion_gpu::gpu::{Caps, DeviceClass, Gpu, TextureLoads};
 use lesion_gpu::ops::{Array, Draw, larger};
-use lesion_gpu::tensor::DType;
+use lesion_gpu::tensor::{DType, TensorType};
 
 use crate::graph::{CLOSING, Graph, Kind, Operand, Step, Traced};
-use crate::interpret::{HALF_ROUNDING, Interpreter, Ran, leaf_values, size};
+use crate::interpret::{HALF_ROUNDING, Interpreter, Noise, Ran, leaf_values, size};
 
 /// Which kernels are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,15 @@ pub enum Kernels {
     Textures,
 }
 
+/// A second plan of the same variables, in memory that it shares with the first: they run in turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// The same graph once more.
+    Same,
+    /// What an evaluation has of it.
+    Evaluation,
+}
+
 /// How a graph is planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
@@ -32,6 +42,7 @@ pub struct Way {
     pub prepare: bool,
     /// Steps, each beginning with the variables that the one before left behind.
     pub steps: usize,
+    pub beside: Option<Beside>,
 }
 
 impl Way {
@@ -39,7 +50,13 @@ impl Way {
     pub fn of(seed: u32) -> Self {
         let mut draw = Draw::new(seed, "way");
         let kernels = draw.of(&[Kernels::Own, Kernels::Own, Kernels::NoSubgroups, Kernels::Tiles, Kernels::Textures]);
-        Self { kernels, prepare: draw.one_in(3), steps: draw.between(1, 2) }
+        let (prepare, steps) = (draw.one_in(3), draw.between(1, 2));
+        let beside = draw.of(&[None, None, None, None, Some(Beside::Same), Some(Beside::Evaluation)]);
+        match beside {
+            None => Self { kernels, prepare, steps, beside },
+            // What is prepared must be there in the second step too.
+            Some(_) => Self { kernels, prepare: prepare || draw.flag(), steps: 2, beside },
+        }
     }
 
     pub fn caps(self, caps: &Caps) -> Caps {
@@ -57,6 +74,43 @@ impl Way {
         let closing = graph.updates.iter().any(|step| step.closing).then_some(CLOSING);
         Plan::of_training(&traced.tape, outputs, &self.caps(caps), closing, self.prepare)
     }
+
+    /// The second plan, if there is one, with its graph and the names of its outputs: `outputs` are those of the first.
+    pub fn second(self, graph: &Graph, traced: &Traced, outputs: &[Named], caps: &Caps) -> Result<Option<Second>> {
+        Ok(match self.beside {
+            None => None,
+            Some(Beside::Same) => {
+                let (names, tensors): (Vec<String>, Vec<Tensor>) = outputs.iter().cloned().unzip();
+                let plan = self.plan(graph, traced, &tensors, caps)?;
+                Some(Second { graph: graph.clone(), plan, names })
+            }
+            Some(Beside::Evaluation) => {
+                let graph = graph.evaluation();
+                let traced = graph.trace()?;
+                let (names, tensors): (Vec<String>, Vec<Tensor>) = values(&graph, &traced).unzip();
+                let plan = Plan::preparing(&traced.tape, &tensors, &self.caps(caps))?;
+                Some(Second { graph, plan, names })
+            }
+        })
+    }
+}
+
+/// An output and what it is called.
+pub type Named = (String, Tensor);
+
+/// A second plan.
+pub struct Second {
+    graph: Graph,
+    pub plan: Plan,
+    names: Vec<String>,
+}
+
+/// The devices that graphs run on.
+pub struct Gpus {
+    /// With guard zones.
+    pub guarded: Gpu,
+    /// Without: between them plans share no memory.
+    pub bare: Gpu,
 }
 
 /// What came of a graph.
@@ -83,6 +137,12 @@ pub struct Counts {
     pub tensors: usize,
     /// Tensors whose numbers are as small as what roundings change: nothing is said about them.
     pub loose: usize,
+    /// Tensors of nothing but zeros that stay zeros whatever operations round.
+    pub zeros: usize,
+    /// Tensors that cancel to nothing but zeros, which roundings change.
+    pub cancelled: usize,
+    /// Whether another plan ran in turns with the graph, in memory that both shared.
+    pub shared: bool,
     /// Whether fused and unfused had to be equal to the bit.
     pub exact: bool,
     /// Largest error as a share of its limit.
@@ -93,6 +153,8 @@ pub struct Counts {
 struct Results {
     outputs: Vec<Vec<f64>>,
     leaves: Vec<Vec<f64>>,
+    /// The outputs of a second plan, with their names.
+    beside: Vec<(String, Vec<f64>)>,
 }
 
 /// Error beyond what the interpreter's noise shows that is accepted, relative to the largest value.
@@ -102,14 +164,38 @@ const MARGIN: f64 = 10.0;
 /// From this limit on a comparison says little.
 const LOOSE: f64 = 0.3;
 
-pub fn check(gpu: &Gpu, graph: &Graph, way: Way) -> Outcome {
-    match compare(gpu, graph, way) {
+pub fn check(gpus: &Gpus, graph: &Graph, way: Way) -> Outcome {
+    match compare(gpus, graph, way) {
         Ok(outcome) => outcome,
         Err(e) => Outcome::Differs(format!("an error: {e}")),
     }
 }
 
-fn compare(gpu: &Gpu, graph: &Graph, way: Way) -> Result<Outcome> {
+/// The values that are read back.
+fn values<'a>(graph: &'a Graph, traced: &'a Traced) -> impl Iterator<Item = Named> + 'a {
+    graph.outputs.iter().filter_map(|&value| Some((format!("v{value}"), traced.values[value]?)))
+}
+
+/// All that is read back.
+pub fn outputs(graph: &Graph, traced: &Traced) -> Vec<Named> {
+    let gradients = graph.gradients.iter().filter_map(|&leaf| Some((format!("d_l{leaf}"), traced.gradients[leaf]?)));
+    let inner = graph.inner.iter().zip(&traced.inner);
+    let inner = inner.filter_map(|(value, gradient)| Some((format!("d_v{value}"), (*gradient)?)));
+    values(graph, traced).chain(gradients).chain(inner).collect()
+}
+
+/// What a run of the interpreter has for a name: `v3` is a value, `l3` a leaf after the step, `d_` stands for a gradient.
+fn named<'a>(ran: &'a Ran, name: &str) -> Option<&'a Array<f64>> {
+    let number = |prefix: &str| name.strip_prefix(prefix).and_then(|number| number.parse::<usize>().ok());
+    match (number("d_l"), number("d_v"), number("v"), number("l")) {
+        (Some(leaf), ..) => ran.gradients[leaf].as_ref(),
+        (_, Some(value), ..) => ran.of_values[value].as_ref(),
+        (_, _, Some(value), _) => ran.values[value].as_ref(),
+        (.., leaf) => Some(&ran.leaves[leaf?]),
+    }
+}
+
+fn compare(gpus: &Gpus, graph: &Graph, way: Way) -> Result<Outcome> {
     let traced = graph.trace()?;
     let done = |step: &Step| graph.has_gradients(step, &traced);
     // All steps of the interpreter, one after the other.
@@ -130,7 +216,7 @@ fn compare(gpu: &Gpu, graph: &Graph, way: Way) -> Result<Outcome> {
         if !want.iter().all(reasonable) {
             continue;
         }
-        let noisy = [1, 2, 3].map(|seed| interpret(&leaves, Some(seed)));
+        let noisy = [1, 2, 3].map(|seed| interpret(&leaves, Some(Noise { seed, alike: true })));
         let kink = (0..way.steps).any(|step| {
             let noisy = noisy.iter().map(|steps| &steps[step]).collect::<Vec<_>>();
             near_a_kink(graph, &want[step], &noisy)
@@ -143,29 +229,17 @@ fn compare(gpu: &Gpu, graph: &Graph, way: Way) -> Result<Outcome> {
         break;
     }
     let floor = if graph.is_half() { HALF_ROUNDING } else { FLOOR };
-    let Some((leaves, mut want, noisy)) = chosen else { return Ok(Outcome::Skipped(skip)) };
-    let want = want.remove(way.steps - 1);
-    let noisy = noisy.map(|mut steps| steps.remove(way.steps - 1));
+    let Some((leaves, want, noisy)) = chosen else { return Ok(Outcome::Skipped(skip)) };
     for (leaf, gradient) in traced.gradients.iter().enumerate() {
-        let has = want.gradients[leaf].is_some();
+        let has = want[0].gradients[leaf].is_some();
         if gradient.is_some() != has && graph.leaves[leaf].kind == Kind::Trainable {
             return Ok(Outcome::Differs(format!("l{leaf}: the tape has a gradient: {}, it should: {has}", !has)));
         }
     }
 
-    let values = graph.outputs.iter().filter_map(|&value| Some((format!("v{value}"), traced.values[value]?)));
-    let gradients = graph.gradients.iter().filter_map(|&leaf| Some((format!("d_l{leaf}"), traced.gradients[leaf]?)));
-    let inner = graph.inner.iter().zip(&traced.inner);
-    let inner = inner.filter_map(|(value, gradient)| Some((format!("d_v{value}"), (*gradient)?)));
-    let (names, wanted): (Vec<String>, Vec<Tensor>) = values.chain(gradients).chain(inner).unzip();
-    let of = |ran: &Ran, name: &str| -> Option<Array<f64>> {
-        let (list, number) = match (name.strip_prefix("d_l"), name.strip_prefix("d_v")) {
-            (Some(leaf), _) => (&ran.gradients, leaf),
-            (_, Some(value)) => (&ran.of_values, value),
-            _ => (&ran.values, name.strip_prefix('v')?),
-        };
-        list[number.parse::<usize>().ok()?].clone()
-    };
+    let gpu = if way.beside.is_some() { &gpus.bare } else { &gpus.guarded };
+    let outputs = outputs(graph, &traced);
+    let (names, wanted): (Vec<String>, Vec<Tensor>) = outputs.iter().cloned().unzip();
     // Every result is an output of the unfused plan, so it has memory of its own.
     let is_made = |t: &Tensor| matches!(traced.tape.origin(*t), Origin::Node { .. });
     let made = traced.tape.tensors().filter(is_made);
@@ -174,48 +248,52 @@ fn compare(gpu: &Gpu, graph: &Graph, way: Way) -> Result<Outcome> {
     let half = traced.tape.tensors().any(|t| traced.tape.ty(t).is_half());
     let exact = !half && !fused.preparation.iter().chain(&fused.dispatches).any(rounds_otherwise);
     let plain = Plan::unfused(&traced.tape, &all, &way.caps(gpu.caps()))?;
-    let fused = run(gpu, graph, &traced.tape, (fused, &wanted), &leaves, way.steps)?;
-    let mut plain = run(gpu, graph, &traced.tape, (plain, &all), &leaves, way.steps)?;
+    let second = way.second(graph, &traced, &outputs, gpu.caps())?;
+    let shared = second.as_ref().is_some_and(|second| shares(&fused, &second.plan));
+    let fused = run(gpu, graph, fused, second.as_ref(), &leaves, way.steps)?;
+    let mut plain = run(&gpus.guarded, graph, plain, None, &leaves, way.steps)?;
     let place = |t: &Tensor| all.iter().position(|a| *a == traced.tape.root(*t));
-    let outputs = wanted.iter().map(|t| place(t).map_or(vec![], |at| plain.outputs[at].clone())).collect();
-    plain.outputs = outputs;
+    plain.outputs = wanted.iter().map(|t| place(t).map_or(vec![], |at| plain.outputs[at].clone())).collect();
 
-    let largest =
-        want.values.iter().chain(&want.gradients).chain(&want.of_values).flatten().map(size).fold(0.0, larger);
-    let mut counts = Counts { exact, ..Counts::default() };
+    let mut counts = Counts { exact, shared, ..Counts::default() };
     let mut wrong = vec![];
+    // Noise that moves equal numbers apart shows which zeros are there only because they cancel, such as the gradient of a norm's
+    // mean, and how far roundings leave them from zero.
+    let apart = LazyCell::new(|| [4, 5, 6].map(|seed| interpret(&leaves, Some(Noise { seed, alike: false }))));
+    let mut look = |which: &str, step: usize, name: &str, got: &[f64]| {
+        let Some(result) = named(&want[step], name) else { return };
+        let off = |runs: &[Vec<Ran>]| distance(Some(result), runs.iter().map(|steps| named(&steps[step], name)));
+        let (noise, largest) = (off(&noisy), size(result));
+        let is_zero = noise == 0.0 && largest == 0.0;
+        // The twins round as well: what is lost next to one in f64, such as the tail of a GELU, is zero to them.
+        let limit = if is_zero {
+            MARGIN * off(&*apart) + f64::EPSILON * magnitude(&want[step])
+        } else {
+            MARGIN * noise + floor * largest
+        };
+        let error = got.iter().zip(&result.data).fold(0.0, |m: f64, (a, b)| larger(m, (a - b).abs()));
+        counts.tensors += 1;
+        if is_zero {
+            *(if off(&*apart) > 0.0 { &mut counts.cancelled } else { &mut counts.zeros }) += 1;
+        }
+        // What is no number is within no limit, and a limit that is none lets nothing pass.
+        let sound = got.len() == result.data.len() && error.is_finite() && limit.is_finite();
+        if sound && !is_zero && limit > LOOSE * largest && limit > 0.0 {
+            counts.loose += 1;
+            return;
+        }
+        if !sound || error > limit {
+            wrong.push(format!("{which}: {name}: off by {error:.2e}, more than {limit:.2e}; largest {largest:.2e}"));
+        }
+        counts.worst = if limit > 0.0 { counts.worst.max(error / limit) } else { counts.worst };
+    };
     for (which, got) in [("fused and planned", &fused), ("operation by operation", &plain)] {
-        let outputs = names.iter().zip(&got.outputs).map(|(name, got)| {
-            (name.clone(), got, of(&want, name), noisy.iter().map(|ran| of(ran, name)).collect::<Vec<_>>())
-        });
-        let changed = (0..leaves.len()).filter(|&leaf| graph.leaves[leaf].kind != Kind::Input).map(|leaf| {
-            let noisy = noisy.iter().map(|ran| Some(ran.leaves[leaf].clone())).collect::<Vec<_>>();
-            (format!("l{leaf} after the step"), &got.leaves[leaf], Some(want.leaves[leaf].clone()), noisy)
-        });
-        for (name, got, want, noisy) in outputs.chain(changed) {
-            let Some(want) = want else { continue };
-            let noise = distance(Some(&want), noisy.iter().map(Option::as_ref));
-            // Zeros that noise leaves zeros are what cancels, such as the gradient of a norm's mean: to a kernel as far as
-            // rounding goes.
-            let cancels = noise == 0.0 && size(&want) == 0.0;
-            let limit = if cancels { floor * largest } else { MARGIN * noise + floor * size(&want) };
-            let error = got.iter().zip(&want.data).fold(0.0, |m: f64, (a, b)| larger(m, (a - b).abs()));
-            counts.tensors += 1;
-            // What is no number is within no limit, and a limit that is none lets nothing pass.
-            let sound = got.len() == want.data.len() && error.is_finite() && limit.is_finite();
-            if sound && !cancels && limit > LOOSE * size(&want) && limit > 0.0 {
-                counts.loose += 1;
-                continue;
-            }
-            if !sound || error > limit {
-                wrong.push(format!(
-                    "{which}: {name}: off by {error:.2e}, more than {limit:.2e}; largest {:.2e}",
-                    size(&want)
-                ));
-            }
-            counts.worst = if limit > 0.0 { counts.worst.max(error / limit) } else { counts.worst };
+        names.iter().zip(&got.outputs).for_each(|(name, got)| look(which, way.steps - 1, name, got));
+        for (leaf, got) in got.leaves.iter().enumerate().filter(|(leaf, _)| graph.leaves[*leaf].kind != Kind::Input) {
+            look(which, way.steps - 1, &format!("l{leaf}"), got);
         }
     }
+    fused.beside.iter().for_each(|(name, got)| look("the second plan", 0, name, got));
     if exact {
         let pairs = names.iter().cloned().zip(fused.outputs.iter().zip(&plain.outputs));
         let leaves = (0..leaves.len()).map(|leaf| (format!("l{leaf}"), (&fused.leaves[leaf], &plain.leaves[leaf])));
@@ -226,6 +304,11 @@ fn compare(gpu: &Gpu, graph: &Graph, way: Way) -> Result<Outcome> {
         }
     }
     Ok(if wrong.is_empty() { Outcome::Agrees(counts) } else { Outcome::Differs(wrong.join("\n  ")) })
+}
+
+/// Whether two plans of a store have slots in common.
+pub fn shares(first: &Plan, second: &Plan) -> bool {
+    Memory::in_turns(&[first, second]).slots < first.memory.slots + second.memory.slots
 }
 
 /// Whether a launch may sum in another order than without fusion and bundling.
@@ -260,46 +343,109 @@ fn distance<'a>(a: Option<&Array<f64>>, b: impl Iterator<Item = Option<&'a Array
 
 /// Whether all results are such that f16 holds them, and what is made of them in f32.
 fn reasonable(ran: &Ran) -> bool {
-    ran.values.iter().chain(&ran.gradients).chain(&ran.of_values).flatten().map(size).all(|size| size < 1e4)
+    magnitude(ran) < 1e4
 }
 
-/// Runs a plan's steps, after all of them with NaN in all float leaves: what is left in memory must not matter.
-fn run(
-    gpu: &Gpu,
-    graph: &Graph,
-    tape: &Tape,
-    (plan, outputs): (Plan, &[Tensor]),
-    leaves: &[Array<f32>],
-    steps: usize,
-) -> Result<Results> {
-    let mut store = Store::new();
-    let executable = Executable::new(gpu, plan, &mut store)?;
-    for poisoned in [true, false] {
-        for (i, (leaf, values)) in graph.leaves.iter().zip(leaves).enumerate() {
+/// The largest number of all results.
+fn magnitude(ran: &Ran) -> f64 {
+    ran.values.iter().chain(&ran.gradients).chain(&ran.of_values).flatten().map(size).fold(0.0, larger)
+}
+
+/// A plan on a device.
+struct Ready<'a> {
+    gpu: &'a Gpu,
+    graph: &'a Graph,
+    /// The leaves that are given their values.
+    given: Vec<usize>,
+    executable: Executable,
+}
+
+impl Ready<'_> {
+    /// Gives leaves their values; those in floats NaN where they are to be poisoned.
+    fn give(&self, store: &Store, leaves: &[Array<f32>], poisoned: bool) -> Result<()> {
+        for &i in &self.given {
+            let (leaf, values) = (&self.graph.leaves[i], &leaves[i]);
             let mut bytes = leaf.input.bytes(values);
             // Rates and the like are finite in every step: they would stay in the gaps between bundled variables.
             let rate = leaf.kind == Kind::Input
-                && graph.updates.iter().any(|update| update.operands.contains(&Operand::Leaf(i)));
+                && self.graph.updates.iter().any(|update| update.operands.contains(&Operand::Leaf(i)));
             if poisoned && leaf.input.ty.dtype != DType::U32 && !rate {
                 bytes.fill(0xff);
             }
             match leaf.kind {
-                Kind::Input => executable.set_input(gpu, &Graph::name(i), &bytes)?,
-                _ => store.write_bytes(gpu, &Graph::name(i), &bytes)?,
+                Kind::Input => self.executable.set_input(self.gpu, &Graph::name(i), &bytes)?,
+                _ => store.write_bytes(self.gpu, &Graph::name(i), &bytes)?,
             }
         }
-        executable.variables_changed();
-        (0..steps).for_each(|_| executable.run(gpu));
+        Ok(())
     }
+
+    /// A run between those of another plan, which finds its variables as it left them. What was prepared is so again where the
+    /// leaves are not those of the last time.
+    fn in_between(&self, store: &Store, leaves: &[Array<f32>], poisoned: bool, changed: bool) -> Result<()> {
+        let held = self.given.iter().filter(|i| self.graph.leaves[**i].kind != Kind::Input).map(|&i| Graph::name(i));
+        let held = held.map(|name| Ok((store.read_bytes(self.gpu, &name)?, name))).collect::<Result<Vec<_>>>()?;
+        self.give(store, leaves, poisoned)?;
+        if changed {
+            self.executable.variables_changed();
+        }
+        self.executable.run(self.gpu);
+        held.iter().try_for_each(|(bytes, name)| store.write_bytes(self.gpu, name, bytes))
+    }
+
+    fn outputs(&self) -> Result<Vec<Vec<f64>>> {
+        let read = |(i, (_, ty)): (usize, &(Tensor, TensorType))| {
+            let raw = self.executable.read_output(self.gpu, i)?.into_data();
+            let is_float = ty.dtype != DType::U32;
+            Ok(raw.iter().map(|&v| if is_float { f64::from(v) } else { f64::from(v.to_bits()) }).collect())
+        };
+        self.executable.plan().outputs.iter().enumerate().map(read).collect()
+    }
+}
+
+/// Runs a plan's steps, after all of them with NaN in all float leaves: what is left in memory must not matter. So must not what a
+/// second plan does in between, mostly with NaN; nor what the first does to its outputs and to what it has prepared.
+fn run(
+    gpu: &Gpu,
+    graph: &Graph,
+    plan: Plan,
+    second: Option<&Second>,
+    leaves: &[Array<f32>],
+    steps: usize,
+) -> Result<Results> {
+    let mut store = Store::new();
+    let all = (0..leaves.len()).collect();
+    let first = Ready { gpu, graph, given: all, executable: Executable::new(gpu, plan, &mut store)? };
+    let second = match second {
+        None => None,
+        Some(Second { graph, plan, names }) => {
+            let given = (0..leaves.len()).filter(|&leaf| graph.uses(leaf)).collect();
+            Some((Ready { gpu, graph, given, executable: Executable::new(gpu, plan.clone(), &mut store)? }, names))
+        }
+    };
+    let between = |poisoned, changed| {
+        second.iter().try_for_each(|(second, _)| second.in_between(&store, leaves, poisoned, changed))
+    };
+    first.give(&store, leaves, true)?;
+    let poisoned_steps = if second.is_some() { 3 } else { steps };
+    for (poisoned, changed) in [(true, true), (false, true), (false, false)].into_iter().take(poisoned_steps) {
+        between(poisoned, changed)?;
+        first.executable.run(gpu);
+    }
+    first.give(&store, leaves, false)?;
+    first.executable.variables_changed();
+    // A gradient may be a variable, which is back in its place.
+    let beside = match &second {
+        None => vec![],
+        Some((second, names)) => names.iter().cloned().zip(second.outputs()?).collect(),
+    };
+    for _ in 0..steps {
+        between(true, true)?;
+        first.executable.run(gpu);
+    }
+    between(true, true)?;
     gpu.check_guards()?;
-    let mut results = Results { outputs: vec![], leaves: vec![] };
-    for (i, &t) in outputs.iter().enumerate() {
-        let raw = executable.read_output(gpu, i)?.into_data();
-        let is_float = tape.ty(t).dtype != DType::U32;
-        results
-            .outputs
-            .push(raw.iter().map(|&v| if is_float { f64::from(v) } else { f64::from(v.to_bits()) }).collect());
-    }
+    let mut results = Results { outputs: first.outputs()?, leaves: vec![], beside };
     for (i, leaf) in graph.leaves.iter().enumerate() {
         results.leaves.push(match (leaf.kind, leaf.input.ty.dtype) {
             (Kind::Input, _) => vec![],
