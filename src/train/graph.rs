@@ -220,8 +220,8 @@ impl TrainGraph {
     /// (see [`Plan::in_two`]), takes and clears the totals.
     ///
     /// # Errors
-    /// [`Kind::Shape`] if the images are too small for the model, [`Kind::OutOfMemory`] if a tensor exceeds the
-    /// device's limits.
+    /// [`Kind::Shape`](crate::Kind::Shape) if the images are too small for the model,
+    /// [`Kind::OutOfMemory`](crate::Kind::OutOfMemory) if a tensor exceeds the device's limits.
     ///
     /// What the configuration freezes is not trained; where it has phases, `config` is that of one of them (see
     /// [`TrainConfig::by_phase`]).
@@ -374,7 +374,7 @@ impl TracedModel {
     /// takes.
     ///
     /// # Errors
-    /// [`Kind::Shape`] if the model does not take images of the configuration's size.
+    /// [`Kind::Shape`](crate::Kind::Shape) if the model does not take images of the configuration's size.
     pub fn from_pixels(model: Model, config: &TrainConfig, batch: usize, outputs: usize) -> Result<Self> {
         let mut tape = Tape::new();
         let images = Images::declare(&mut tape, batch, config.size).augmented(&mut tape, config.eval_augment())?;
