@@ -227,14 +227,16 @@ struct TuningArgs {
 
 impl TuningArgs {
     fn cache(&self, gpu: &Gpu) -> Option<TuningCache> {
-        (!self.no_tune).then(|| tuning_cache(gpu))
+        let cache = (!self.no_tune).then(|| tuning_cache(gpu))?;
+        cache.unusable().into_iter().for_each(|why| eprintln!("note: {why}"));
+        Some(cache)
     }
 }
 
 /// What was measured on an adapter, in the user's cache folder.
 fn tuning_cache(gpu: &Gpu) -> TuningCache {
     let folder = Cache::Default.dir().map(|d| d.join("tuning"));
-    TuningCache::open(folder.as_deref(), gpu.adapter())
+    TuningCache::open(folder.as_deref(), gpu.adapter(), gpu.caps())
 }
 
 /// Where decoded images are kept, and how they are loaded.

@@ -179,6 +179,13 @@ impl Caps {
         Self { choices: Arc::new(choices), ..self.clone() }
     }
 
+    /// All that decides which kernels the device can run, as one line that is the same each time the device is opened alike:
+    /// what is measured or chosen is left out.
+    pub fn kind(&self) -> String {
+        let same = Self { choices: Arc::default(), textures: TextureLoads::Slow, ..self.clone() };
+        format!("{same:?}")
+    }
+
     /// The capabilities every WebGPU device has: what kernels must be able to fall back to.
     pub fn baseline() -> Self {
         Self {

@@ -1,6 +1,9 @@
-//! What tuning has found, kept on disk: one JSON file for each adapter, driver and version of this program.
+//! What tuning has found, kept on disk: one JSON file for each adapter, driver, build of this program and way the device was
+//! opened.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -8,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::{Family, Outcome};
 use crate::autograd::{Candidates, Tunable};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{AdapterSummary, Choices};
+use crate::gpu::{AdapterSummary, Caps, Choices};
 use crate::weights::write_atomically;
 
 /// Version of the file.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// What a file must have been made on to be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +27,9 @@ struct Place {
     adapter: String,
     backend: String,
     driver: String,
+    /// What the device can do as it was opened: without one of its features, or with smaller limits, other kernels are
+    /// candidates, and what is best of those is no answer for the whole device.
+    device: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,14 +55,19 @@ struct Contents {
 pub struct TuningCache {
     path: Option<PathBuf>,
     contents: Contents,
+    /// What the file had when it was last read or written.
+    on_disk: BTreeMap<String, Entry>,
+    /// Why there is a file and it is not used.
+    unusable: Option<String>,
     /// What is known of adapters like this one.
     shipped: Choices,
 }
 
 impl TuningCache {
-    /// The choices kept in `folder` for an adapter. A file that is damaged or of another adapter, driver or version
-    /// counts as empty. Nothing is kept without a folder. What is not in it is chosen as in [`Family::shipped`].
-    pub fn open(folder: Option<&Path>, adapter: &AdapterSummary) -> Self {
+    /// The choices kept in `folder` for an adapter that was opened with `caps`. A file that cannot be read or is damaged
+    /// counts as empty ([`Self::unusable`] says so). Nothing is kept without a folder. What is not in it is chosen as in
+    /// [`Family::shipped`].
+    pub fn open(folder: Option<&Path>, adapter: &AdapterSummary, caps: &Caps) -> Self {
         let place = Place {
             format: FORMAT,
             program: env!("CARGO_PKG_VERSION").into(),
@@ -64,12 +75,24 @@ impl TuningCache {
             adapter: adapter.name.clone(),
             backend: adapter.backend.clone(),
             driver: adapter.driver.clone(),
+            device: caps.kind(),
         };
-        let name = [&place.program, &place.adapter, &place.backend, &place.driver].map(String::as_str).join("\n");
+        let Place { program, sources, adapter: name, backend, driver, device, .. } = &place;
+        let name = [program, sources, name, backend, driver, device].map(String::as_str).join("\n");
         let path = folder.map(|f| f.join(format!("{}.json", &blake3::hash(name.as_bytes()).to_hex()[..16])));
-        let entries = path.as_deref().map_or_else(BTreeMap::new, |path| read(path, &place));
-        let cache = Self { path, contents: Contents { place, entries }, shipped: Choices::new() };
+        let (entries, unusable) = match path.as_deref().map(|path| read(path, &place)) {
+            None => (BTreeMap::new(), None),
+            Some(Ok(entries)) => (entries, None),
+            Some(Err(why)) => (BTreeMap::new(), Some(why)),
+        };
+        let on_disk = entries.clone();
+        let cache = Self { path, contents: Contents { place, entries }, on_disk, unusable, shipped: Choices::new() };
         cache.with_families(Family::shipped(), adapter)
+    }
+
+    /// Why a file that is there is not used: it cannot be read, or is damaged. The next [`save`](Self::save) replaces it.
+    pub fn unusable(&self) -> Option<&str> {
+        self.unusable.as_deref()
     }
 
     /// With the choices of those of `families` that `adapter` is one of, where it was not measured itself.
@@ -145,23 +168,44 @@ impl TuningCache {
         any
     }
 
-    /// Writes the file, whole or not at all. What others have written since it was read, and is not in it, stays.
+    /// Writes the file, whole or not at all. What other programs have written there since it was read stays, and holds from
+    /// now on here too: whoever comes second takes what the first one took.
     ///
     /// # Errors
     /// [`Kind::Io`].
-    pub fn save(&self) -> Result<()> {
+    pub fn save(&mut self) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        let Contents { place, entries } = self.contents.clone();
-        let mut all = read(path, &place);
-        all.extend(entries);
-        let text = serde_json::to_string_pretty(&Contents { place, entries: all })
+        let lock = path.with_extension("lock");
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder", folder, &e))?;
+        }
+        let file = File::create(&lock).map_err(|e| Error::io("write", &lock, &e))?;
+        // File systems without locks are taken at their word.
+        let _ = file.lock();
+        let now = read(path, &self.contents.place).unwrap_or_default();
+        let others = now.into_iter().filter(|(key, entry)| self.on_disk.get(key) != Some(entry));
+        self.contents.entries.extend(others);
+        let text = serde_json::to_string_pretty(&self.contents)
             .map_err(|e| Error::new(Kind::Internal, format!("could not encode the tuned choices: {e}")))?;
-        write_atomically(path, (text + "\n").as_bytes())
+        write_atomically(path, (text + "\n").as_bytes())?;
+        self.on_disk = self.contents.entries.clone();
+        Ok(())
     }
 }
 
-/// What a file keeps for a place: nothing if there is none, or it is damaged or was made elsewhere.
-fn read(path: &Path, place: &Place) -> BTreeMap<String, Entry> {
-    let contents = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Contents>(&bytes).ok());
-    contents.filter(|contents| contents.place == *place).map_or_else(BTreeMap::new, |contents| contents.entries)
+/// What a file keeps for a place: nothing if there is none.
+///
+/// # Errors
+/// Why it cannot be used, as a sentence.
+fn read(path: &Path, place: &Place) -> std::result::Result<BTreeMap<String, Entry>, String> {
+    let unusable = |why: String| format!("{} cannot be used: {why}", path.display());
+    let bytes = match std::fs::read(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        bytes => bytes.map_err(|e| unusable(e.to_string()))?,
+    };
+    let contents: Contents = serde_json::from_slice(&bytes).map_err(|e| unusable(format!("it is damaged: {e}")))?;
+    match contents.place == *place {
+        true => Ok(contents.entries),
+        false => Err(unusable("it is of another device or program".to_owned())),
+    }
 }

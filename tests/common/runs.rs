@@ -82,7 +82,7 @@ impl Run {
             Checkpoint { config, classes, progress, temperature: Some(0.5), weights: none.clone(), optimizer: none };
         checkpoint.write(&folder.last()).unwrap();
         checkpoint.write(&folder.best()).unwrap();
-        let tuning = TuningCache::open(Some(dir.path()), &adapter()).path().unwrap().to_owned();
+        let tuning = TuningCache::open(Some(dir.path()), &adapter(), &Caps::baseline()).path().unwrap().to_owned();
         let intact = FILES.iter().map(|name| std::fs::read(path.join(name)).unwrap()).collect();
         Self { dir, folder, intact, tuning, nodes }
     }
@@ -90,7 +90,7 @@ impl Run {
     /// Intact files behind their numbers.
     pub fn seeds(&self) -> Vec<Vec<u8>> {
         let description = lesion_gpu::weights::read_safetensors(&self.folder.best()).unwrap().metadata;
-        let mut cache = TuningCache::open(Some(self.dir.path()), &adapter());
+        let mut cache = TuningCache::open(Some(self.dir.path()), &adapter(), &Caps::baseline());
         cache.record(&self.nodes, &self.nodes.iter().map(outcome).collect::<Vec<_>>());
         cache.save().unwrap();
         let tuning = std::fs::read(&self.tuning).unwrap();
@@ -124,7 +124,7 @@ impl Run {
     /// Asks the tuning cache about nodes, which it must have candidates of for answers, and keeps what it says. Whether it
     /// had something to say about each.
     fn tuned(&self) -> bool {
-        let open = || TuningCache::open(Some(self.dir.path()), &adapter());
+        let open = || TuningCache::open(Some(self.dir.path()), &adapter(), &Caps::baseline());
         let mut cache = open();
         let known = cache.missing(&self.nodes).is_empty();
         let before = cache.choices(&self.nodes);
