@@ -97,22 +97,28 @@ fn what_a_device_cannot_do_is_refused_before_the_first_step() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     let train =
-        ["train", "--data", "synthetic:300", "--model", "simple-cnn", "--size", "64", "--no-report", "--epochs", "1"];
+        ["train", "--data", "synthetic:300", "--model", "simple-cnn", "--size", "64", "--no-report", "--no-augment"];
+    let once = ["--epochs", "1"];
 
     // Without 16-bit floats.
-    let mixed = [&train[..], &["--precision", "mixed", "--batch", "8", "--run", "mixed"]].concat();
+    let mixed = [&train[..], &once, &["--precision", "mixed", "--batch", "8", "--run", "mixed"]].concat();
     let said = fails(dir, 4, &[&mixed[..], &["--without", "f16"]].concat());
     assert!(said.contains("--precision f32") && !dir.join("mixed").exists(), "{said}");
 
     // A tensor larger than a binding, or more memory than there may be: the batch that is named fits, and no larger one.
     let memory = |mib: &str| ["--memory-limit".to_owned(), mib.to_owned()];
     let binding = ["--limit".to_owned(), "binding=4MiB".to_owned()];
-    for (name, limit, why) in [
-        ("binding", binding, "a tensor larger than the device can bind"),
-        ("memory", memory("200"), "there are 200 MiB"),
+    let in_one_piece = "MiB in one piece, and this device binds at most 4.0 MiB";
+    // The first phase, whose backbone is only evaluated, would do with less than the second.
+    let phases = ["--phase", "head:1:1e-3", "--phase", "all:1:1e-3"];
+    for (name, limit, flags, why) in [
+        ("binding", &binding, &once[..], in_one_piece),
+        ("frozen", &binding, &["--train", "head", "--epochs", "1"], in_one_piece),
+        ("memory", &memory("200"), &once, "there are 200 MiB"),
+        ("phases", &memory("200"), &phases, "there are 200 MiB"),
     ] {
         let of = |batch: usize, run: &str| -> Vec<String> {
-            let args = train.iter().map(|arg| (*arg).to_owned()).chain(limit.clone());
+            let args = train.iter().chain(flags).map(|arg| (*arg).to_owned()).chain(limit.clone());
             args.chain(["--batch".into(), batch.to_string(), "--run".into(), run.into()]).collect()
         };
         fn run(args: &[String]) -> Vec<&str> {
@@ -130,7 +136,7 @@ fn what_a_device_cannot_do_is_refused_before_the_first_step() {
         assert!((0..3).any(|_| program(dir, &run(&args)).status.success()), "{name}: {fits} do not fit");
         let said = fails(dir, 5, &run(&of(fits + fits.div_ceil(2), name)));
         assert!(said.contains("the largest batch that fits is"), "{said}");
-        if name == "binding" {
+        if limit == &binding {
             fails(dir, 5, &run(&of(fits + 1, name)));
         }
     }

@@ -23,13 +23,14 @@ use super::monitor::{check_monitor, why_stopped};
 use super::objective::{Objective, masks_of};
 use super::phase::{Graphs, Plans, Samples, Workplace};
 use super::plateau::Plateau;
-use super::run_folder::{RunFolder, Table};
+use super::run_folder::RunFolder;
 use super::shared::Signals;
 use super::shares::{self, Shares, by_speed};
+use super::table::Table;
 use super::{Precision, ScheduleKind, TrainConfig};
 use crate::data::{Dataset, LastBatch, Leak, LoaderOptions, SplitAssignment};
 use crate::error::{Error, Kind, Result};
-use crate::gpu::{Caps, Gpu};
+use crate::gpu::{Caps, Choices, Gpu};
 use crate::models::Model;
 use crate::parallel::Team;
 use crate::tune::distinct;
@@ -130,41 +131,43 @@ fn run_rank(
         cache: !features_each_step,
     };
     // Of all phases, so that one which does not fit is known before the first step.
-    let planned = |caps: &Caps| phases.iter().map(|phase| plans(phase).fitting(gpu, caps)).collect::<Result<Vec<_>>>();
-    let mut graphs = planned(gpu.caps())?;
-    let choices = match &resumed {
-        Some(resumed) => resumed.choices.clone(),
-        None => {
-            let nodes = distinct(graphs.iter().flat_map(|(graphs, _)| graphs.tunable()).collect());
-            share_choices(team, || tuned(gpu, &nodes, &options.tuning, &check, notify))?
-        }
+    let plans_of_all: Vec<Plans<'_>> = phases.iter().map(plans).collect();
+    let planned = |choices: &Choices| {
+        let caps = gpu.caps().with_choices(choices.clone());
+        Ok::<_, Error>((Plans::fitting(&plans_of_all, gpu, &caps)?, caps))
     };
-    let caps = gpu.caps().with_choices(choices.clone());
-    if !choices.is_empty() {
-        graphs = planned(&caps)?;
+    let recorded = resumed.as_ref().map(|resumed| resumed.choices.clone());
+    let mut choices = recorded.unwrap_or_default();
+    let (mut graphs, mut caps) = planned(&choices)?;
+    if resumed.is_none() {
+        let nodes = distinct(graphs.iter().flat_map(Graphs::tunable).collect());
+        choices = share_choices(team, || tuned(gpu, &nodes, &options.tuning, &check, notify))?;
+        if !choices.is_empty() {
+            (graphs, caps) = planned(&choices)?;
+        }
     }
     let start = resumed.as_ref().map_or(PhaseStart::default(), |resumed| resumed.checkpoint.progress.phase);
-    let mut graphs: VecDeque<(Graphs, Option<String>)> = graphs.into_iter().skip(start.number).collect();
-    let (Some((first, note)), Some(phase)) = (graphs.pop_front(), phases.get(start.number)) else {
+    let mut graphs: VecDeque<Graphs> = graphs.into_iter().skip(start.number).collect();
+    let (Some(first), Some(phase)) = (graphs.pop_front(), phases.get(start.number)) else {
         return Err(Error::new(Kind::Checkpoint, "the checkpoint is of a phase that its configuration does not have")
             .next("the file is damaged: start a new run from weights/best.safetensors with --weights"));
     };
-    note.into_iter().for_each(|note| notify(Event::Note(note)));
+    first.note.iter().for_each(|note| notify(Event::Note(note.clone())));
     let memory = first.memory();
-    let most = graphs.iter().map(|(graphs, _)| graphs.memory().total()).fold(memory.total(), u64::max);
+    let most = graphs.iter().map(|graphs| graphs.memory().total()).fold(memory.total(), u64::max);
     let memory_f32 = match config.precision {
         Precision::F32 => None,
         // For comparison only: where f32 does not fit, there is nothing to show.
         Precision::Mixed => {
             let phase = TrainConfig { precision: Precision::F32, ..phase.clone() };
-            plans(&phase).memory(gpu.caps()).ok()
+            plans(&phase).graphs(phase.images_at_once(), gpu.caps()).ok().map(|graphs| graphs.memory())
         }
     };
     let place = workplace(gpu, first, &objective, phase, team)?;
     check()?;
 
     let (folder, _lock, progress) = match resumed {
-        Some(Resumed { folder, lock, checkpoint, .. }) => {
+        Some(Resumed { folder, lock, checkpoint, is_older, .. }) => {
             if team.is_first() {
                 folder.check_split(&dataset, &split)?;
                 folder.check_contents(pixels.contents())?;
@@ -177,6 +180,10 @@ fn run_rank(
                     .next("the file is damaged: start a new run from weights/best.safetensors with --weights"));
             }
             place.resume(gpu, &checkpoint)?;
+            if is_older {
+                // In place of the damaged one, which else would become the one before the last.
+                checkpoint.write(&folder.last())?;
+            }
             folder.drop_epochs(&progress.fallen)?;
             (folder, lock, checkpoint.progress)
         }
@@ -218,7 +225,8 @@ fn run_rank(
         done: progress.step,
     });
 
-    let (steps_table, results) = tables(&folder, &objective, leak.is_some(), options.resume.then_some(&progress))?;
+    let going_on = options.resume.then_some(&progress);
+    let (steps_table, results) = tables(&folder, &objective, leak.is_some(), going_on, notify)?;
     let loader =
         LoaderOptions { batch: shares.rows.len(), workers: options.workers.max(1), prefetch: 2, last: LastBatch::Drop };
     let mut engine = Engine {
@@ -286,8 +294,8 @@ struct Engine<'a> {
     caps: Caps,
     /// The configuration of each phase.
     phases: &'a [TrainConfig],
-    /// The graphs of the phases to come, with what there is to say of them.
-    later: VecDeque<(Graphs, Option<String>)>,
+    /// The graphs of the phases to come.
+    later: VecDeque<Graphs>,
     place: Workplace,
     folder: RunFolder,
     progress: Progress,
@@ -341,7 +349,7 @@ impl<'a> Engine<'a> {
             self.train_phase()?;
             let limited = self.config.max_steps.is_some_and(|limit| self.progress.step >= limit);
             match self.later.pop_front() {
-                Some((graphs, note)) if !limited => self = self.next_phase(graphs, note)?,
+                Some(graphs) if !limited => self = self.next_phase(graphs)?,
                 _ => return Ok(self),
             }
         }
@@ -373,12 +381,12 @@ impl<'a> Engine<'a> {
 
     /// Goes on to the next phase: with the weights as they are, a fresh optimizer, and averages that begin with the weights.
     /// The phase before leaves the device before this one is built.
-    fn next_phase(mut self, graphs: Graphs, note: Option<String>) -> Result<Self> {
+    fn next_phase(mut self, graphs: Graphs) -> Result<Self> {
         let (epoch, step) = (self.progress.epoch, self.progress.step);
         self.progress.plateau = Plateau::default();
         self.progress.best_of_phase = None;
         self.progress.phase = PhaseStart { number: self.progress.phase.number + 1, epoch, step };
-        note.into_iter().for_each(|note| (self.notify)(Event::Note(note)));
+        graphs.note.iter().for_each(|note| (self.notify)(Event::Note(note.clone())));
         let memory = graphs.memory();
         let config = self.phase();
         let legacy = self.place.legacy(self.gpu)?;
@@ -429,6 +437,7 @@ impl<'a> Engine<'a> {
     /// Writes a checkpoint.
     fn keep(&mut self) -> Result<()> {
         let checkpoint = self.checkpoint()?;
+        self.steps_table.sync()?;
         self.folder.keep_last(&checkpoint)
     }
 

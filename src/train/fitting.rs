@@ -7,26 +7,34 @@ use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::models::Model;
 
-/// What is to lie on a device as a whole.
+/// What is to be on a device, at one time or at several.
 pub(super) trait Planned: Sized {
-    /// Its plans, which share a store, in the order in which they are built.
-    fn plans(&self) -> Vec<&Plan>;
+    /// The plans of each time: they share a store, in the order in which they are built.
+    fn times(&self) -> Vec<Vec<&Plan>>;
 
-    /// Everything that is on the device at a time.
+    /// What is on the device at the time when it is most.
     fn memory(&self) -> Memory {
-        Memory::in_turns(&self.plans())
+        let all = self.times().into_iter().map(|plans| Memory::in_turns(&plans));
+        all.max_by_key(Memory::total).unwrap_or_default()
     }
 }
 
 impl Planned for TrainGraph {
-    fn plans(&self) -> Vec<&Plan> {
-        vec![&self.plan]
+    fn times(&self) -> Vec<Vec<&Plan>> {
+        vec![vec![&self.plan]]
     }
 }
 
 impl Planned for EvalGraph {
-    fn plans(&self) -> Vec<&Plan> {
-        vec![&self.plan]
+    fn times(&self) -> Vec<Vec<&Plan>> {
+        vec![vec![&self.plan]]
+    }
+}
+
+/// One after the other.
+impl<P: Planned> Planned for Vec<P> {
+    fn times(&self) -> Vec<Vec<&Plan>> {
+        self.iter().flat_map(Planned::times).collect()
     }
 }
 
@@ -55,6 +63,28 @@ impl Job {
             Self::Inference => "an inference",
         }
     }
+
+    /// What to do where a batch does not fit, with the largest that does.
+    fn instead(self, largest: Option<usize>) -> String {
+        match (largest, self) {
+            (Some(fits), Self::Part) => {
+                format!("the largest part that fits is {fits}: use a --micro-batch up to it, or a smaller --size")
+            }
+            (Some(fits), Self::Step) => format!(
+                "the largest batch that fits is {fits}: use --batch {fits}, a smaller --size, or --micro-batch to compute \
+                 the batch in parts"
+            ),
+            (Some(fits), Self::Head | Self::Inference) => {
+                format!("the largest batch that fits is {fits}: use --batch {fits}, or a smaller --size")
+            }
+            (None, Self::Head) => {
+                "not even a single image fits: use narrower layers in --head-hidden, or another model".to_owned()
+            }
+            (None, Self::Step | Self::Part | Self::Inference) => {
+                "not even a single image fits: use a smaller --size or another model".to_owned()
+            }
+        }
+    }
 }
 
 /// What `new` makes of a batch, or an error that names the largest batch for which there is the memory.
@@ -71,7 +101,9 @@ pub(super) fn fitting<P: Planned>(
     let fit = |batch| match new(batch) {
         Ok(planned) => {
             let needs = planned.memory().total();
-            let fits = budget.is_none_or(|budget| needs <= budget) && Plan::fit(gpu, &planned.plans())?;
+            let given = |plans: Vec<&Plan>| Ok(Plan::fit(gpu, &plans)?.then_some(()));
+            let fits = budget.is_none_or(|budget| needs <= budget)
+                && planned.times().into_iter().map(given).collect::<Result<Option<()>>>()?.is_some();
             Ok(if fits { Ok(planned) } else { Err(Refused::Memory(needs)) })
         }
         Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::Unsupported) => Ok(Err(Refused::Plan(e))),
@@ -82,17 +114,21 @@ pub(super) fn fitting<P: Planned>(
         Err(refused) => refused,
     };
     let largest = largest(batch, |batch| match fit(batch) {
-        Ok(found) => Ok(found.is_ok()),
+        Ok(Ok(_)) => Ok(Fit::Fits),
+        Ok(Err(_)) => Ok(Fit::TooMuch),
         // Batch-norm cannot train on a single value per channel: too small a batch is no answer either.
-        Err(e) if e.kind() == Kind::Shape => Ok(false),
+        Err(e) if e.kind() == Kind::Shape => Ok(Fit::TooFew),
         Err(e) => Err(e),
     })?;
-    match (refused, largest) {
+    Err(match (refused, largest) {
         // It is no matter of how many there are.
-        (Refused::Plan(e), None) => Err(e),
-        (Refused::Plan(_), Some(_)) => Err(refuse(job, batch, None, None, largest)),
-        (Refused::Memory(needs), _) => Err(refuse(job, batch, Some(needs), budget.filter(|b| needs > *b), largest)),
-    }
+        (Refused::Plan(e), None) => e,
+        (Refused::Plan(e), Some(_)) => {
+            let what = format!("{} of {batch} images cannot be planned for this device: {}", job.name(), e.what());
+            Error::new(e.kind(), what).next(job.instead(largest))
+        }
+        (Refused::Memory(needs), _) => refuse(job, batch, needs, budget.filter(|b| needs > *b), largest),
+    })
 }
 
 /// Why a batch does not fit.
@@ -103,49 +139,41 @@ enum Refused {
     Plan(Error),
 }
 
-/// The largest batch below `batch` for which `fits` holds; `None` if not even a single image does.
-fn largest(batch: usize, mut fits: impl FnMut(usize) -> Result<bool>) -> Result<Option<usize>> {
-    let (mut low, mut high) = (0, batch);
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
-        if fits(middle)? {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    Ok((low > 0).then_some(low))
+/// How a batch fits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    Fits,
+    TooMuch,
+    /// It would, and is too small to be trained on.
+    TooFew,
 }
 
-/// The error for a batch that does not fit, with the largest that does. It `needs` so many bytes; none are known where a
-/// single tensor is too large.
-fn refuse(job: Job, batch: usize, needs: Option<u64>, budget: Option<u64>, largest: Option<usize>) -> Error {
+/// The largest batch below `batch` that `fit` says fits; `None` if none does.
+fn largest(batch: usize, mut fit: impl FnMut(usize) -> Result<Fit>) -> Result<Option<usize>> {
+    let (mut low, mut high, mut found) = (0, batch, None);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        match fit(middle)? {
+            Fit::TooMuch => high = middle,
+            Fit::TooFew => low = middle,
+            Fit::Fits => {
+                low = middle;
+                found = Some(middle);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The error for a batch that needs so many bytes and does not fit, with the largest that does.
+fn refuse(job: Job, batch: usize, needs: u64, budget: Option<u64>, largest: Option<usize>) -> Error {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let work = format!("{} of {batch} images needs", job.name());
-    let what = match (needs, budget) {
-        (Some(needs), Some(budget)) => format!("{work} {:.0} MiB and there are {:.0} MiB", mib(needs), mib(budget)),
-        (Some(needs), None) => format!("{work} {:.0} MiB, which the device refused", mib(needs)),
-        (None, _) => format!("{work} a tensor larger than the device can bind"),
+    let what = match budget {
+        Some(budget) => format!("{work} {:.0} MiB and there are {:.0} MiB", mib(needs), mib(budget)),
+        None => format!("{work} {:.0} MiB, which the device refused", mib(needs)),
     };
-    let next = match (largest, job) {
-        (Some(fits), Job::Part) => {
-            format!("the largest part that fits is {fits}: use a --micro-batch up to it, or a smaller --size")
-        }
-        (Some(fits), Job::Step) => format!(
-            "the largest batch that fits is {fits}: use --batch {fits}, a smaller --size, or --micro-batch to compute the \
-             batch in parts"
-        ),
-        (Some(fits), Job::Head | Job::Inference) => {
-            format!("the largest batch that fits is {fits}: use --batch {fits}, or a smaller --size")
-        }
-        (None, Job::Head) => {
-            "not even a single image fits: use narrower layers in --head-hidden, or another model".to_owned()
-        }
-        (None, Job::Step | Job::Part | Job::Inference) => {
-            "not even a single image fits: use a smaller --size or another model".to_owned()
-        }
-    };
-    Error::new(Kind::OutOfMemory, what).next(next)
+    Error::new(Kind::OutOfMemory, what).next(job.instead(largest))
 }
 
 /// The training graph of the configured batch, or an error that names the largest batch that fits.
@@ -190,8 +218,14 @@ mod tests {
         let model = Model::find("simple-cnn").unwrap();
         let needs = |batch| Ok(TrainGraph::new(model, &config, batch, 7, &caps)?.memory().total());
         let budget = needs(21).unwrap();
-        assert_eq!(largest(64, |batch| Ok(needs(batch)? <= budget)).unwrap(), Some(21));
+        let up_to = |most: u64, needs: u64| if needs <= most { Fit::Fits } else { Fit::TooMuch };
+        assert_eq!(largest(64, |batch| Ok(up_to(budget, needs(batch)?))).unwrap(), Some(21));
         assert!(needs(22).unwrap() > budget);
-        assert_eq!(largest(64, |_| Ok(false)).unwrap(), None);
+        assert_eq!(largest(64, |_| Ok(Fit::TooMuch)).unwrap(), None);
+        // A single image is too few, and no less.
+        for (batch, most, found) in [(6, 2, Some(2)), (64, 2, Some(2)), (6, 1, None), (2, 5, None), (6, 9, Some(5))] {
+            let fit = |batch: usize| if batch < 2 { Fit::TooFew } else { up_to(most, batch as u64) };
+            assert_eq!(largest(batch, |batch| Ok(fit(batch))).unwrap(), found, "{batch}, {most}");
+        }
     }
 }

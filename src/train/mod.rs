@@ -52,6 +52,7 @@ mod session;
 mod shared;
 mod shares;
 mod starting_weights;
+mod table;
 mod targets;
 mod verdicts;
 

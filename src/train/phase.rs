@@ -15,7 +15,7 @@ use super::session::{
 use super::shared::Shared;
 use super::starting_weights::start;
 use super::{AugmentConfig, TrainConfig, Wire};
-use crate::autograd::{Memory, Plan, Store, Tunable};
+use crate::autograd::{Plan, Store, Tunable};
 use crate::data::{Batch, LastBatch, Loader, LoaderOptions, PixelStore, Visit};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Caps, Gpu};
@@ -34,6 +34,8 @@ pub(super) struct Graphs {
     eval: EvalGraph,
     /// Where the features of all samples are computed beforehand: what computes them.
     backbone: Option<EvalGraph>,
+    /// What a user should know of it.
+    pub note: Option<String>,
 }
 
 /// What the graphs of a phase depend on.
@@ -51,79 +53,73 @@ pub(super) struct Plans<'a> {
     pub cache: bool,
 }
 
-/// How a phase whose backbone is frozen gets its features.
-enum Caching {
-    /// They are computed once.
-    Once,
-    /// They are computed in each step, and why, if it is worth saying.
-    EachStep(Option<String>),
-}
-
 impl Plans<'_> {
-    fn caching(self, network: &Network, caps: &Caps) -> Result<Caching> {
-        let Self { model, config, samples, .. } = self;
-        if !self.cache || model.task() != Task::Classify || !network.backbone_is_frozen() {
-            return Ok(Caching::EachStep(None));
+    /// Plans phases for a device, which are on it one after the other: what one of them needs more than there is the run cannot
+    /// do without.
+    ///
+    /// # Errors
+    /// [`Kind::OutOfMemory`] if one does not fit, with the largest batch for which all do; those of [`TrainGraph::new`].
+    pub fn fitting(phases: &[Self], gpu: &Gpu, caps: &Caps) -> Result<Vec<Graphs>> {
+        let Some(Self { config, budget, .. }) = phases.first() else { return Ok(vec![]) };
+        let is_head = |phase: &Self| {
+            let network = Network::of(phase.model, phase.config, phase.outputs)?;
+            Ok(phase.has_features(&network) && phase.config.augment == AugmentConfig::NONE)
+        };
+        let only_heads = phases.iter().map(is_head).collect::<Result<Vec<_>>>()?.into_iter().all(|head| head);
+        let job = match Job::of_training(config) {
+            Job::Step if only_heads => Job::Head,
+            job => job,
+        };
+        let all = |batch| phases.iter().map(|phase| phase.graphs(batch, caps)).collect();
+        fitting(gpu, job, config.images_at_once(), *budget, all)
+    }
+
+    /// Whether there are features of pictures that no step changes.
+    fn has_features(&self, network: &Network) -> bool {
+        self.cache && self.model.task() == Task::Classify && network.backbone_is_frozen()
+    }
+
+    /// What computes the features of `batch` images, where they are computed once; else why not, if it is worth saying.
+    fn backbone(&self, network: &Network, batch: usize, caps: &Caps) -> Result<(Option<EvalGraph>, Option<String>)> {
+        let Self { model, config, samples, .. } = *self;
+        if !self.has_features(network) {
+            return Ok((None, None));
         }
         let anew = "the backbone is frozen, but its features are computed anew in each step:";
         if config.augment != AugmentConfig::NONE {
             let why = format!("{anew} augmentation changes the pictures (--no-augment computes them once)");
-            return Ok(Caching::EachStep(Some(why)));
+            return Ok((None, Some(why)));
         }
-        let backbone = EvalGraph::of_backbone(model, config, config.images_at_once(), caps)?;
+        let backbone = EvalGraph::of_backbone(model, config, batch, caps)?;
         let bytes = Features::bytes(&backbone.plan.outputs[0].1, samples);
         if bytes > MOST {
             let mib = |bytes: u64| bytes >> 20;
             let why = format!("{anew} those of {samples} images take {} MiB, more than {}", mib(bytes), mib(MOST));
-            return Ok(Caching::EachStep(Some(why)));
+            return Ok((None, Some(why)));
         }
-        Ok(Caching::Once)
+        Ok((Some(backbone), None))
     }
 
-    /// Plans the phase for a device. Also returns what a user should know.
+    /// The graphs for `batch` images at a time, whether they fit or not.
     ///
     /// # Errors
-    /// [`Kind::OutOfMemory`] if it does not fit, with the largest batch that does; those of [`TrainGraph::new`].
-    pub fn fitting(self, gpu: &Gpu, caps: &Caps) -> Result<(Graphs, Option<String>)> {
-        let Self { model, config, outputs, budget, .. } = self;
+    /// As [`TrainGraph::new`].
+    pub fn graphs(&self, batch: usize, caps: &Caps) -> Result<Graphs> {
+        let Self { model, config, outputs, .. } = *self;
         let network = Network::of(model, config, outputs)?;
-        let batch = config.images_at_once();
-        let (job, cached, note) = match self.caching(&network, caps)? {
-            Caching::Once => (Job::Head, true, None),
-            Caching::EachStep(note) => (Job::Step, false, note),
-        };
-        let job = if config.micro_batch.is_some() { Job::Part } else { job };
-        let graphs = fitting(gpu, job, batch, budget, |batch| self.graphs(&network, cached, batch, caps))?;
-        Ok((graphs, note))
-    }
-
-    /// The graphs for `batch` images at a time; if `cached`, of a head that is trained on features of its backbone.
-    fn graphs(self, network: &Network, cached: bool, batch: usize, caps: &Caps) -> Result<Graphs> {
-        let Self { model, config, outputs, .. } = self;
-        let backbone = if cached { Some(EvalGraph::of_backbone(model, config, batch, caps)?) } else { None };
+        let (backbone, note) = self.backbone(&network, batch, caps)?;
         let features = |backbone: &EvalGraph| Source::Features(backbone.plan.outputs[0].1.shape.clone());
         let source = backbone.as_ref().map_or(Source::Pictures, features);
         let train = TrainGraph::of(model, config, &source, batch, outputs, caps)?;
         let eval = EvalGraph::in_training(model, config, &source, batch, outputs, caps)?;
-        Ok(Graphs { network: network.clone(), train, eval, backbone })
-    }
-
-    /// The memory of the phase in another configuration, whether it fits or not.
-    ///
-    /// # Errors
-    /// As [`TrainGraph::new`].
-    pub fn memory(self, caps: &Caps) -> Result<Memory> {
-        let Self { model, config, outputs, .. } = self;
-        let network = Network::of(model, config, outputs)?;
-        let cached = matches!(self.caching(&network, caps)?, Caching::Once);
-        Ok(self.graphs(&network, cached, config.images_at_once(), caps)?.memory())
+        Ok(Graphs { network, train, eval, backbone, note })
     }
 }
 
 impl Planned for Graphs {
-    fn plans(&self) -> Vec<&Plan> {
+    fn times(&self) -> Vec<Vec<&Plan>> {
         let backbone = self.backbone.as_ref().map(|backbone| &backbone.plan);
-        [&self.train.plan, &self.eval.plan].into_iter().chain(backbone).collect()
+        vec![[&self.train.plan, &self.eval.plan].into_iter().chain(backbone).collect()]
     }
 }
 
@@ -171,7 +167,7 @@ impl Workplace {
     /// # Errors
     /// Those of [`Executable::new`](crate::autograd::Executable::new).
     pub fn new(gpu: &Gpu, graphs: Graphs, objective: &Objective, config: &TrainConfig) -> Result<Self> {
-        let Graphs { network, train, eval, backbone } = graphs;
+        let Graphs { network, train, eval, backbone, .. } = graphs;
         let mut store = Store::new();
         let train = TrainSession::new(gpu, train, objective.class_weights(), &mut store)?;
         let train = train.with_more_labels(objective.more_labels());

@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 
 use super::TrainConfig;
 use super::checkpoint::{Checkpoint, Progress};
 use super::claim::Claim;
+use super::table::Table;
 use crate::data::{Dataset, Sample, Split, SplitAssignment, UNUSED, csv_of, csv_of_split};
 use crate::error::{Error, Kind, Result};
 use crate::gpu::{Choices, Gpu};
@@ -186,7 +187,7 @@ impl RunFolder {
 
     /// Whether there is a checkpoint to go on from, if it is whole.
     pub fn has_begun(&self) -> bool {
-        self.last().is_file() || self.previous().is_file()
+        is_there(&self.last()) || is_there(&self.previous())
     }
 
     /// The checkpoint before the last, while the run goes on.
@@ -207,7 +208,7 @@ impl RunFolder {
         // What came after the best is not done again where it is done.
         let finished = self.file("metrics.json").is_file();
         let others = if finished { vec![] } else { vec![self.previous(), self.best()] };
-        for path in [self.last()].into_iter().chain(others).filter(|path| path.is_file()) {
+        for path in [self.last()].into_iter().chain(others).filter(|path| is_there(path)) {
             match Checkpoint::read(&path) {
                 Ok(checkpoint) if path == self.last() => return Ok((checkpoint, None)),
                 Ok(checkpoint) => {
@@ -246,6 +247,35 @@ impl RunFolder {
                 .at(self.path.display())
                 .next("start it again: --run may name this folder"),
         }))
+    }
+
+    /// The checkpoint of the best epoch of a run that has come to the end of its training. Where that is damaged or gone, another
+    /// with the same weights, and a sentence that says so.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::read`], where there is no other.
+    pub(super) fn read_best(&self, progress: &Progress) -> Result<(Checkpoint, Option<String>)> {
+        let best = self.best();
+        let error = match Checkpoint::read(&best) {
+            Ok(checkpoint) => return Ok((checkpoint, None)),
+            Err(e) if e.kind() == Kind::Weights || !is_there(&best) => e,
+            Err(e) => return Err(e),
+        };
+        let epoch = progress.best_epoch;
+        let same = |checkpoint: &Checkpoint| checkpoint.progress.epoch == epoch;
+        // The last one is of the end of the last epoch, as the training is.
+        let candidates = [self.last(), self.epoch(epoch)].into_iter();
+        let mut others = candidates.filter_map(|path| Some((Checkpoint::read(&path).ok().filter(same)?, path)));
+        match others.next() {
+            Some((checkpoint, path)) => {
+                let (best, path, why) = (best.display(), path.display(), error.what());
+                Ok((checkpoint, Some(format!("{best} cannot be used ({why}): {path} is of the same epoch, and taken"))))
+            }
+            None => Err(error.next(format!(
+                "the training is done: `lesion-gpu eval {}` scores its last checkpoint",
+                self.last().display()
+            ))),
+        }
     }
 
     /// Reads the checkpoint that `path` stands for, as [`Self::checkpoint_of`].
@@ -357,7 +387,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// [`Kind::Checkpoint`] if it is not finished or the file is damaged.
-    pub fn metrics(&self) -> Result<serde_json::Value> {
+    pub fn metrics(&self) -> Result<Value> {
         let path = self.file("metrics.json");
         let bytes = std::fs::read(&path).map_err(|_| {
             Error::new(Kind::Checkpoint, "the run is not finished: there is no metrics.json in it")
@@ -382,49 +412,39 @@ impl RunFolder {
         memory: u64,
         contents: &str,
     ) -> Result<()> {
-        let adapter = gpu.adapter();
-        self.write_json(
-            "environment.json",
-            &serde_json::json!({
-                "lesion_gpu": env!("CARGO_PKG_VERSION"),
-                "sources": env!("LESION_GPU_SOURCES"),
-                "os": std::env::consts::OS,
-                "arch": std::env::consts::ARCH,
-                "adapter": adapter.name,
-                "class": adapter.class.name(),
-                "backend": adapter.backend,
-                "driver": adapter.driver,
-                "features": adapter.features.iter().map(|f| f.name()).collect::<Vec<_>>(),
-                "limits": gpu.limits().to_string(),
-                "proven_matrices": gpu.caps().matrices,
-                "texture_loads": gpu.caps().textures.name(),
-                "command": std::env::args().collect::<Vec<_>>(),
-                "tuning": choices,
-                "features_each_step": features_each_step,
-                "shares": taken,
-                "memory": memory,
-                "contents": contents,
-            }),
-        )
+        let mut all = device_of(gpu);
+        all.extend(named([
+            ("command", json!(std::env::args().collect::<Vec<_>>())),
+            ("tuning", json!(choices)),
+            ("features_each_step", json!(features_each_step)),
+            ("shares", json!(taken)),
+            ("memory", json!(memory)),
+            ("contents", json!(contents)),
+        ]));
+        self.write_json("environment.json", &all)
     }
 
-    /// What to say where a run goes on on another device than it began on.
+    /// What to say where a run goes on on another device than it began on, or with less or more of it, or with another build of
+    /// this program: then its kernels may be others.
     ///
     /// # Errors
     /// [`Kind::Checkpoint`] if `environment.json` is damaged, [`Kind::Io`].
     pub fn another_device(&self, gpu: &Gpu) -> Result<Option<String>> {
-        let (before, adapter) = (self.environment_json()?, gpu.adapter());
-        let is = [("adapter", &adapter.name), ("backend", &adapter.backend), ("driver", &adapter.driver)];
-        let other = is.iter().any(|(key, now)| before[key].as_str().is_some_and(|then| then != now.as_str()));
-        let device = |name: &str, driver: &str| format!("{name} (driver {driver})");
-        let was = |key: &str| before[key].as_str().unwrap_or_default();
-        Ok(other.then(|| {
-            format!(
-                "the run began on {} and goes on on {}: it will not end equal to the bit to a run on one device",
-                device(was("adapter"), was("driver")),
-                device(&adapter.name, &adapter.driver)
-            )
-        }))
+        let (before, now) = (self.environment_json()?, device_of(gpu));
+        // What an older version did not write down is not known to be another.
+        let other = |keys: &[&str]| keys.iter().any(|key| before.get(key).is_some_and(|then| *then != now[*key]));
+        let (was, is) = (|key: &str| before[key].as_str().unwrap_or_default(), gpu.adapter());
+        let what = if other(&["adapter", "backend", "driver"]) {
+            let device = |name: &str, driver: &str| format!("{name} (driver {driver})");
+            format!("on {} and goes on on {}", device(was("adapter"), was("driver")), device(&is.name, &is.driver))
+        } else if other(&["features", "limits", "proven_matrices"]) {
+            "with other features or limits of the device".to_owned()
+        } else if other(&["sources"]) {
+            "with another build of this program".to_owned()
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(format!("the run began {what}: it will not end equal to the bit to a run that nothing stopped")))
     }
 
     /// The tuned choices that the run was made with: none if it was made without.
@@ -455,7 +475,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// [`Kind::Checkpoint`] if `environment.json` is damaged, [`Kind::Io`].
-    pub fn environment_json(&self) -> Result<serde_json::Value> {
+    pub fn environment_json(&self) -> Result<Value> {
         let path = self.file("environment.json");
         let text = std::fs::read(&path).map_err(|e| Error::io("read what the run ran on", &path, &e))?;
         serde_json::from_slice(&text).map_err(|e| self.damaged_environment(&e))
@@ -586,40 +606,44 @@ impl RunFolder {
         Ok(ids)
     }
 
-    /// Opens a CSV file for appending rows; `header` starts a new file. With `keep`, only the rows whose first field is
-    /// below that number stay (a resumed run writes the others again), with empty fields in columns that they do not have.
+    /// Opens a [table](Table::open) of the run.
     ///
     /// # Errors
     /// [`Kind::Io`].
-    pub(super) fn table(&self, name: &str, header: &str, keep: Option<u64>) -> Result<Table> {
-        let path = self.file(name);
+    pub(super) fn table(&self, name: &str, header: &str, keep: Option<Range<u64>>) -> Result<(Table, Option<String>)> {
         if self.anothers {
-            return Ok(Table { path, file: None });
+            return Ok((Table::default(), None));
         }
-        let fail = |e: &std::io::Error| Error::io("write", &path, e);
-        match keep {
-            None => write_atomically(&path, format!("{header}\n").as_bytes())?,
-            Some(limit) => {
-                let text = match std::fs::read_to_string(&path) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("read", &path, &e)),
-                    text => text.unwrap_or_default(),
-                };
-                let fields = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<_>>();
-                let names = text.lines().next().map(fields).unwrap_or_default();
-                let row = |row: Vec<String>| -> String {
-                    let field = |name: &str| names.iter().position(|n| n == name).and_then(|at| row.get(at)).cloned();
-                    header.split(',').map(|name| field(name).unwrap_or_default()).collect::<Vec<_>>().join(",")
-                };
-                let below = |row: &Vec<String>| row[0].parse::<u64>().is_ok_and(|number| number < limit);
-                let rows = text.lines().skip(1).map(fields).filter(below).map(row);
-                let kept: String =
-                    std::iter::once(header.to_owned()).chain(rows).map(|line| format!("{line}\n")).collect();
-                write_atomically(&path, kept.as_bytes())?;
-            }
-        }
-        let file = OpenOptions::new().append(true).open(&path).map_err(|e| fail(&e))?;
-        Ok(Table { path, file: Some(file) })
+        Table::open(&self.file(name), header, keep)
     }
+}
+
+/// Whether there is something of that name, be it that it cannot be read.
+fn is_there(path: &Path) -> bool {
+    !matches!(std::fs::symlink_metadata(path), Err(e) if e.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// What decides which kernels a run takes, but for the choices of tuning: the program, and the device as it was opened.
+fn device_of(gpu: &Gpu) -> Map<String, Value> {
+    let adapter = gpu.adapter();
+    named([
+        ("lesion_gpu", json!(env!("CARGO_PKG_VERSION"))),
+        ("sources", json!(env!("LESION_GPU_SOURCES"))),
+        ("os", json!(std::env::consts::OS)),
+        ("arch", json!(std::env::consts::ARCH)),
+        ("adapter", json!(adapter.name)),
+        ("class", json!(adapter.class.name())),
+        ("backend", json!(adapter.backend)),
+        ("driver", json!(adapter.driver)),
+        ("features", json!(adapter.features.iter().map(|f| f.name()).collect::<Vec<_>>())),
+        ("limits", json!(gpu.limits().to_string())),
+        ("proven_matrices", json!(gpu.caps().matrices)),
+        ("texture_loads", json!(gpu.caps().textures.name())),
+    ])
+}
+
+fn named<const N: usize>(entries: [(&str, Value); N]) -> Map<String, Value> {
+    entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// The text of a JSON file of this name.
@@ -629,24 +653,6 @@ impl RunFolder {
 pub(super) fn json_of(name: &str, value: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(value);
     Ok(text.map_err(|e| Error::new(Kind::Internal, format!("could not encode {name}: {e}")))? + "\n")
-}
-
-/// A CSV file of numbers that grows row by row.
-pub(super) struct Table {
-    path: PathBuf,
-    /// None where another rank writes it.
-    file: Option<File>,
-}
-
-impl Table {
-    /// Appends a row.
-    ///
-    /// # Errors
-    /// [`Kind::Io`].
-    pub fn row(&mut self, fields: &[String]) -> Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        writeln!(file, "{}", fields.join(",")).map_err(|e| Error::io("write", &self.path, &e))
-    }
 }
 
 #[cfg(test)]
@@ -674,17 +680,24 @@ mod tests {
         assert_eq!(again(), Err(Kind::Checkpoint));
     }
 
+    /// A checkpoint without weights.
+    fn checkpoint(step: u64, epoch: u32) -> Checkpoint {
+        let progress = Progress { step, epoch, ..Progress::default() };
+        let (config, none) = (TrainConfig::default(), std::collections::BTreeMap::new());
+        Checkpoint { config, classes: vec![], progress, temperature: None, weights: none.clone(), optimizer: none }
+    }
+
     /// A disk that gives an error may give the file another time: nothing is written over it.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_checkpoint_that_cannot_be_read_is_not_passed_over() {
         let root = tempfile::tempdir().unwrap();
         let run = RunFolder::create(None, root.path(), "m").unwrap();
-        let progress = Progress { step: 7, ..Progress::default() };
-        let (config, none) = (TrainConfig::default(), std::collections::BTreeMap::new());
-        let checkpoint =
-            Checkpoint { config, classes: vec![], progress, temperature: None, weights: none.clone(), optimizer: none };
-        checkpoint.write(&run.previous()).unwrap();
+        checkpoint(7, 0).write(&run.previous()).unwrap();
+        // On a disk that is not mounted, say.
+        std::os::unix::fs::symlink("/nowhere/last.safetensors", run.last()).unwrap();
+        assert_eq!(run.checkpoint().unwrap_err().kind(), Kind::Io);
+        std::fs::remove_file(run.last()).unwrap();
         // Nothing can be read at the beginning of a process's memory.
         std::os::unix::fs::symlink("/proc/self/mem", run.last()).unwrap();
         let error = run.checkpoint().unwrap_err();
@@ -696,17 +709,22 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_table_keeps_the_rows_that_stay_valid() {
+    fn only_a_checkpoint_of_the_best_epoch_is_as_good_as_the_best() {
         let root = tempfile::tempdir().unwrap();
         let run = RunFolder::create(None, root.path(), "m").unwrap();
-        let mut table = run.table("t.csv", "step,x", None).unwrap();
-        for step in 0..5 {
-            table.row(&[step.to_string(), "1".into()]).unwrap();
-        }
-        drop(run.table("t.csv", "step,x", Some(3)).unwrap());
-        assert_eq!(std::fs::read_to_string(run.file("t.csv")).unwrap(), "step,x\n0,1\n1,1\n2,1\n");
-        // Of an older version, whose columns were others.
-        drop(run.table("t.csv", "step,new,x", Some(2)).unwrap());
-        assert_eq!(std::fs::read_to_string(run.file("t.csv")).unwrap(), "step,new,x\n0,,1\n1,,1\n");
+        let best_of = |epoch| Progress { best_epoch: epoch, ..checkpoint(30, 3).progress };
+        checkpoint(30, 3).write(&run.last()).unwrap();
+        checkpoint(20, 2).write(&run.epoch(2)).unwrap();
+        std::fs::write(run.best(), b"nonsense").unwrap();
+        let step = |epoch| run.read_best(&best_of(epoch)).map(|(best, note)| (best.progress.step, note.is_some()));
+        assert_eq!(step(3).unwrap(), (30, true));
+        assert_eq!(step(2).unwrap(), (20, true));
+        let error = step(1).unwrap_err();
+        assert_eq!(error.kind(), Kind::Weights);
+        assert!(
+            error.to_string().contains("`lesion-gpu eval ") && error.to_string().contains("last.safetensors` scores")
+        );
+        checkpoint(10, 1).write(&run.best()).unwrap();
+        assert_eq!(step(1).unwrap(), (10, false));
     }
 }

@@ -61,6 +61,7 @@ impl Engine<'_> {
         self.spend(&mut since);
         // Kept with the epoch still open: an evaluation that is interrupted is done again, not the training.
         let mut checkpoint = self.checkpoint()?;
+        self.steps_table.sync()?;
         self.folder.keep_last(&checkpoint)?;
         let val = match self.split.val.is_empty() {
             true => None,
@@ -112,12 +113,13 @@ impl Engine<'_> {
         self.progress.fallen.retain(|&epoch| !config.keep.by_number(epoch));
         let kept =
             config.keep.by_number(result.epoch) || self.progress.kept.iter().any(|&(_, epoch)| epoch == result.epoch);
-        // After the row: a resumed run drops rows beyond its checkpoint, but could not make up for one that is missing.
+        // After the row, on the disk: a resumed run drops rows beyond its checkpoint, but cannot make up for one that is missing.
         // The weights are those of before the evaluation.
         checkpoint.progress = self.progress.clone();
         if config.divergence == Divergence::LowerRate && self.team.is_first() {
             checkpoint.write(&self.folder.start_of_epoch())?;
         }
+        self.results.sync()?;
         self.folder.keep(&checkpoint, best, kept)?;
         Ok(result)
     }

@@ -7,7 +7,6 @@ use crate::error::{Kind, Result};
 use crate::metrics::calibration::{NO_TEMPERATURE, fit_temperature};
 use crate::train::Outputs;
 use crate::train::answers::Given;
-use crate::train::checkpoint::Checkpoint;
 use crate::train::events::Event;
 use crate::train::objective::{Objective, score_drawn};
 use crate::train::phase::Plans;
@@ -93,7 +92,14 @@ impl Engine<'_> {
     /// Fits a temperature to the validation images and keeps it in the best checkpoint, scores that on the test images, and
     /// writes `metrics.json`.
     pub(super) fn test(&mut self) -> Result<Option<Scores>> {
-        let mut best = self.read(|folder| Checkpoint::read(&folder.best()))?;
+        let mut note = None;
+        let mut best = self.read(|folder| {
+            let (best, other) = folder.read_best(&self.progress)?;
+            note = other;
+            Ok(best)
+        })?;
+        let replaced = note.is_some();
+        note.into_iter().for_each(|note| (self.notify)(Event::Note(note)));
         let (config, outputs) = (self.phase(), self.objective.classes().len());
         let plans = Plans { model: self.model, config, outputs, samples: 0, budget: None, cache: false };
         self.place.evaluate_with(self.gpu, &self.caps, plans, &best.weights)?;
@@ -103,11 +109,11 @@ impl Engine<'_> {
             Some(logits) if self.config.temperature => self.fit_temperature(&val, logits)?,
             _ => None,
         };
-        if best.temperature != temperature {
-            best.temperature = temperature;
-            if self.team.is_first() {
-                best.write(&self.folder.best())?;
-            }
+        let as_written = best.temperature == temperature && !replaced;
+        best.temperature = temperature;
+        // Only the first rank knows whether it was replaced.
+        if !as_written && self.team.is_first() {
+            best.write(&self.folder.best())?;
         }
         let val = self.scores_at(&val, logits, temperature)?.map(|(scores, _)| scores);
         let logits = self.class_logits(&test)?;

@@ -14,7 +14,8 @@ use crate::train::events::{Event, RunOptions, Tuning};
 use crate::train::material::Material;
 use crate::train::objective::Objective;
 use crate::train::phase::{Graphs, Workplace};
-use crate::train::run_folder::{RunFolder, Table};
+use crate::train::run_folder::RunFolder;
+use crate::train::table::Table;
 use crate::train::{Protocol, TrainConfig};
 use crate::tune::{Tuned, tune};
 
@@ -36,6 +37,8 @@ pub(super) struct Resumed {
     /// None where another rank writes the folder.
     pub lock: Option<Claim>,
     pub checkpoint: Checkpoint,
+    /// Whether it is not the last one that was written, which is damaged.
+    pub is_older: bool,
     /// The tuned choices it was made with.
     pub choices: Choices,
     pub features_each_step: bool,
@@ -48,30 +51,31 @@ impl Resumed {
         let folder = RunFolder::open(path)?;
         let lock = folder.lock()?;
         let (checkpoint, note) = folder.checkpoint()?;
-        if let Some(note) = note {
-            // In place of the damaged one, which else would become the one before the last.
-            checkpoint.write(&folder.last())?;
-            notify(Event::Note(note));
-        }
+        let is_older = note.is_some();
+        note.into_iter().for_each(|note| notify(Event::Note(note)));
         folder.another_device(gpu)?.into_iter().for_each(|note| notify(Event::Note(note)));
         let (choices, features_each_step, taken) = (folder.choices()?, folder.features_each_step()?, folder.taken()?);
-        Ok(Self { folder, lock: Some(lock), checkpoint, choices, features_each_step, taken })
+        Ok(Self { folder, lock: Some(lock), checkpoint, is_older, choices, features_each_step, taken })
     }
 }
 
-/// The tables of steps and of epochs: new ones, or those of a run that goes on from `progress`.
+/// The tables of steps and of epochs: new ones, or those of a run that goes on from `progress`, with what should be known of them.
 pub(super) fn tables(
     folder: &RunFolder,
     objective: &Objective,
     leaky: bool,
     progress: Option<&Progress>,
+    notify: &mut dyn FnMut(Event<'_>),
 ) -> Result<(Table, Table)> {
-    let steps = folder.table("steps.csv", "step,epoch,lr,loss", progress.map(|progress| progress.step))?;
+    let keep = progress.map(|progress| 0..progress.step);
+    let (steps, lost) = folder.table("steps.csv", "step,epoch,lr,loss", keep)?;
     let columns = objective.result_columns().join(",");
     let marked = if leaky { format!(",{LEAK}") } else { String::new() };
     let header = format!("epoch,steps,lr,train_loss,{columns},seconds,waited_seconds,images_per_second{marked}");
-    let keep = progress.map(|progress| u64::from(progress.epoch) + 1);
-    Ok((steps, folder.table("results.csv", &header, keep)?))
+    let keep = progress.map(|progress| 1..u64::from(progress.epoch) + 1);
+    let (results, lost_results) = folder.table("results.csv", &header, keep)?;
+    lost.into_iter().chain(lost_results).for_each(|note| notify(Event::Note(note)));
+    Ok((steps, results))
 }
 
 /// The leak between the parts of a split, if there is one.
@@ -117,6 +121,9 @@ pub(super) fn tuned(
 ) -> Result<Choices> {
     let Tuning::On(cache, budget) = tuning else { return Ok(Choices::new()) };
     let mut cache = cache.clone();
+    if let Some(why) = cache.unusable() {
+        notify(Event::Note(format!("kernels are chosen anew, and may be others than in a run before: {why}")));
+    }
     let missing = cache.missing(nodes);
     let mut found = Tuned::default();
     if !missing.is_empty() && !budget.is_zero() {

@@ -140,7 +140,7 @@ pub(super) fn share_resumed(team: &Team, find: impl FnOnce() -> Result<Resumed>)
     let (path, choices, features_each_step, taken): (PathBuf, _, _, _) =
         serde_json::from_slice(head).map_err(garbled)?;
     let (folder, checkpoint) = (RunFolder::of_another(&path), Checkpoint::parse(checkpoint)?);
-    Ok(Resumed { folder, lock: None, checkpoint, choices, features_each_step, taken })
+    Ok(Resumed { folder, lock: None, checkpoint, is_older: false, choices, features_each_step, taken })
 }
 
 impl Engine<'_> {

@@ -188,7 +188,8 @@ impl Engine<'_> {
         let folder = &self.folder;
         self.progress.kept.retain(|&(_, epoch)| folder.epoch(epoch).is_file());
         let leaky = self.leak.is_some();
-        (self.steps_table, self.results) = tables(&self.folder, &self.objective, leaky, Some(&self.progress))?;
+        (self.steps_table, self.results) =
+            tables(&self.folder, &self.objective, leaky, Some(&self.progress), &mut *self.notify)?;
         self.keep_start()
     }
 
