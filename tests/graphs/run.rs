@@ -251,6 +251,14 @@ fn compare(gpus: &Gpus, graph: &Graph, way: Way) -> Result<Outcome> {
     let second = way.second(graph, &traced, &outputs, gpu.caps())?;
     let shared = second.as_ref().is_some_and(|second| shares(&fused, &second.plan));
     let fused = run(gpu, graph, fused, second.as_ref(), &leaves, way.steps)?;
+    // What shares its memory cannot have guard zones: it has them by itself.
+    let guarded = match second {
+        Some(_) => {
+            let plan = way.plan(graph, &traced, &wanted, gpus.guarded.caps())?;
+            Some(run(&gpus.guarded, graph, plan, None, &leaves, way.steps)?)
+        }
+        None => None,
+    };
     let mut plain = run(&gpus.guarded, graph, plain, None, &leaves, way.steps)?;
     let place = |t: &Tensor| all.iter().position(|a| *a == traced.tape.root(*t));
     plain.outputs = wanted.iter().map(|t| place(t).map_or(vec![], |at| plain.outputs[at].clone())).collect();
@@ -287,7 +295,8 @@ fn compare(gpus: &Gpus, graph: &Graph, way: Way) -> Result<Outcome> {
         }
         counts.worst = if limit > 0.0 { counts.worst.max(error / limit) } else { counts.worst };
     };
-    for (which, got) in [("fused and planned", &fused), ("operation by operation", &plain)] {
+    let alone = guarded.iter().map(|got| ("fused, between guard zones", got));
+    for (which, got) in [("fused and planned", &fused), ("operation by operation", &plain)].into_iter().chain(alone) {
         names.iter().zip(&got.outputs).for_each(|(name, got)| look(which, way.steps - 1, name, got));
         for (leaf, got) in got.leaves.iter().enumerate().filter(|(leaf, _)| graph.leaves[*leaf].kind != Kind::Input) {
             look(which, way.steps - 1, &format!("l{leaf}"), got);
