@@ -86,11 +86,10 @@ pub fn cases() -> Vec<Case> {
         shape("more than any tile of matrices", [1, 17, 16, 132], [1, 1], 136, true, base),
         shape("many channels", [1, 8, 9, 1024], [3, 3], 8, false, pad(1)),
         // With run-time checks just fewer rounds of loops than the driver below makes: in tiles of subgroups forward and
-        // backward, in direct tiles, and in those of workgroups as far as it is known.
+        // backward, and in direct tiles.
         shape("as many inputs as loops let", [33, 1, 1, 7696], [1, 1], 7, false, base),
         shape("as many outputs as loops let", [33, 1, 1, 7], [1, 1], 7696, false, base),
         shape("as many inputs as loops of direct tiles let", [9, 1, 1, 26_200], [1, 1], 20, false, base),
-        shape("as many inputs as loops of workgroups let", [33, 1, 1, 1916], [1, 1], 20, false, base),
         shape("long reduction", [4, 32, 30, 4], [3, 3], 8, true, pad(1)),
         // Mesa's software driver (22.3) ends loops after 65,535 rounds, and says nothing.
         shape("very long reduction", [2, 190, 190, 1], [1, 1], 1, false, base),
