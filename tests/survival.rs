@@ -248,7 +248,6 @@ fn goes_on_after(signals: &[&str], folder: &Path, train: &[&str], whole: &str) {
     }
 }
 
-/// The first signal saves, a second one leaves at once.
 /// Training is over when the best checkpoint is read, and nobody has another copy of it.
 #[test]
 fn a_damaged_best_checkpoint_is_made_up_for_by_another_of_its_epoch() {
@@ -298,6 +297,7 @@ fn a_damaged_best_checkpoint_is_made_up_for_by_another_of_its_epoch() {
     }
 }
 
+/// The first signal saves.
 #[cfg(unix)]
 #[test]
 fn signals_stop_a_run_so_that_it_can_go_on() {

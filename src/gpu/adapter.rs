@@ -179,10 +179,10 @@ impl Caps {
         Self { choices: Arc::new(choices), ..self.clone() }
     }
 
-    /// All that decides which kernels the device can run, as one line that is the same each time the device is opened alike:
-    /// what is measured or chosen is left out.
+    /// All that decides which kernels there are for the device, as one line that is the same each time it is opened alike: what is
+    /// timed or chosen is left out, and whether kernels have run-time checks.
     pub fn kind(&self) -> String {
-        let same = Self { choices: Arc::default(), textures: TextureLoads::Slow, ..self.clone() };
+        let same = Self { choices: Arc::default(), textures: TextureLoads::Slow, checked: false, ..self.clone() };
         format!("{same:?}")
     }
 

@@ -130,11 +130,12 @@ fn run_rank(
         budget: options.memory_limit,
         cache: !features_each_step,
     };
-    // Of all phases, so that one which does not fit is known before the first step.
-    let plans_of_all: Vec<Plans<'_>> = phases.iter().map(plans).collect();
+    let start = resumed.as_ref().map_or(PhaseStart::default(), |resumed| resumed.checkpoint.progress.phase);
+    // Of all phases to come, so that one which does not fit is known before the first step.
+    let plans_of_all: Vec<Plans<'_>> = phases.iter().skip(start.number).map(plans).collect();
     let planned = |choices: &Choices| {
         let caps = gpu.caps().with_choices(choices.clone());
-        Ok::<_, Error>((Plans::fitting(&plans_of_all, gpu, &caps)?, caps))
+        Ok::<_, Error>((VecDeque::from(Plans::fitting(&plans_of_all, gpu, &caps)?), caps))
     };
     let recorded = resumed.as_ref().map(|resumed| resumed.choices.clone());
     let mut choices = recorded.unwrap_or_default();
@@ -146,8 +147,6 @@ fn run_rank(
             (graphs, caps) = planned(&choices)?;
         }
     }
-    let start = resumed.as_ref().map_or(PhaseStart::default(), |resumed| resumed.checkpoint.progress.phase);
-    let mut graphs: VecDeque<Graphs> = graphs.into_iter().skip(start.number).collect();
     let (Some(first), Some(phase)) = (graphs.pop_front(), phases.get(start.number)) else {
         return Err(Error::new(Kind::Checkpoint, "the checkpoint is of a phase that its configuration does not have")
             .next("the file is damaged: start a new run from weights/best.safetensors with --weights"));

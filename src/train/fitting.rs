@@ -90,10 +90,11 @@ impl Job {
 /// What `new` makes of a batch, or an error that names the largest batch for which there is the memory.
 ///
 /// # Errors
-/// [`Kind::OutOfMemory`] if it takes more than `budget` bytes or than the device has; those of `new`.
+/// [`Kind::OutOfMemory`] if it takes more than `budget` bytes or than the device has; those of `new`, which name that batch too if
+/// they are of how many images there are.
 pub(super) fn fitting<P: Planned>(
     gpu: &Gpu,
-    job: Job,
+    job: impl FnOnce() -> Job,
     batch: usize,
     budget: Option<u64>,
     new: impl Fn(usize) -> Result<P>,
@@ -113,21 +114,32 @@ pub(super) fn fitting<P: Planned>(
         Ok(planned) => return Ok(planned),
         Err(refused) => refused,
     };
+    let mut too_few = None;
     let largest = largest(batch, |batch| match fit(batch) {
         Ok(Ok(_)) => Ok(Fit::Fits),
         Ok(Err(_)) => Ok(Fit::TooMuch),
         // Batch-norm cannot train on a single value per channel: too small a batch is no answer either.
-        Err(e) if e.kind() == Kind::Shape => Ok(Fit::TooFew),
+        Err(e) if e.kind() == Kind::Shape => {
+            too_few = Some(e);
+            Ok(Fit::TooFew)
+        }
         Err(e) => Err(e),
     })?;
+    let job = job();
+    let next = match (largest, too_few) {
+        (None, Some(e)) => {
+            format!("those that fit are too few to be trained on ({}): use a smaller --size or another model", e.what())
+        }
+        _ => job.instead(largest),
+    };
     Err(match (refused, largest) {
         // It is no matter of how many there are.
         (Refused::Plan(e), None) => e,
         (Refused::Plan(e), Some(_)) => {
             let what = format!("{} of {batch} images cannot be planned for this device: {}", job.name(), e.what());
-            Error::new(e.kind(), what).next(job.instead(largest))
+            Error::new(e.kind(), what).next(next)
         }
-        (Refused::Memory(needs), _) => refuse(job, batch, needs, budget.filter(|b| needs > *b), largest),
+        (Refused::Memory(needs), _) => refuse(job, batch, needs, budget.filter(|b| needs > *b)).next(next),
     })
 }
 
@@ -165,15 +177,15 @@ fn largest(batch: usize, mut fit: impl FnMut(usize) -> Result<Fit>) -> Result<Op
     Ok(found)
 }
 
-/// The error for a batch that needs so many bytes and does not fit, with the largest that does.
-fn refuse(job: Job, batch: usize, needs: u64, budget: Option<u64>, largest: Option<usize>) -> Error {
+/// The error for a batch that needs so many bytes.
+fn refuse(job: Job, batch: usize, needs: u64, budget: Option<u64>) -> Error {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let work = format!("{} of {batch} images needs", job.name());
     let what = match budget {
         Some(budget) => format!("{work} {:.0} MiB and there are {:.0} MiB", mib(needs), mib(budget)),
         None => format!("{work} {:.0} MiB, which the device refused", mib(needs)),
     };
-    Error::new(Kind::OutOfMemory, what).next(job.instead(largest))
+    Error::new(Kind::OutOfMemory, what)
 }
 
 /// The training graph of the configured batch, or an error that names the largest batch that fits.
@@ -189,7 +201,7 @@ pub fn fitting_graph(
     budget: Option<u64>,
 ) -> Result<TrainGraph> {
     let new = |batch| TrainGraph::new(model, config, batch, outputs, caps);
-    fitting(gpu, Job::of_training(config), config.images_at_once(), budget, new)
+    fitting(gpu, || Job::of_training(config), config.images_at_once(), budget, new)
 }
 
 /// The evaluation graph of the configured batch, or an error that names the largest batch that fits.
@@ -204,7 +216,7 @@ pub fn fitting_eval_graph(
     outputs: usize,
     budget: Option<u64>,
 ) -> Result<EvalGraph> {
-    fitting(gpu, Job::Inference, config.batch, budget, |batch| EvalGraph::new(model, config, batch, outputs, caps))
+    fitting(gpu, || Job::Inference, config.batch, budget, |batch| EvalGraph::new(model, config, batch, outputs, caps))
 }
 
 #[cfg(test)]

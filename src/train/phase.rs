@@ -58,31 +58,25 @@ impl Plans<'_> {
     /// do without.
     ///
     /// # Errors
-    /// [`Kind::OutOfMemory`] if one does not fit, with the largest batch for which all do; those of [`TrainGraph::new`].
+    /// Those of [`fitting`](super::fitting::fitting), of the largest batch for which all do.
     pub fn fitting(phases: &[Self], gpu: &Gpu, caps: &Caps) -> Result<Vec<Graphs>> {
         let Some(Self { config, budget, .. }) = phases.first() else { return Ok(vec![]) };
-        let is_head = |phase: &Self| {
+        let has_features = |phase: &Self| {
             let network = Network::of(phase.model, phase.config, phase.outputs)?;
-            Ok(phase.has_features(&network) && phase.config.augment == AugmentConfig::NONE)
+            Ok::<_, Error>(phase.backbone(&network, 1, caps)?.0.is_some())
         };
-        let only_heads = phases.iter().map(is_head).collect::<Result<Vec<_>>>()?.into_iter().all(|head| head);
-        let job = match Job::of_training(config) {
-            Job::Step if only_heads => Job::Head,
+        let job = || match Job::of_training(config) {
+            Job::Step if phases.iter().all(|phase| has_features(phase).unwrap_or_default()) => Job::Head,
             job => job,
         };
         let all = |batch| phases.iter().map(|phase| phase.graphs(batch, caps)).collect();
         fitting(gpu, job, config.images_at_once(), *budget, all)
     }
 
-    /// Whether there are features of pictures that no step changes.
-    fn has_features(&self, network: &Network) -> bool {
-        self.cache && self.model.task() == Task::Classify && network.backbone_is_frozen()
-    }
-
     /// What computes the features of `batch` images, where they are computed once; else why not, if it is worth saying.
     fn backbone(&self, network: &Network, batch: usize, caps: &Caps) -> Result<(Option<EvalGraph>, Option<String>)> {
         let Self { model, config, samples, .. } = *self;
-        if !self.has_features(network) {
+        if !self.cache || model.task() != Task::Classify || !network.backbone_is_frozen() {
             return Ok((None, None));
         }
         let anew = "the backbone is frozen, but its features are computed anew in each step:";

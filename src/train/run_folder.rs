@@ -253,12 +253,15 @@ impl RunFolder {
     /// with the same weights, and a sentence that says so.
     ///
     /// # Errors
-    /// Those of [`Checkpoint::read`], where there is no other.
+    /// Where there is no other, [`Kind::Checkpoint`] if it is gone, and those of [`Checkpoint::read`].
     pub(super) fn read_best(&self, progress: &Progress) -> Result<(Checkpoint, Option<String>)> {
         let best = self.best();
         let error = match Checkpoint::read(&best) {
             Ok(checkpoint) => return Ok((checkpoint, None)),
-            Err(e) if e.kind() == Kind::Weights || !is_there(&best) => e,
+            Err(_) if !is_there(&best) => {
+                Error::new(Kind::Checkpoint, "the checkpoint of the best epoch is gone").at(best.display())
+            }
+            Err(e) if e.kind() == Kind::Weights => e,
             Err(e) => return Err(e),
         };
         let epoch = progress.best_epoch;
@@ -424,8 +427,8 @@ impl RunFolder {
         self.write_json("environment.json", &all)
     }
 
-    /// What to say where a run goes on on another device than it began on, or with less or more of it, or with another build of
-    /// this program: then its kernels may be others.
+    /// What to say where a run goes on on another device than it began on, or opened otherwise, or with another build of this
+    /// program: then its kernels may be others.
     ///
     /// # Errors
     /// [`Kind::Checkpoint`] if `environment.json` is damaged, [`Kind::Io`].
@@ -437,14 +440,14 @@ impl RunFolder {
         let what = if other(&["adapter", "backend", "driver"]) {
             let device = |name: &str, driver: &str| format!("{name} (driver {driver})");
             format!("on {} and goes on on {}", device(was("adapter"), was("driver")), device(&is.name, &is.driver))
-        } else if other(&["features", "limits", "proven_matrices"]) {
-            "with other features or limits of the device".to_owned()
+        } else if other(&["capabilities", "checked"]) {
+            "with other features or limits of the device, or other checks in shaders".to_owned()
         } else if other(&["sources"]) {
             "with another build of this program".to_owned()
         } else {
             return Ok(None);
         };
-        Ok(Some(format!("the run began {what}: it will not end equal to the bit to a run that nothing stopped")))
+        Ok(Some(format!("the run began {what}: it may not end equal to the bit to a run that nothing stopped")))
     }
 
     /// The tuned choices that the run was made with: none if it was made without.
@@ -638,6 +641,8 @@ fn device_of(gpu: &Gpu) -> Map<String, Value> {
         ("features", json!(adapter.features.iter().map(|f| f.name()).collect::<Vec<_>>())),
         ("limits", json!(gpu.limits().to_string())),
         ("proven_matrices", json!(gpu.caps().matrices)),
+        ("capabilities", json!(gpu.caps().kind())),
+        ("checked", json!(gpu.caps().checked)),
         ("texture_loads", json!(gpu.caps().textures.name())),
     ])
 }

@@ -55,6 +55,8 @@ struct Contents {
 pub struct TuningCache {
     path: Option<PathBuf>,
     contents: Contents,
+    /// Whether the file is written at all.
+    keeps: bool,
     /// What the file had when it was last read or written.
     on_disk: BTreeMap<String, Entry>,
     /// Why there is a file and it is not used.
@@ -64,9 +66,9 @@ pub struct TuningCache {
 }
 
 impl TuningCache {
-    /// The choices kept in `folder` for an adapter that was opened with `caps`. A file that cannot be read or is damaged
-    /// counts as empty ([`Self::unusable`] says so). Nothing is kept without a folder. What is not in it is chosen as in
-    /// [`Family::shipped`].
+    /// The choices kept in `folder` for an adapter that was opened with `caps`. A file of another build of the program counts as
+    /// empty; so does one that cannot be read or is damaged, which [`Self::unusable`] says. Nothing is kept without a folder, nor
+    /// what is found with run-time checks, where it holds for nobody else. What is not in it is chosen as in [`Family::shipped`].
     pub fn open(folder: Option<&Path>, adapter: &AdapterSummary, caps: &Caps) -> Self {
         let place = Place {
             format: FORMAT,
@@ -77,20 +79,21 @@ impl TuningCache {
             driver: adapter.driver.clone(),
             device: caps.kind(),
         };
-        let Place { program, sources, adapter: name, backend, driver, device, .. } = &place;
-        let name = [program, sources, name, backend, driver, device].map(String::as_str).join("\n");
+        let Place { program, adapter: name, backend, driver, device, .. } = &place;
+        let name = [program, name, backend, driver, device].map(String::as_str).join("\n");
         let path = folder.map(|f| f.join(format!("{}.json", &blake3::hash(name.as_bytes()).to_hex()[..16])));
-        let (entries, unusable) = match path.as_deref().map(|path| read(path, &place)) {
+        let (entries, unusable) = match path.as_deref().map(|path| (path, read(path, &place))) {
             None => (BTreeMap::new(), None),
-            Some(Ok(entries)) => (entries, None),
-            Some(Err(why)) => (BTreeMap::new(), Some(why)),
+            Some((_, Ok(entries))) => (entries, None),
+            Some((path, Err(e))) => (BTreeMap::new(), Some(format!("{} cannot be used: {}", path.display(), e.what()))),
         };
-        let on_disk = entries.clone();
-        let cache = Self { path, contents: Contents { place, entries }, on_disk, unusable, shipped: Choices::new() };
+        let (on_disk, shipped, keeps) = (entries.clone(), Choices::new(), !caps.checked);
+        let cache = Self { path, contents: Contents { place, entries }, keeps, on_disk, unusable, shipped };
         cache.with_families(Family::shipped(), adapter)
     }
 
-    /// Why a file that is there is not used: it cannot be read, or is damaged. The next [`save`](Self::save) replaces it.
+    /// Why a file that is there is not used: it cannot be read, or is damaged. The next [`save`](Self::save) replaces one that is
+    /// damaged.
     pub fn unusable(&self) -> Option<&str> {
         self.unusable.as_deref()
     }
@@ -172,9 +175,9 @@ impl TuningCache {
     /// now on here too: whoever comes second takes what the first one took.
     ///
     /// # Errors
-    /// [`Kind::Io`].
+    /// [`Kind::Io`], also where there is a file that cannot be read: it is left as it is.
     pub fn save(&mut self) -> Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
+        let Some(path) = self.path.as_ref().filter(|_| self.keeps) else { return Ok(()) };
         let lock = path.with_extension("lock");
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder", folder, &e))?;
@@ -182,7 +185,10 @@ impl TuningCache {
         let file = File::create(&lock).map_err(|e| Error::io("write", &lock, &e))?;
         // File systems without locks are taken at their word.
         let _ = file.lock();
-        let now = read(path, &self.contents.place).unwrap_or_default();
+        let now = match read(path, &self.contents.place) {
+            Err(e) if e.kind() == Kind::Io => return Err(e),
+            entries => entries.unwrap_or_default(),
+        };
         let others = now.into_iter().filter(|(key, entry)| self.on_disk.get(key) != Some(entry));
         self.contents.entries.extend(others);
         let text = serde_json::to_string_pretty(&self.contents)
@@ -193,19 +199,16 @@ impl TuningCache {
     }
 }
 
-/// What a file keeps for a place: nothing if there is none.
+/// What a file keeps for a place: nothing if there is none, or it is of another place.
 ///
 /// # Errors
-/// Why it cannot be used, as a sentence.
-fn read(path: &Path, place: &Place) -> std::result::Result<BTreeMap<String, Entry>, String> {
-    let unusable = |why: String| format!("{} cannot be used: {why}", path.display());
+/// [`Kind::Io`]; [`Kind::Data`] for a file that is damaged.
+fn read(path: &Path, place: &Place) -> Result<BTreeMap<String, Entry>> {
     let bytes = match std::fs::read(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        bytes => bytes.map_err(|e| unusable(e.to_string()))?,
+        bytes => bytes.map_err(|e| Error::io("read what tuning has found", path, &e))?,
     };
-    let contents: Contents = serde_json::from_slice(&bytes).map_err(|e| unusable(format!("it is damaged: {e}")))?;
-    match contents.place == *place {
-        true => Ok(contents.entries),
-        false => Err(unusable("it is of another device or program".to_owned())),
-    }
+    let contents: Contents = serde_json::from_slice(&bytes)
+        .map_err(|e| Error::new(Kind::Data, format!("it is damaged: {e}")).at(path.display()))?;
+    Ok(if contents.place == *place { contents.entries } else { BTreeMap::new() })
 }
