@@ -141,6 +141,11 @@ fn what_a_device_cannot_do_is_refused_before_the_first_step() {
         }
     }
 
+    // More elements than indices reach: it is no matter of the device, and of the batch all the same.
+    let said = fails(dir, 4, &["bench", "--model", "simple-cnn", "--size", "256", "--batch", "4096"]);
+    assert!(said.contains("has more elements than 32-bit indices reach"), "{said}");
+    assert!(said.contains("the largest batch that fits is"), "{said}");
+
     // Limits that cannot be had.
     let most = gpu.caps().max_binding;
     for (limit, code, why) in [

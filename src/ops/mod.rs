@@ -295,14 +295,17 @@ const MAX_ELEMENTS: usize = 1 << 31;
 /// The shape of a float tensor, f32 or f16, whose elements 32-bit indices reach.
 ///
 /// # Errors
-/// [`Kind::Shape`] for another element type, for no elements and for too many.
+/// [`Kind::Shape`] for another element type and for no elements, [`Kind::Unsupported`] for too many.
 pub(crate) fn float_shape(ty: &TensorType) -> Result<&Shape> {
     let elements = ty.shape.dims().iter().try_fold(1, |n: usize, &d| n.checked_mul(d));
     let problem = match elements {
         _ if ty.dtype == DType::U32 => "is not a float tensor",
         Some(0) => "has no elements",
         Some(n) if n <= MAX_ELEMENTS => return Ok(&ty.shape),
-        _ => "has more elements than 32-bit indices reach",
+        _ => {
+            let what = format!("{ty} has more elements than 32-bit indices reach");
+            return Err(Error::new(Kind::Unsupported, what).next("use a smaller --batch or --size"));
+        }
     };
     Err(Error::new(Kind::Shape, format!("{ty} {problem}")))
 }
