@@ -182,8 +182,29 @@ impl Caps {
     /// All that decides which kernels there are for the device, as one line that is the same each time it is opened alike: what is
     /// timed or chosen is left out, and whether kernels have run-time checks.
     pub fn kind(&self) -> String {
-        let same = Self { choices: Arc::default(), textures: TextureLoads::Slow, checked: false, ..self.clone() };
-        format!("{same:?}")
+        // All are named, so that a new one is thought of here.
+        let Self {
+            class,
+            subgroups,
+            f16,
+            matrices,
+            max_binding,
+            max_buffer,
+            max_workgroup_memory,
+            max_invocations,
+            max_workgroups,
+            max_storage_buffers,
+            choices: _,
+            textures: _,
+            checked: _,
+        } = self;
+        let subgroups = subgroups.map_or("no".to_owned(), |size| format!("{} to {}", size.min, size.max));
+        let matrices = matrices.map_or("no".to_owned(), |side| side.to_string());
+        format!(
+            "{}, subgroups {subgroups}, f16 {f16}, matrices {matrices}, binding {max_binding}, buffer {max_buffer}, workgroup memory \
+             {max_workgroup_memory}, invocations {max_invocations}, workgroups {max_workgroups}, storage buffers {max_storage_buffers}",
+            class.name()
+        )
     }
 
     /// The capabilities every WebGPU device has: what kernels must be able to fall back to.
