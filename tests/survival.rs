@@ -16,7 +16,7 @@ use lesion_gpu::Kind;
 use lesion_gpu::ops::Draw;
 use lesion_gpu::train::Checkpoint;
 use lesion_gpu::weights::{read_safetensors, write_safetensors};
-use training::{TRAIN, assert_equal, table, until};
+use training::{SMALL, TRAIN, assert_equal, table, until};
 
 /// Starts a training and reads what it prints until `steps` steps were submitted; `None` if it ended before.
 fn started(folder: &Path, args: &[&str], steps: u64) -> Option<(Child, impl std::io::Read + use<>)> {
@@ -257,27 +257,7 @@ fn a_damaged_best_checkpoint_is_made_up_for_by_another_of_its_epoch() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     // Without validation pictures the last epoch is the best.
-    ok(
-        dir,
-        &[
-            "train",
-            "--data",
-            "synthetic:60",
-            "--model",
-            "simple-cnn",
-            "--size",
-            "24",
-            "--batch",
-            "8",
-            "--epochs",
-            "2",
-            "--split",
-            "0.8,0,0.2",
-            "--no-report",
-            "--run",
-            "run",
-        ],
-    );
+    ok(dir, &[SMALL, &["--epochs", "2", "--split", "0.8,0,0.2", "--run", "run"]].concat());
     let (run, best) = (dir.join("run"), dir.join("run/weights/best.safetensors"));
     let (whole, scores) = (std::fs::read(&best).unwrap(), std::fs::read(run.join("metrics.json")).unwrap());
     let checkpoint = Checkpoint::read(&best).unwrap();
@@ -377,34 +357,9 @@ fn a_run_that_waits_for_improvement_goes_on_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     // Nothing is so much better than the first epoch: the rate falls after epochs 3, 5 and 7, and the run ends after 7 of 20.
-    let train = [
-        "train",
-        "--data",
-        "synthetic:60",
-        "--model",
-        "simple-cnn",
-        "--size",
-        "24",
-        "--batch",
-        "8",
-        "--no-report",
-        "--ema",
-        "0.9",
-        "--precision",
-        "mixed",
-        "--schedule",
-        "plateau",
-        "--plateau-patience",
-        "2",
-        "--min-delta",
-        "10",
-        "--patience",
-        "6",
-        "--keep-best",
-        "2",
-        "--epochs",
-        "20",
-    ];
+    let waits = ["--schedule", "plateau", "--plateau-patience", "2", "--min-delta", "10", "--patience", "6"];
+    let more = ["--ema", "0.9", "--precision", "mixed", "--keep-best", "2", "--epochs", "20"];
+    let train = [SMALL, &waits, &more].concat();
     ok(dir, &[&train[..], &["--run", "whole"]].concat());
     let epochs = training::epochs(&dir.join("whole"));
     assert_eq!(epochs.len(), 1 + 7, "{epochs:?}");

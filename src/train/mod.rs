@@ -3,9 +3,9 @@
 //! - `config`, `augment_config`, `choices`: everything a run depends on, resolved and serialisable; what it chooses among
 //!   by name
 //! - `fine_tune`, `freezing`: what is trained, how fast, in which phases; the names of what is frozen
-//! - `graph`: the training and evaluation graphs, and the largest batch that fits
+//! - `graph`: the training and evaluation graphs; `fitting`: whether they fit the device, and the largest batch that does
 //! - `session`: a graph on a device, step by step
-//! - `checkpoint`, `run_folder`, `answers`: what is kept on disk; `claim`: what one process has for itself
+//! - `checkpoint`, `run_folder`, `table`, `answers`: what is kept on disk; `claim`: what one process has for itself
 //! - `phase`, `features`: what a part of a run trains on a device, and what a frozen backbone computes once for it
 //! - `monitor`, `plateau`: what decides which epoch was best; a learning rate that falls when nothing gets better
 //! - `material`: the dataset, decoded, split and balanced; `recipe`: configurations of published systems

@@ -30,9 +30,9 @@ impl Table {
                 bytes => bytes.map_err(|e| Error::io("read", path, &e))?,
             };
             rows = rows_in(&String::from_utf8_lossy(&bytes), header, &range);
-            let missing = (range.end - range.start.min(range.end)).saturating_sub(rows.len() as u64);
-            if let (1.., Some(first)) = (missing, range.clone().find(|number| !rows.contains_key(number))) {
-                let path = path.display();
+            let mut missing = range.filter(|number| !rows.contains_key(number));
+            if let Some(first) = missing.next() {
+                let (path, missing) = (path.display(), 1 + missing.count());
                 note = Some(format!(
                     "{path} has lost {missing} of its rows, from {first} on: the run goes on without them"
                 ));

@@ -1,5 +1,5 @@
-//! What tuning has found, kept on disk: one JSON file for each adapter, driver, build of this program and way the device was
-//! opened.
+//! What tuning has found, kept on disk: one JSON file for each adapter, driver, version of this program and way the device
+//! was opened.
 
 use std::collections::BTreeMap;
 use std::fs::File;

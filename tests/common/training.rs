@@ -30,6 +30,10 @@ pub const TRAIN: &[&str] = &[
     "--no-report",
 ];
 
+/// The least of a training.
+pub const SMALL: &[&str] =
+    &["train", "--data", "synthetic:60", "--model", "simple-cnn", "--size", "24", "--batch", "8", "--no-report"];
+
 /// Starts a training that tells events as JSON, and reads what it prints until `steps` steps were submitted; `None` if it ended well
 /// before.
 pub fn until(training: &mut Command, steps: u64) -> Option<(Child, impl std::io::Read + use<>)> {
