@@ -109,9 +109,7 @@ pub(super) fn run(args: &TuneArgs, interrupt: &Interrupt) -> Result<()> {
     let found = found?;
     gpu.save_pipelines();
     let mut cache = tuning_cache(&gpu);
-    if let Some(why) = cache.unusable() {
-        eprintln!("note: {why}: it is written anew");
-    }
+    cache.unusable().into_iter().for_each(|why| eprintln!("note: {why}"));
     cache.record(&nodes, &found.outcomes);
     cache.save()?;
     if let Some(path) = &args.table {
